@@ -1,0 +1,207 @@
+"""What a task is, how one is found by name, and how its instances are drawn.
+
+A task hands out *batches*: B instances, a pure function of (task, split, index). A batch knows how to be rolled out
+(`Batch.sample`), how likely success is (`Batch.log_pass_rate`, where that is tractable) and what a demonstration is.
+The library ships the two kinds of batch (`maxrl_bench.graphs`, `maxrl_bench.tokens`); a task only builds them.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import torch
+
+    from maxrl_bench.rollouts import Rollouts
+
+SPLITS = ("train", "validation", "test")
+ENTRY_POINTS = "maxrl_bench.tasks"
+# Cumulative shares of the instance space; held-out splits are large so that tiny instance spaces still fill them.
+_SPLIT_BOUNDS = {"train": 0.6, "validation": 0.8, "test": 1.0}
+_MAX_PROPOSALS = 10_000
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class TokenContexts:
+    """The policy conditions on a token prefix of at most `max_length` tokens (prompt and answer)."""
+
+    vocabulary: int
+    max_length: int
+
+
+@dataclass(frozen=True)
+class CategoricalContexts:
+    """The policy conditions on an observation of categorical features; `cardinalities[f]` values for feature f."""
+
+    cardinalities: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class PixelContexts:
+    """The policy conditions on an array of floats in [0, 1] of this shape."""
+
+    shape: tuple[int, ...]
+
+
+Contexts = TokenContexts | CategoricalContexts | PixelContexts
+
+
+class Batch(Protocol):
+    """B instances of one task, ready to be rolled out."""
+
+    @property
+    def num_instances(self) -> int: ...
+
+    def sample(
+        self,
+        policy: torch.nn.Module,
+        num_rollouts: int,
+        rng: np.random.Generator,
+        *,
+        grad: bool = True,
+        paths: bool = False,
+    ) -> Rollouts:
+        """N i.i.d. rollouts of every instance; `paths` keeps each rollout's history apart (see `Rollouts`)."""
+        ...
+
+    def log_pass_rate(self, policy: torch.nn.Module) -> torch.Tensor:
+        """Exact log p per instance, [B] float64, differentiable. Raises ValueError where it is not tractable."""
+        ...
+
+    def demonstration_loss(self, policy: torch.nn.Module) -> torch.Tensor:
+        """Mean negative log-likelihood of the demonstrated actions, a scalar. Raises ValueError without a solver."""
+        ...
+
+
+class Task(Protocol):
+    """A family of procedural instances with a binary verifier."""
+
+    name: str
+    family: str
+    horizon: int
+    num_actions: int
+    exact: bool
+    contexts: Contexts
+
+    def batch(self, split: str, indices: Sequence[int]) -> Batch: ...
+
+    def render(self, split: str, index: int, actions: Sequence[int]) -> str | list[np.ndarray]:
+        """One rollout for human eyes: text, or RGB frames [H, W, 3] uint8."""
+        ...
+
+
+@dataclass(frozen=True)
+class TaskEntry:
+    """A row of TASKS: the factory as "module:callable", and the options that this name stands for."""
+
+    family: str
+    factory: str
+    options: dict[str, Any]
+
+
+TASKS: dict[str, TaskEntry] = {
+    "fourrooms": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "fourrooms"}),
+    "simple-crossing": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "simple-crossing"}),
+    "lava-crossing": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "lava-crossing"}),
+}
+
+
+def all_tasks() -> dict[str, TaskEntry]:
+    """The built-in tasks and those that installed packages offer through the entry-point group `maxrl_bench.tasks`.
+
+    An entry point `NAME = "module:factory"` adds a task NAME of the family "plug-in".
+    """
+    found = dict(TASKS)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        found.setdefault(point.name, TaskEntry("plug-in", point.value, {}))
+    return found
+
+
+def check_task_name(name: str) -> TaskEntry:
+    """The entry of a task name. Raises ValueError that lists the near matches."""
+    tasks = all_tasks()
+    if name not in tasks:
+        near = difflib.get_close_matches(str(name), tasks, n=3, cutoff=0.4)
+        hint = f"did you mean {' or '.join(near)}?" if near else f"known tasks: {', '.join(tasks)}"
+        raise ValueError(f"unknown task '{name}'; {hint}")
+    return tasks[name]
+
+
+def make_task(name: str, **options: Any) -> Task:
+    """Build a task by name; `options` override those of its TASKS row.
+
+    Raises ValueError on an unknown name, an option that the task does not have, or a value that it refuses.
+    """
+    entry = check_task_name(name)
+    module_name, _, attribute = entry.factory.partition(":")
+    module = importlib.import_module(module_name)
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        # `envs` is a plain top-level name: another package of that name on the path would shadow ours.
+        raise ValueError(
+            f"task '{name}' needs '{attribute}' from '{module_name}', but {module.__file__} has none: "
+            f"another package of that name shadows it"
+        )
+    try:
+        task: Task = factory(**{**entry.options, **options})
+    except TypeError as error:
+        if "argument" not in str(error):
+            raise
+        raise ValueError(f"task '{name}': {str(error).split('() ')[-1]}") from error
+    task.name = name if not options else f"{name}({', '.join(f'{k}={v}' for k, v in sorted(options.items()))})"
+    return task
+
+
+def _digest(*parts: bytes) -> int:
+    digest = hashlib.blake2b(digest_size=16)
+    for part in parts:
+        digest.update(len(part).to_bytes(8, "little") + part)
+    return int.from_bytes(digest.digest(), "little")
+
+
+def split_of(task: str, key: bytes) -> str:
+    """The split that an instance belongs to, by its content: 60 % train, 20 % validation, 20 % test.
+
+    Deciding by content and not by index is what makes overlap impossible, even in small instance spaces.
+    """
+    position = _digest(b"split", task.encode(), key) / 2.0**128
+    return next(split for split in SPLITS if position < _SPLIT_BOUNDS[split])
+
+
+def check_split(split: str) -> None:
+    """Raises ValueError unless `split` is one of SPLITS."""
+    if split not in SPLITS:
+        raise ValueError(f"unknown split '{split}'; accepted: {', '.join(SPLITS)}")
+
+
+def draw_instance(
+    task: str,
+    split: str,
+    index: int,
+    propose: Callable[[np.random.Generator], T],
+    key: Callable[[T], bytes],
+) -> T:
+    """Instance `index` of a split: the first proposal whose content belongs there; a pure function of its arguments.
+
+    The generator is seeded with a hash of (task, split, index), so neighbouring indices share nothing.
+    Raises ValueError on a negative index, an unknown split, or an instance space too small to fill the split.
+    """
+    check_split(split)
+    if index < 0:
+        raise ValueError(f"task '{task}': instance index must be 0 or more, got {index}")
+    rng = np.random.Generator(np.random.SFC64(_digest(b"instance", task.encode(), split.encode(), str(index).encode())))
+    for _ in range(_MAX_PROPOSALS):
+        instance = propose(rng)
+        if split_of(task, key(instance)) == split:
+            return instance
+    raise ValueError(f"task '{task}': none of {_MAX_PROPOSALS} proposed instances belongs to split '{split}'")
