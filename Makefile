@@ -1,0 +1,61 @@
+# maxrl_bench: two commands do all the set-up, `make sweep` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+CLI := $(VENV)/bin/maxrl-bench
+
+# What `make sweep` runs: `make sweep EXPERIMENT=navigation PROFILE=smoke WORKERS=1`
+PROFILE ?= laptop
+EXPERIMENT ?=
+WORKERS ?=
+SWEEP_FLAGS = --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS))
+
+.DEFAULT_GOAL := help
+.PHONY: help sweep smoke test check lint types plots bench stress clean
+
+help: ## list these commands
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+$(VENV)/.base: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "maxrl_bench needs Python 3.11 or newer; name one with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@echo "Setting up $(VENV) (about a minute) ..."
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.base
+	@echo "Adding the development tools ..."
+	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+sweep: $(VENV)/.base ## reproduce the ablations: run the experiments, write results/ and plots/ (resumes)
+	$(CLI) sweep $(EXPERIMENT) $(SWEEP_FLAGS)
+
+smoke: $(VENV)/.base ## the same path with tiny settings, in under two minutes
+	$(CLI) sweep $(EXPERIMENT) --profile smoke --results build/smoke/results --plots build/smoke/plots
+
+test: $(VENV)/.dev ## run the tests
+	$(PY) -m pytest
+
+lint: $(VENV)/.dev ## check style and formatting
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+types: $(VENV)/.dev ## check the types
+	$(PY) -m mypy
+
+check: lint types test ## what CI runs: lint, types, tests
+
+plots: $(VENV)/.base ## redraw every figure and the report from the tables alone
+	$(CLI) plot $(EXPERIMENT)
+
+bench: $(VENV)/.base ## time the rollout engine against the textbook loop and others
+	$(CLI) bench
+
+stress: $(VENV)/.dev ## the long fault-injection tests
+	$(PY) -m pytest -m stress
+
+clean: ## remove the environment and build products; results/ and plots/ stay
+	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
