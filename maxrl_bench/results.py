@@ -1,0 +1,166 @@
+"""The only reader and writer of results/: the run store (`maxrl_bench.store`), and the tables made from it.
+
+results/store/<run>/        everything about a run; not committed
+results/<experiment>/       the tables of an experiment's runs, joined: what is committed, and all that figures read
+    metrics.csv  pass_rates.csv  provenance.json
+
+>>> from maxrl_bench import results
+>>> tables = results.load("navigation")
+>>> tables.metrics.groupby("objective")["pass@1"].max()
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from maxrl_bench.config import did_you_mean
+from maxrl_bench.experiment import Experiment
+from maxrl_bench.store import FORMAT, Store, checksum, from_csv, to_csv, to_json, write_file
+from maxrl_bench.tasks import all_tasks
+
+# Columns of the metrics table that come from the configuration; the others come from the run, in its order.
+IDENTITY = (
+    "run",
+    "task",
+    "family",
+    "objective",
+    "objective_name",
+    "num_rollouts",
+    "batch_size",
+    "learning_rate",
+    "train_instances",
+    "seed",
+)
+PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n")
+
+
+class Tables(NamedTuple):
+    """An experiment's results: one row per (run, evaluation), one per (run, step, instance), and their origin."""
+
+    metrics: pd.DataFrame
+    pass_rates: pd.DataFrame
+    provenance: dict[str, Any]
+
+
+def write_tables(experiment: Experiment, store: Store, root: str | Path = "results") -> Tables | None:
+    """Join the finished runs of an experiment into results/<experiment>/; None (and nothing written) if there are none.
+
+    Rows are in the order of the experiment's runs, then by step. Pass rates are those of each run's first and last
+    evaluation, to 6 digits, which keeps the folder small. What is missing is named in the provenance.
+    """
+    metrics, pass_rates, made = [], [], {}
+    families = {name: entry.family for name, entry in all_tasks().items()}
+    for config in experiment.runs:
+        run = config.hash
+        if store.status(run) != "done":
+            continue
+        rows, rates = store.tables(run)
+        values = (
+            run,
+            config.task_label,
+            families[config.task["name"]],
+            config.objective_label,
+            config.objective["name"],
+            config.num_rollouts,
+            config.batch_size,
+            config.learning_rate,
+            config.train_instances,
+            config.seed,
+        )
+        identity = dict(zip(IDENTITY, values, strict=True))
+        rows = rows.drop(columns=[name for name in IDENTITY if name in rows])
+        metrics.append(pd.concat([pd.DataFrame([identity] * len(rows), index=rows.index), rows], axis=1))
+        ends = rates[rates["step"].isin((rates["step"].min(), rates["step"].max()))]
+        pass_rates.append(ends.assign(run=run)[list(PASS_RATE_COLUMNS)])
+        made[run] = store.provenance(run)
+    if not metrics:
+        return None
+    rates = pd.concat(pass_rates, ignore_index=True)
+    rates["pass_rate"] = [float(f"{rate:.6g}") for rate in rates["pass_rate"]]
+    contents = {"metrics.csv": to_csv(pd.concat(metrics, ignore_index=True)), "pass_rates.csv": to_csv(rates)}
+    summary = {
+        "format": FORMAT.strip(),
+        "experiment": experiment.name,
+        "question": experiment.question,
+        "profile": experiment.profile,
+        "runs": {run: {"wall_seconds": p.get("wall_seconds"), "code": p.get("code")} for run, p in made.items()},
+        "missing": [config.hash for config in experiment.runs if config.hash not in made],
+        "made_by": _distinct(made.values()),
+        "checksums": {name: checksum(data) for name, data in contents.items()},
+    }
+    folder = Path(root) / experiment.name
+    with store.lock(f"tables-{experiment.name}"):
+        # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
+        write_file(folder / "provenance.json", to_json(summary))
+        for name, data in contents.items():
+            write_file(folder / name, data)
+        return load(experiment.name, root)
+
+
+def _distinct(made: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The different environments that runs were made in, with the number of runs of each."""
+    own = ("seconds", "wall_seconds", "peak_memory_mb")
+    counts: dict[str, int] = {}
+    for provenance in made:
+        key = json.dumps({k: v for k, v in provenance.items() if k not in own}, sort_keys=True)
+        counts[key] = counts.get(key, 0) + 1
+    return [{**json.loads(key), "runs": count} for key, count in counts.items()]
+
+
+def experiments(root: str | Path = "results") -> list[str]:
+    """The experiments that have tables, by name."""
+    return sorted(path.parent.name for path in Path(root).glob("*/metrics.csv"))
+
+
+def load(experiment: str, root: str | Path = "results") -> Tables:
+    """An experiment's results as tidy data frames, from results/<experiment>/.
+
+    `metrics` has one row per (run, evaluation): the configuration in brief (IDENTITY), step, rollouts and seconds spent
+    in training, pass@k, log_p, entropy and the diagnostics. `pass_rates` has one row per (run, step, instance): the
+    pass rate, exact where n = 0, else from n samples. Raises ValueError, one line, if there are none or they are not
+    whole.
+    """
+    folder = Path(root) / experiment
+    try:
+        provenance = json.loads((folder / "provenance.json").read_bytes())
+        if provenance.get("format") != FORMAT.strip():
+            raise ValueError(f"{folder} was written by an incompatible version; run its sweep again")
+        contents = {name: (folder / name).read_bytes() for name in ("metrics.csv", "pass_rates.csv")}
+        for name, data in contents.items():
+            if checksum(data) != provenance["checksums"].get(name):
+                raise ValueError(
+                    f"{folder / name} does not match its checksum; `maxrl-bench sweep {experiment}` mends it"
+                )
+    except FileNotFoundError as error:
+        missing = Path(str(error.filename)).name
+        hint = (
+            f"it has no {missing}" if folder.is_dir() else did_you_mean(experiment, experiments(root) or ["none yet"])
+        )
+        raise ValueError(f"no results of experiment '{experiment}' in {root}: {hint}") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError) as error:
+        raise ValueError(f"{folder / 'provenance.json'} is damaged ({error}); run its sweep again") from None
+    return Tables(from_csv(contents["metrics.csv"]), from_csv(contents["pass_rates.csv"]), provenance)
+
+
+def export(experiment: str, path: str | Path, root: str | Path = "results") -> None:
+    """Write an experiment's metrics table to a .csv or .parquet file.
+
+    Raises ValueError on another suffix, and where Parquet is asked for but pyarrow is not installed.
+    """
+    path = Path(path)
+    table = load(experiment, root).metrics
+    if path.suffix == ".csv":
+        write_file(path, to_csv(table))
+    elif path.suffix == ".parquet":
+        try:
+            data = table.to_parquet(engine="pyarrow", index=False)
+        except ImportError:
+            raise ValueError("Parquet needs pyarrow: pip install 'maxrl-bench[parquet]'") from None
+        write_file(path, data)
+    else:
+        raise ValueError(f"{path}: cannot export to '{path.suffix}'; accepted: .csv, .parquet")
