@@ -1,0 +1,186 @@
+"""What an objective is: two weight formulas with knobs (`Formula`), and the same fixed for N rollouts (`Objective`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from maxrl_bench.binomials import binomial_mean
+
+_INTEGERS = (int, np.integer)
+_REALS = (int, float, np.integer, np.floating)
+REQUIRED = None  # the default of a knob that has none
+
+
+@dataclass(frozen=True)
+class Knob:
+    """A parameter of an objective: integer or real, its bounds (`high=None`: the number of rollouts), its default."""
+
+    kind: type[int] | type[float]
+    low: float
+    high: float | None
+    symbol: str
+    default: int | float | None = REQUIRED
+
+    def check(self, where: str, value: object, num_rollouts: int) -> int | float:
+        """The value as int or float. Raises ValueError on another type or a value out of bounds."""
+        high = num_rollouts if self.high is None else self.high
+        wanted = f"{'an integer' if self.kind is int else 'a number'} of at least {self.low:g}"
+        if math.isfinite(high):
+            wanted += f" and at most {high:g}" + (" (the number of rollouts)" if self.high is None else "")
+        if isinstance(value, bool) or not isinstance(value, _INTEGERS if self.kind is int else _REALS):
+            raise ValueError(f"{where} must be {wanted}, got {value!r}")
+        number = self.kind(value)
+        if not (self.low <= number <= high and math.isfinite(number)):
+            raise ValueError(f"{where} must be {wanted}, got {value}")
+        return number
+
+
+Weight = Callable[..., Any]  # (counts [B] float64, N, **knobs) -> weights [B]
+
+
+@dataclass(frozen=True)
+class Formula:
+    """A row of OBJECTIVES.
+
+    `on_success` is asked for K = 1..N only and `on_failure` for K = 0..N-1 only. `gap(J)` is s(J+1) - f(J), given where
+    the subtraction would cancel. `order` (None: not a member of the MaxRL family) implies the `closed_form` of w_N;
+    `limit` is w_N as N grows. `edges` says what happens at K = 0, K = N and N = 1.
+    """
+
+    label: str
+    paper: str
+    formula: str
+    edges: str
+    on_success: Weight | None
+    on_failure: Weight | None
+    knobs: Mapping[str, Knob] = field(default_factory=dict)
+    order: Callable[..., float] | None = None  # (N, **knobs)
+    closed_form: Callable[..., np.ndarray] | None = None  # (p, N, **knobs)
+    limit: Callable[..., np.ndarray] | None = None  # (p, **knobs)
+    gap: Weight | None = None
+    min_rollouts: int = 1
+    count_based: bool = True  # the weights of an instance depend on its own success count alone
+    pooled: bool = False  # weights are divided by the batch's share of successes
+    smoothing: str | None = None  # the knob that is differential smoothing's gamma
+    entropy_bonus: str | None = None  # the knob that is the entropy bonus
+
+
+@dataclass(frozen=True)
+class Objective:
+    """A formula with its knobs, fixed for groups of `num_rollouts` = N rollouts. Made by `objectives.bind`."""
+
+    name: str
+    knobs: Mapping[str, int | float]
+    num_rollouts: int
+    row: Formula
+
+    @property
+    def label(self) -> str:
+        """A short name for legends; it shows the knobs that are required or differ from their defaults."""
+        shown = [(self.row.knobs[k], v) for k, v in self.knobs.items() if v != self.row.knobs[k].default]
+        return " ".join([self.row.label, *(f"{knob.symbol}={value:g}" for knob, value in shown)])
+
+    @property
+    def exact(self) -> bool:
+        """True for maximum likelihood itself, which samples nothing: its loss is the mean of -log p."""
+        return self.row.on_success is None
+
+    @property
+    def smoothing(self) -> float:
+        """Differential smoothing's gamma; 0 for the others."""
+        return float(self.knobs[self.row.smoothing]) if self.row.smoothing else 0.0
+
+    @property
+    def entropy_bonus(self) -> float:
+        """What the mean policy entropy is multiplied by before it is added to the surrogate; 0 for most."""
+        return float(self.knobs[self.row.entropy_bonus]) if self.row.entropy_bonus else 0.0
+
+    @property
+    def order(self) -> int | float | None:
+        """The T with w_N(p) = (1 - (1-p)^T) / p: 1 for REINFORCE, inf for maximum likelihood, None if there is none."""
+        return self.row.order(self.num_rollouts, **self._count_knobs) if self.row.order else None
+
+    def closed_form(self, p: np.ndarray) -> np.ndarray | None:
+        """w_N(p) from its formula, for pass rates of any shape; None where only the binomial sum is known."""
+        p = _pass_rates(p)
+        if self.order is not None:
+            return maxrl_weight(p, self.order)
+        return self.row.closed_form(p, self.num_rollouts, **self._count_knobs) if self.row.closed_form else None
+
+    def limit(self, p: np.ndarray) -> np.ndarray | None:
+        """w_N(p) as N grows without bound; the closed form where that does not depend on N; None if unknown."""
+        if self.row.limit is None:
+            return self.closed_form(p)
+        return self.row.limit(_pass_rates(p), **self._count_knobs)
+
+    def weights(self, successes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(s(K), f(K)): the weight of every success and of every failure, per instance, [B] and [B] float64.
+
+        `successes` [B] are the integers K in 0..N; a weight that nobody has (s at K = 0, f at K = N) is 0.
+        Raises ValueError on other counts, and for maximum likelihood, which has no weights.
+        """
+        if self.row.on_success is None or self.row.on_failure is None:
+            raise ValueError(f"objective '{self.name}' samples no rollouts, so that it has no weights")
+        counts, n = np.asarray(successes), self.num_rollouts
+        if counts.dtype.kind not in "iu" or (counts.size and not (counts.min() >= 0 and counts.max() <= n)):
+            raise ValueError(f"successes must be integers from 0 to {n} (the number of rollouts), got {successes!r}")
+        K = counts.astype(np.float64)
+        on_success = np.where(K > 0, self.row.on_success(np.maximum(K, 1), n, **self._count_knobs), 0.0)
+        on_failure = np.where(n > K, self.row.on_failure(np.minimum(K, n - 1), n, **self._count_knobs), 0.0)
+        if self.row.pooled:
+            on_success *= n * K.size / max(K.sum(), 1)
+        return on_success, on_failure
+
+    def gap(self, others: np.ndarray) -> np.ndarray:
+        """s(J+1) - f(J), J in 0..N-1 counting the successes of the other rollouts: the Bernstein coefficients of w_N.
+
+        Raises ValueError where the weights of an instance depend on more than its own success count.
+        """
+        if self.row.pooled:
+            raise ValueError(
+                f"objective '{self.name}' weighs an instance by its whole batch: no weight of p alone exists"
+            )
+        if self.row.gap is not None:
+            return self.row.gap(np.asarray(others, np.float64), self.num_rollouts, **self._count_knobs)
+        return self.weights(others + 1)[0] - self.weights(others)[1]
+
+    def population_weight(self, p: np.ndarray) -> np.ndarray:
+        """w_N(p) with E[g] = w_N(p) grad p, by the exact binomial sum (1/p for maximum likelihood); p of any shape.
+
+        The reward part alone where there is an entropy bonus or smoothing. Relative error below 1e-12 for N up to a
+        million. Raises ValueError on pass rates outside [0, 1] and as `gap` does.
+        """
+        p = _pass_rates(p)
+        if self.exact:
+            return maxrl_weight(p, math.inf)
+        sums = [binomial_mean(self.gap, self.num_rollouts - 1, float(rate)) for rate in p.ravel()]
+        return np.array(sums, np.float64).reshape(p.shape)
+
+    @property
+    def _count_knobs(self) -> dict[str, Any]:
+        apart = (self.row.smoothing, self.row.entropy_bonus)
+        return {knob: value for knob, value in self.knobs.items() if knob not in apart}
+
+
+def _pass_rates(p: np.ndarray) -> np.ndarray:
+    p = np.asarray(p, np.float64)
+    if not np.all((p >= 0) & (p <= 1)):
+        raise ValueError(f"pass rates must lie in [0, 1], got {p}")
+    return p
+
+
+def maxrl_weight(p: np.ndarray, order: float) -> np.ndarray:
+    """(1 - (1-p)^T) / p, the population weight of MaxRL of order T (T = inf: maximum likelihood); T at p = 0."""
+    p = np.asarray(p, np.float64)
+    inner = np.clip(p, np.finfo(float).tiny, 0.5)
+    upper = np.clip(p, 0.5, 1.0)
+    if math.isinf(order):
+        with np.errstate(divide="ignore"):
+            return 1 / p
+    power = np.where(p < 0.5, -np.expm1(order * np.log1p(-inner)), 1 - (1 - upper) ** order)
+    return np.where(p < np.finfo(float).tiny, order, power / np.maximum(p, np.finfo(float).tiny))
