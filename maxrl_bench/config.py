@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import functools
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
@@ -45,9 +46,13 @@ def _named(value: Any) -> Any:
     return dict(value)
 
 
+# Looking a name up scans the installed packages for plug-ins; a sweep validates thousands of configurations.
+_entry = functools.cache(check_task_name)
+
+
 def _resolve_task(task: dict[str, Any]) -> dict[str, Any]:
     """Drop the options that only repeat what the task's name stands for."""
-    standing = check_task_name(task["name"]).options
+    standing = _entry(task["name"]).options
     return {key: value for key, value in task.items() if key not in standing or standing[key] != value}
 
 

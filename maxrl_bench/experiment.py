@@ -47,7 +47,7 @@ _KEYS = ("question", "figures", "claims", "order", "defaults", "task", "grid", "
 class Experiment:
     """A question and the runs that answer it."""
 
-    name: str
+    name: str  # of its folder in results/: the file's, and the profile's where that is not the default
     path: Path
     profile: str
     question: str
@@ -201,9 +201,9 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
             origin.setdefault(config.hash, where)
             if len(runs) > MAX_RUNS:
                 raise ValueError(f"{path}: stands for more than {MAX_RUNS} runs")
-    return Experiment(
-        path.stem, path, profile, question.strip(), tuple(figures), tuple(claims), order, (*runs.values(),)
-    )
+    name = path.stem if profile == DEFAULT_PROFILE else f"{path.stem}-{profile}"
+    texts = (name, path, profile, question.strip())
+    return Experiment(*texts, tuple(figures), tuple(claims), order, tuple(runs.values()))
 
 
 def _profile(path: Path, data: dict[str, Any], profile: str) -> tuple[Layer, list[tuple[str, Layer]]]:

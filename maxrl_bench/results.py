@@ -12,7 +12,7 @@ results/<experiment>/       the tables of an experiment's runs, joined: what is 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,8 +47,10 @@ class Tables(NamedTuple):
     provenance: dict[str, Any]
 
 
-def write_tables(experiment: Experiment, store: Store, root: str | Path = "results") -> Tables | None:
-    """Join the finished runs of an experiment into results/<experiment>/; None (and nothing written) if there are none.
+def write_tables(
+    experiment: Experiment, store: Store, root: str | Path = "results", *, only: Container[str] | None = None
+) -> Tables | None:
+    """Join the finished runs of an experiment (of these, `only`) into results/<experiment>/; None if there are none.
 
     Rows are in the order of the experiment's runs, then by step. Pass rates are those of each run's first and last
     evaluation, to 6 digits, which keeps the folder small. What is missing is named in the provenance.
@@ -57,7 +59,7 @@ def write_tables(experiment: Experiment, store: Store, root: str | Path = "resul
     families = {name: entry.family for name, entry in all_tasks().items()}
     for config in experiment.runs:
         run = config.hash
-        if store.status(run) != "done":
+        if (only is not None and run not in only) or store.status(run) != "done":
             continue
         rows, rates = store.tables(run)
         values = (
@@ -87,6 +89,7 @@ def write_tables(experiment: Experiment, store: Store, root: str | Path = "resul
         "format": FORMAT.strip(),
         "experiment": experiment.name,
         "question": experiment.question,
+        "file": experiment.path.name,
         "profile": experiment.profile,
         "runs": {run: {"wall_seconds": p.get("wall_seconds"), "code": p.get("code")} for run, p in made.items()},
         "missing": [config.hash for config in experiment.runs if config.hash not in made],
@@ -95,6 +98,8 @@ def write_tables(experiment: Experiment, store: Store, root: str | Path = "resul
     }
     folder = Path(root) / experiment.name
     with store.lock(f"tables-{experiment.name}"):
+        for leftover in folder.glob(".*.tmp"):
+            leftover.unlink(missing_ok=True)
         # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
         write_file(folder / "provenance.json", to_json(summary))
         for name, data in contents.items():

@@ -14,16 +14,18 @@ from __future__ import annotations
 
 import hashlib
 import io
+import itertools
 import json
 import os
 import secrets
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from maxrl_bench import provenance as origin
 from maxrl_bench.config import RunConfig, read_config
@@ -36,7 +38,7 @@ _BLOB_MAGIC = b"maxrl_bench blob 1"
 
 
 class Check(NamedTuple):
-    """What the store holds of a run: "done", "failed", "missing" or "corrupt", and why."""
+    """What the store holds of a run: "done", "failed", "missing", "corrupt" or "stale", and why."""
 
     state: str
     why: str = ""
@@ -91,13 +93,14 @@ def to_json(value: Any) -> bytes:
 class Store:
     """Runs by name, on disk. Reading never trusts a file whose checksum does not match.
 
-    `code` is the fingerprint of the code in use: it is written with every result, and blobs that other code wrote
-    are not read, so that no run begins under one version and ends under another. Raises ValueError if `root` is
-    something else than a store of this format, or cannot be written.
+    `code` is the fingerprint of the code in use: it is written with every result, results of other code are "stale",
+    and blobs that other code wrote are not read, so that no run begins under one version and ends under another. ""
+    asks for no such check of results. `report` is told, in a line, of whatever had to be thrown away.
+    Raises ValueError if `root` is something else than a store of this format, or cannot be written.
     """
 
-    def __init__(self, root: str | Path, code: str = ""):
-        self.root, self.code = Path(root), code
+    def __init__(self, root: str | Path, code: str = "", report: Callable[[str], None] = warnings.warn):
+        self.root, self.code, self.report = Path(root), code, report
         self._opened = time.monotonic()
         marker = self.root / "FORMAT"
         try:
@@ -152,7 +155,7 @@ class Store:
             problem = "was made by another version of the code"
         else:
             return data
-        warnings.warn(f"{path} {problem}: removed, to be made again", stacklevel=2)
+        self.report(f"{path} {problem}: removed, to be made again")
         path.unlink(missing_ok=True)
         return None
 
@@ -189,7 +192,7 @@ class Store:
     def fail(self, config: RunConfig, traceback: str) -> None:
         """Record that a run failed and why. Its checkpoint stays: a rerun goes on from it."""
         folder = self.folder(config.hash)
-        self.discard(config.hash, blobs=False)
+        self.discard(config.hash)
         write_file(folder / "config.json", config.model_dump_json(indent=1).encode())
         write_file(folder / FAILED, to_json({"traceback": traceback, "code": self.code, "when": time.time()}))
 
@@ -216,10 +219,12 @@ class Store:
             return Check("corrupt", f"{Path(str(error.filename)).name} is missing")
         except (ValueError, AttributeError, OSError) as error:
             return Check("corrupt", str(error))
+        if self.code and self.provenance(run).get("code") != self.code:
+            return Check("stale", "made by another version of the code")
         return Check("done")
 
     def status(self, run: str) -> str:
-        """ "done", "failed", "missing" or "corrupt"."""
+        """ "done", "failed", "missing", "corrupt" or "stale"."""
         return self.check(run).state
 
     def failure(self, run: str) -> str:
@@ -242,14 +247,10 @@ class Store:
             return {}
         return made if isinstance(made, dict) else {}
 
-    def discard(self, run: str, *, blobs: bool) -> None:
-        """Remove a run's results, the done marker first; with `blobs`, its checkpoint as well."""
-        folder = self.folder(run)
+    def discard(self, run: str) -> None:
+        """Remove a run's results, the done marker first. Its checkpoint stays; `read` knows if it is any good."""
         for name in (DONE, MANIFEST, *TABLES, FAILED):
-            (folder / name).unlink(missing_ok=True)
-        if blobs and folder.is_dir():
-            for path in folder.iterdir():
-                path.unlink(missing_ok=True)
+            (self.folder(run) / name).unlink(missing_ok=True)
 
     def tidy(self, run: str) -> None:
         """Remove what a killed writer has left behind, and the checkpoint of a finished run. Hold the run's lock."""
@@ -260,6 +261,26 @@ class Store:
         for path in folder.iterdir():
             if path.suffix == ".tmp" or (done and path.name.startswith(CHECKPOINT)):
                 path.unlink(missing_ok=True)
+
+    def tidy_all(self) -> None:
+        """Remove what killed writers have left behind anywhere, but for runs that somebody holds."""
+        for run in {path.parent.name for path in self.root.glob("*/.*.tmp")}:
+            if self.is_free(run):
+                self.tidy(run)
+
+    def is_free(self, run: str) -> bool:
+        """Whether nobody is working on a run at this moment."""
+        try:
+            with self.lock(run).acquire(blocking=False):
+                return True
+        except Timeout:
+            return False
+
+    def bytes_per_run(self) -> float:
+        """Mean size of the stored runs (of the first hundred); 100 kB where there are none to judge by."""
+        folders = [path.parent for path in itertools.islice(self.root.glob("*/" + DONE), 100)]
+        sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in folders]
+        return sum(sizes) / len(sizes) if sizes else 1e5
 
     def tables(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The metrics and pass rates of a finished run, as the run gave them. Check it first."""
