@@ -1,0 +1,223 @@
+"""Figures of coverage: pass@k against k with the samples saved, and pass@1 against pass@k with the Pareto frontier."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from maxrl_bench import stats
+from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.figures_style import (
+    GREY,
+    Drawing,
+    NotDrawable,
+    footnote,
+    is_left,
+    legend,
+    line,
+    looks,
+    power_ticks,
+    seeds_phrase,
+    small_multiples,
+)
+
+REFERENCE, CHALLENGER = "grpo", "maxrl"  # names (or how they begin) of the objectives whose samples are compared
+
+
+class Saving(NamedTuple):
+    """Samples saved at equal coverage: theirs with k samples, ours with k / factor; see stats.samples_saved."""
+
+    ours: Series
+    theirs: Series
+    k: int
+    largest: int  # the largest k of the curves
+    coverage: float
+    factor: stats.Estimate
+
+    def words(self) -> str:
+        """ "2.3 times [1.9, 2.8]", with > and < where a limit is censored."""
+        value, low, high = (self._bound(v) for v in self.factor[:3])
+        return f"{value}" + (f" [{low}, {high}]" if not np.isnan(self.factor.low) else "")
+
+    def _bound(self, value: float) -> str:
+        if value == np.inf:
+            return f">{self.k}x"
+        return f"{value:.2g}x" if value > 0 else f"<{self.k / self.largest:.2g}x"
+
+
+def final_pass_curves(evidence: Evidence, runs: list[str]) -> np.ndarray:
+    """Final pass@k at evidence.ks: [S, I, X] where the pass-rate table holds it, else [S, X]."""
+    instances = evidence.instance_pass_at_k(runs, evidence.ks)
+    if instances is not None:
+        return instances
+    return np.stack([evidence.scores(runs, f"pass@{k}") for k in evidence.ks], axis=-1)
+
+
+def saving(evidence: Evidence, panel: Panel, series: list[Series]) -> Saving | None:
+    """The samples that the first MaxRL series saves over the first GRPO one at the latter's pass@high_k."""
+    ours = next((s for s in series if s.objective_name.startswith(CHALLENGER)), None)
+    theirs = next((s for s in series if s.objective_name.startswith(REFERENCE)), None)
+    if ours is None or theirs is None or evidence.high_k == 1:
+        return None
+    curves = [final_pass_curves(evidence, evidence.members(s, panel)) for s in (ours, theirs)]
+    k, ks = evidence.high_k, np.array(evidence.ks, np.float64)
+    means = [c.reshape(-1, len(ks)).mean(axis=0) for c in curves]
+    # Curves of equal shape share their resamples: the comparison is paired by seed and instance.
+    samples = stats.samples_saved(ks, *(stats.curve_samples(c) for c in curves), k)
+    seeds = min(len(c) for c in curves)
+    low, high = stats.limits(samples, seeds)
+    factor = stats.Estimate(float(stats.samples_saved(ks, *means, k)), float(low), float(high), seeds)
+    return Saving(ours, theirs, k, max(evidence.ks), float(means[1][evidence.ks.index(k)]), factor)
+
+
+def coverage(evidence: Evidence) -> Drawing:
+    """Final pass@k against k, with the factor of samples saved at equal coverage."""
+    ks = evidence.ks
+    if len(ks) < 2:
+        raise NotDrawable("the tables hold pass@k for one k only")
+    facets = evidence.faceted()
+    panels = evidence.panels(facets)
+    look = looks(evidence.series(ignore=facets))
+    figure, axes = small_multiples(panels, 1, height=2.7)
+    savings = []
+    for panel, (ax,) in zip(panels, axes, strict=True):
+        series = evidence.series(panel, facets)
+        for offset, one in enumerate(series):
+            runs = evidence.members(one, panel)
+            values = np.stack([evidence.curves(runs, f"pass@{k}")[1][:, -1] for k in ks], axis=1)
+            line(ax, np.array(ks), stats.curve(values), look[one], offset)
+        found = saving(evidence, panel, series)
+        if found:
+            _mark_saving(ax, found, min(ks))
+            savings.append(f"{panel.title} {found.words()}")
+        power_ticks(ax, ks)
+        ax.set_xlabel("k, rollouts per instance")
+        if is_left(ax):
+            ax.set_ylabel("pass@k")
+    legend(figure, look)
+    seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
+    over = "seeds and held-out instances" if _has_instances(evidence) else "seeds"
+    footnote(
+        figure,
+        f"Lines: mean over {seeds} after training. Bands: 95 % bootstrap intervals over seeds"
+        + (f"; of the samples saved: over {over}." if savings else "."),
+    )
+    caption = (
+        f"Coverage: the share of held-out instances solved by at least one of k rollouts after training, mean over {seeds} "
+        f"with 95 % intervals over seeds. A higher line solves more; a line that starts high but stays flat has lost variety."
+    )
+    if savings and found:
+        caption += (
+            f" Arrows: to reach the coverage that {found.theirs.label} has with k = {found.k}, {found.ours.label} needs so "
+            f"many times fewer samples (below 1: more; < and > mark factors beyond the measured k; intervals over {over}): {'; '.join(savings)}."
+        )
+    return Drawing(figure, caption, "Line plots of final pass@k against k on a log axis, one panel per task.")
+
+
+def _has_instances(evidence: Evidence) -> bool:
+    return all(evidence.instance_rates([str(run)]) is not None for run in evidence.runs.index)
+
+
+def _mark_saving(ax: Axes, found: Saving, lowest: int) -> None:
+    end = (
+        found.k / found.factor.value
+        if 0 < found.factor.value < np.inf
+        else (lowest if found.factor.value else found.largest)
+    )
+    ax.annotate(
+        "",
+        xy=(end, found.coverage),
+        xytext=(found.k, found.coverage),
+        arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0},
+    )
+    ax.text(0.97, 0.04, f"samples saved: {found.words()}", transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
+
+
+def best_checkpoint_scores(evidence: Evidence, runs: list[str], k: int) -> np.ndarray:
+    """[S, 2]: pass@1 and pass@k at the evaluation of each run where their mean is highest."""
+    _, one = evidence.curves(runs, "pass@1")
+    _, many = evidence.curves(runs, f"pass@{k}")
+    best = (one + many).argmax(axis=1)
+    rows = np.arange(len(runs))
+    return np.stack([one[rows, best], many[rows, best]], axis=1)
+
+
+def pareto(evidence: Evidence) -> Drawing:
+    """pass@1 against pass@k at the final and the best checkpoints, with the non-dominated frontier."""
+    k = evidence.high_k
+    if k == 1:
+        raise NotDrawable("the tables hold pass@k for one k only")
+    facets = evidence.faceted()
+    panels = evidence.panels(facets)
+    look = looks(evidence.series(ignore=facets))
+    figure, axes = small_multiples(panels, 2, height=2.6)
+    fronts: dict[str, list[str]] = {"final": [], "best": []}
+    for panel, column in zip(panels, axes, strict=True):
+        series = evidence.series(panel, facets)
+        for when, ax in zip(fronts, column, strict=True):
+            means = []
+            for one in series:
+                runs = evidence.members(one, panel)
+                if when == "best":
+                    points = best_checkpoint_scores(evidence, runs, k)
+                else:
+                    points = np.stack([evidence.curves(runs, m)[1][:, -1] for m in ("pass@1", f"pass@{k}")], axis=1)
+                mean, low, high = stats.curve(points)
+                means.append(mean)
+                ax.plot(*points.T, look[one]["marker"], color=look[one]["color"], alpha=0.3, markersize=2.5, zorder=2)
+                if len(points) > 1:
+                    ax.hlines(mean[1], low[0], high[0], color=look[one]["color"], linewidth=1.2, zorder=3)
+                    ax.vlines(mean[0], low[1], high[1], color=look[one]["color"], linewidth=1.2, zorder=3)
+                ax.plot(
+                    *mean,
+                    look[one]["marker"],
+                    color=look[one]["color"],
+                    markersize=7.5,
+                    markeredgecolor="white",
+                    zorder=4,
+                )
+            front = stats.non_dominated(np.array(means))
+            _draw_front(ax, np.array(means)[front])
+            fronts[when].append(
+                f"{panel.title}: {', '.join(s.label for s, on in zip(series, front, strict=True) if on)}"
+            )
+            if is_left(ax):
+                ax.set_ylabel(f"pass@{k}, {when} checkpoint")
+        column[-1].set_xlabel("pass@1")
+    frontier = Line2D(
+        [],
+        [],
+        color="black",
+        linestyle=(0, (1, 1)),
+        marker="o",
+        markerfacecolor="none",
+        markersize=10,
+        linewidth=1.2,
+        label="frontier; grey: dominated",
+    )
+    legend(figure, {s: {**style, "linestyle": "none"} for s, style in look.items()}, [frontier])
+    seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
+    footnote(figure, f"Large: mean over {seeds}; small: single seeds. Crosses: 95 % bootstrap intervals over seeds.")
+    caption = (
+        f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over {seeds} with 95 % "
+        f"intervals over seeds, small ones single seeds. The dotted line and the rings mark objectives whose means no "
+        f"other beats on both axes: {'; '.join(fronts['final'])}. Lower row: each run's best evaluation (highest mean of the "
+        f"two axes, so a little optimistic): {'; '.join(fronts['best'])}."
+    )
+    return Drawing(figure, caption, f"Scatter plots of pass@1 against pass@{k}, one panel per task and checkpoint.")
+
+
+def _draw_front(ax: Axes, front: np.ndarray) -> None:
+    front = front[np.argsort(front[:, 0])]
+    left, bottom = ax.get_xlim()[0], ax.get_ylim()[0]
+    # The staircase under the front: everything below and to the left of it is dominated.
+    xs = np.concatenate([[left], np.repeat(front[:, 0], 2)])
+    ys = np.concatenate([np.repeat(front[:, 1], 2), [bottom]])
+    limits = ax.get_xlim(), ax.get_ylim()
+    ax.fill_between(xs, bottom, ys, color="#999999", alpha=0.10, linewidth=0, zorder=0)
+    ax.plot(xs, ys, color="black", linestyle=(0, (1, 1)), linewidth=1.2, zorder=1)
+    ax.plot(*front.T, "o", markerfacecolor="none", markeredgecolor=GREY, markersize=13, markeredgewidth=1, zorder=1)
+    ax.set(xlim=limits[0], ylim=limits[1])

@@ -1,0 +1,197 @@
+"""What all figures share: size, type, small multiples, the look of each series, and byte-identical saving."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+from PIL import Image
+
+from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.palette import style_of
+
+WIDTH = 9.0  # inches; 900 px at 100 dpi, which is where the type below is sized to be read
+DPI = 133  # of the file: sharp at 900 px, and small
+MAX_COLUMNS = 4
+GREY = "#555555"
+# Lines and markers of the variants of one objective, from the lightest shade to the darkest.
+_LINESTYLES = ("-", "--", "-.", ":")
+_MARKERS = "osD^vP*X<>hd"
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9.5,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9.5,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "legend.fontsize": 9,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#dddddd",
+    "grid.linewidth": 0.6,
+    "lines.linewidth": 1.7,
+    "lines.markersize": 5.5,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "maxrl_bench",
+    "svg.fonttype": "path",
+    "path.simplify": True,
+}
+
+
+class NotDrawable(ValueError):
+    """Why the tables do not allow a figure; shown in its place."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A figure, what it shows and what to see there, and its description for those who cannot."""
+
+    figure: Figure
+    caption: str
+    alt: str
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """The look of all figures, and nothing else's: settings of the user are neither read nor changed."""
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(_STYLE)
+        yield
+
+
+def looks(all_series: Sequence[Series]) -> dict[Series, dict[str, Any]]:
+    """Colour, marker and line of each series: its objective's, in shades where an objective has several series."""
+    found = {}
+    for series in all_series:
+        look = dict(style_of(series.objective_name))
+        siblings = [s for s in all_series if s.objective_name == series.objective_name]
+        if len(siblings) > 1:
+            i = siblings.index(series)
+            look["color"] = _shade(look["color"], i / (len(siblings) - 1))
+            look["marker"], look["linestyle"] = _MARKERS[i % len(_MARKERS)], _LINESTYLES[i % len(_LINESTYLES)]
+        found[series] = look
+    return found
+
+
+def _shade(color: str, position: float) -> str:
+    """From a light tint (0) through the colour itself (0.6) to a dark shade (1)."""
+    rgb, tint = np.array(to_rgb(color)), 0.6
+    mixed = rgb + (1 - rgb) * 0.55 * (1 - position / tint) if position < tint else rgb * (1 - (position - tint) * 1.2)
+    return str(to_hex(np.clip(mixed, 0, 1)))
+
+
+def small_multiples(
+    panels: Sequence[Panel], rows: int, height: float = 2.3, share_y: bool = False
+) -> tuple[Figure, list[list[Axes]]]:
+    """A figure with `rows` axes for every panel, panels side by side and wrapped: axes[panel][row]."""
+    columns = min(len(panels), MAX_COLUMNS)
+    if len(panels) > MAX_COLUMNS:  # no lonely last column: 5 panels are 3 + 2, not 4 + 1
+        columns = -(-len(panels) // -(-len(panels) // MAX_COLUMNS))
+    blocks = -(-len(panels) // columns)
+    lines = blocks * rows
+    figure = Figure(figsize=(WIDTH, height * lines + 0.9), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharey="row" if share_y else False)
+    axes = []
+    for i, panel in enumerate(panels):
+        block, column = divmod(i, columns)
+        axes.append([grid[block * rows + row][column] for row in range(rows)])
+        axes[-1][0].set_title(panel.title, loc="left", fontweight="bold")
+    for i in range(len(panels), blocks * columns):
+        for row in range(rows):
+            grid[(blocks - 1) * rows + row][i % columns].set_axis_off()
+    return figure, axes
+
+
+def is_left(axes: Axes) -> bool:
+    """Whether an axes stands in the first column (and so carries the label of its row)."""
+    spec = axes.get_subplotspec()
+    return spec is not None and spec.is_first_col()
+
+
+def line(
+    axes: Axes, x: np.ndarray, curve: tuple[np.ndarray, np.ndarray, np.ndarray], look: Mapping[str, Any], offset: int
+) -> None:
+    """A mean with its band; about six markers, begun at different points so that those of equal curves do not hide."""
+    mean, low, high = curve
+    every = max(1, len(x) // 6)
+    axes.fill_between(x, low, high, color=look["color"], alpha=0.16, linewidth=0)
+    axes.plot(x, mean, **look, markevery=(offset % every, every), markeredgecolor="white", markeredgewidth=0.5)
+
+
+def legend(figure: Figure, look: Mapping[Series, Mapping[str, Any]], extra: Sequence[Line2D] = ()) -> None:
+    """One legend for the whole figure, above the panels."""
+    handles = [Line2D([], [], **style, label=series.label) for series, style in look.items()] + list(extra)
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, min(len(handles), int(100 / (longest + 8))))
+    figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, handlelength=3.2)
+
+
+def footnote(figure: Figure, text: str) -> None:
+    """What the intervals are over, in small print under the panels."""
+    figure.align_ylabels()
+    figure.supxlabel(text, fontsize=7.5, color=GREY, x=0.01, ha="left")
+
+
+def seeds_phrase(evidence: Evidence, panels: Sequence[Panel], series_of: Callable[[Panel], Sequence[Series]]) -> str:
+    """ "5 seeds", or "3 to 5 seeds" where they differ."""
+    counts = [len(evidence.members(s, panel)) for panel in panels for s in series_of(panel)]
+    counts = [count for count in counts if count]
+    low, high = min(counts), max(counts)
+    return f"{high} seed{'s' if high > 1 else ''}" if low == high else f"{low} to {high} seeds"
+
+
+def power_ticks(axes: Axes, values: Sequence[float], most: int = 6) -> None:
+    """A log x axis that is labelled at (some of) the given values, in full: 1, 4, 16, ..., not powers of ten."""
+    axes.set_xscale("log", base=2)
+    step = -(-len(values) // most)
+    axes.xaxis.set_major_locator(FixedLocator([float(v) for v in values][::step]))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def count(value: float) -> str:
+    """A count in few signs: 950, 12k, 3.4M."""
+    for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if abs(value) >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+def save(drawing: Drawing, path: Path) -> list[Path]:
+    """Write path.png and path.svg; the same tables give the same bytes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
+    buffer = io.BytesIO()
+    drawing.figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    buffer.seek(0)
+    # 64 colours are as good for lines and bands, at a quarter of the size.
+    Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(png, optimize=True)
+    buffer = io.BytesIO()
+    drawing.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    svg.write_text(_compact(buffer.getvalue().decode()), encoding="utf-8", newline="\n")
+    return [png, svg]
+
+
+def _compact(svg: str) -> str:
+    """The same picture in half the bytes: hundredths of a point, repeated styles as classes, no indentation."""
+    svg = re.sub(r"(?<=[\s\"(,-])(\d+\.\d{3,})", lambda m: f"{float(m[1]):.2f}", svg)
+    classes: dict[str, str] = {}
+    svg = re.sub(r'style="([^"]*)"', lambda m: f'class="{classes.setdefault(m[1], f"s{len(classes)}")}"', svg)
+    rules = "".join(f".{name}{{{style}}}" for style, name in classes.items())
+    return re.sub(r"\s*\n\s*", "\n", svg.replace("</style>", f"{rules}</style>", 1))

@@ -1,0 +1,248 @@
+"""Statistics over few seeds: intervals, aggregates over tasks, paired comparisons, curves.
+
+One data convention: the scores of an objective on a task are `[S]` (one number per seed) or `[S, I]` (one per seed and
+held-out instance, the same instances for every seed). Tasks are strata: a list of such arrays. Resampling draws seeds
+and, where there are any, instances (independently, since they are crossed), never tasks.
+
+Percentile intervals of so few seeds are too narrow (five cover about 84 % instead of 95), so the percentiles are the
+expanded ones of Hesterberg 2015 (arXiv 1411.5279, section 5.3): those at which the interval for a mean of normal values
+has the width of Student's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats as distributions
+
+RESAMPLES = 4000
+LEVEL = 0.95
+Statistic = Callable[[np.ndarray], np.ndarray]  # [..., M] -> [...]
+
+
+class Estimate(NamedTuple):
+    """A value and its 95 % interval; NaN limits where there is one seed only, which says nothing about others."""
+
+    value: float
+    low: float
+    high: float
+    seeds: int
+
+
+def pass_at_k(pass_rates: np.ndarray, n: int, k: float) -> np.ndarray:
+    """pass@k of each instance from its pass rate, elementwise: exact if n = 0, else unbiased from n samples.
+
+    Exact: 1 - (1-p)^k, for any real k > 0. Sampled: 1 - C(n-c, k) / C(n, k) with c = n * pass rate (Chen et al. 2021,
+    arXiv 2107.03374, eq. 1). Raises ValueError if k > n there, where no unbiased estimate exists.
+    """
+    rates = np.asarray(pass_rates, np.float64)
+    if n == 0:
+        with np.errstate(divide="ignore"):
+            return -np.expm1(k * np.log1p(-np.clip(rates, 0, 1)))
+    if not 1 <= k <= n or k != int(k):
+        raise ValueError(f"pass@{k} cannot be estimated from {n} rollouts; k must be a whole number from 1 to {n}")
+    failures = np.rint(n * (1 - rates)).astype(np.int64)
+    # C(f, k) / C(n, k) through a table over the n + 1 possible numbers of failures f.
+    f = np.arange(n + 1, dtype=np.float64)
+    drawn = np.arange(int(k))
+    table = np.prod(np.clip(f[:, None] - drawn, 0, None) / (n - drawn), axis=1)
+    return 1 - table[failures]
+
+
+# --- aggregates, over the last axis ---------------------------------------------------------------------------------
+
+
+def mean(scores: np.ndarray) -> np.ndarray:
+    """The mean over the last axis."""
+    return np.asarray(scores, np.float64).mean(axis=-1)
+
+
+def iqm(scores: np.ndarray) -> np.ndarray:
+    """The interquartile mean over the last axis: the mean without the lowest and the highest quarter.
+
+    A quarter of M is rounded down, as in scipy.stats.trim_mean(0.25). Source: Agarwal et al. 2021 (arXiv 2108.13264).
+    """
+    ordered = np.sort(np.asarray(scores, np.float64), axis=-1)
+    cut = ordered.shape[-1] // 4
+    return ordered[..., cut : ordered.shape[-1] - cut].mean(axis=-1)
+
+
+def profile(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Performance profile: the share of scores above each level, [..., M], [L] -> [..., L] (Agarwal et al. 2021, eq. 2)."""
+    return (np.asarray(scores)[..., None] > np.asarray(levels)).mean(axis=-2)
+
+
+# --- resampling -----------------------------------------------------------------------------------------------------
+
+
+def seed_draws(num_seeds: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """Which seeds each resample holds: [R, S] indices, drawn with replacement."""
+    return rng.integers(num_seeds, size=(resamples, num_seeds))
+
+
+def instance_weights(num_instances: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """The share that each instance has in a resample: [R, I], rows sum to 1."""
+    return rng.multinomial(num_instances, np.full(num_instances, 1 / num_instances), size=resamples) / num_instances
+
+
+def resample(scores: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
+    """Bootstrap scores [S] or [S, I] -> [R, S]: seeds redrawn, each scored by its mean over redrawn instances."""
+    draws = seed_draws(len(scores), rng, resamples)
+    if scores.ndim == 1:
+        return scores[draws]
+    by_seed = instance_weights(scores.shape[1], rng, resamples) @ scores.T
+    return np.take_along_axis(by_seed, draws, axis=1)
+
+
+def limits(samples: np.ndarray, num_seeds: int) -> tuple[np.ndarray, np.ndarray]:
+    """The interval that bootstrap samples [R, ...] give: two [...] arrays, NaN for fewer than two seeds.
+
+    Expanded percentiles (see the module). Samples may be infinite (censored); the limits are then values that occur.
+    """
+    if num_seeds < 2:
+        return np.full(samples.shape[1:], np.nan), np.full(samples.shape[1:], np.nan)
+    quantile = distributions.t.ppf((1 - LEVEL) / 2, num_seeds - 1) * math.sqrt(num_seeds / (num_seeds - 1))
+    tail = float(distributions.norm.cdf(quantile))
+    low, high = np.quantile(samples, [tail, 1 - tail], axis=0, method="inverted_cdf")
+    return low, high
+
+
+def estimate(strata: Sequence[np.ndarray], statistic: Statistic = mean, seed: int = 0) -> Estimate:
+    """A statistic of the scores of all strata together, with its stratified bootstrap interval.
+
+    strata: one [S] or [S, I] array per task; statistic: [..., M] -> [...], given one score per (task, seed). The
+    interval's number of seeds is that of the smallest stratum.
+    """
+    rng = np.random.default_rng(seed)
+    scores = np.concatenate([s if s.ndim == 1 else s.mean(axis=1) for s in strata])
+    samples = statistic(np.concatenate([resample(s, rng) for s in strata], axis=1))
+    seeds = min(len(s) for s in strata)
+    low, high = limits(samples, seeds)
+    return Estimate(float(statistic(scores)), float(low), float(high), seeds)
+
+
+def curve(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Mean over seeds (and instances) at each of X points, and the limits of its interval: three [X] arrays.
+
+    values: [S, X], or [S, I, X] with instances. All points share the resamples, and so do curves of equal shape and seed.
+    """
+    samples = curve_samples(values, seed)
+    low, high = limits(samples, len(values))
+    return values.reshape(-1, values.shape[-1]).mean(axis=0), low, high
+
+
+def curve_samples(values: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Bootstrap mean curves [R, X] of values [S, X] or [S, I, X]."""
+    rng = np.random.default_rng(seed)
+    draws = seed_draws(len(values), rng)
+    share = (draws[:, :, None] == np.arange(len(values))).mean(axis=1)  # [R, S]
+    if values.ndim == 2:
+        return share @ values
+    instances = instance_weights(values.shape[1], rng)
+    points = [((instances @ values[:, :, x].T) * share).sum(axis=1) for x in range(values.shape[2])]
+    return np.stack(points, axis=1)
+
+
+# --- comparisons on common seeds ------------------------------------------------------------------------------------
+
+
+def paired_p_value(differences: Sequence[np.ndarray], threshold: float = 0.0) -> float:
+    """Two-sided paired t test over seeds that the mean difference is `threshold`; NaN for fewer than two seeds.
+
+    differences: per task [S] or [S, I], the same seeds in each; tasks and instances are averaged within a seed.
+    """
+    by_seed = np.mean([d if d.ndim == 1 else d.mean(axis=1) for d in differences], axis=0) - threshold
+    if len(by_seed) < 2:
+        return math.nan
+    spread = float(by_seed.std(ddof=1))
+    if spread <= 1e-12 * max(1.0, float(np.abs(by_seed).max())):
+        return 1.0 if abs(by_seed.mean()) < 1e-12 else 0.0
+    t = float(by_seed.mean()) / spread * math.sqrt(len(by_seed))
+    return float(2 * distributions.t.sf(abs(t), len(by_seed) - 1))
+
+
+def probability_of_improvement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], seed: int = 0) -> Estimate:
+    """The chance that a run of ours scores above one of theirs (ties count half), averaged over tasks.
+
+    ours, theirs: per task [S] or [S, I] on common seeds (and instances), which are redrawn together. Per task it is the
+    Mann-Whitney U over S * S. Source: Agarwal et al. 2021 (arXiv 2108.13264), section 4.3. Raises ValueError where the
+    two differ in shape.
+    """
+    rng = np.random.default_rng(seed)
+    values, samples = [], []
+    for a, b in zip(ours, theirs, strict=True):
+        if a.shape != b.shape:
+            raise ValueError(f"scores on common seeds have one shape, not {a.shape} and {b.shape}")
+        state = rng.bit_generator.state
+        ours_drawn = resample(a, rng)
+        rng.bit_generator.state = state  # the same seeds and instances for theirs
+        theirs_drawn = resample(b, rng)
+        samples.append(_wins(ours_drawn, theirs_drawn))
+        values.append(_wins(*(x[None] if x.ndim == 1 else x.mean(axis=1)[None] for x in (a, b)))[0])
+    seeds = min(len(a) for a in ours)
+    low, high = limits(np.mean(samples, axis=0), seeds)
+    return Estimate(float(np.mean(values)), float(low), float(high), seeds)
+
+
+def _wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    above, equal = a[:, :, None] > b[:, None, :], a[:, :, None] == b[:, None, :]
+    return (above + 0.5 * equal).mean(axis=(1, 2))
+
+
+def holm(p_values: Sequence[float]) -> np.ndarray:
+    """Holm's adjusted p values (Holm 1979): valid for all the tests together. NaNs stay NaN and do not count."""
+    p = np.asarray(p_values, np.float64)
+    adjusted = np.full(len(p), np.nan)
+    tested = np.flatnonzero(~np.isnan(p))
+    order = tested[np.argsort(p[tested], kind="stable")]
+    factors = len(order) - np.arange(len(order))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(factors * p[order]))
+    return adjusted
+
+
+# --- curves ---------------------------------------------------------------------------------------------------------
+
+
+def area(x: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Mean height of curves [..., X] over [x[0], x[-1]], by the trapezoidal rule: the area under them, normalised."""
+    if len(x) < 2:
+        return np.asarray(values, np.float64)[..., 0]
+    return np.trapezoid(values, x, axis=-1) / (x[-1] - x[0])
+
+
+def crossing(x: np.ndarray, values: np.ndarray, level: np.ndarray | float) -> np.ndarray:
+    """Where curves [..., X] first reach `level` [...], linear between points; infinite where they never do (censored)."""
+    values = np.asarray(values, np.float64)
+    level = np.broadcast_to(np.asarray(level, np.float64), values.shape[:-1])
+    reached = values >= level[..., None]
+    after = reached.argmax(axis=-1)
+    before = np.maximum(after - 1, 0)
+    high = np.take_along_axis(values, after[..., None], -1)[..., 0]
+    low = np.take_along_axis(values, before[..., None], -1)[..., 0]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        share = np.where(after > before, (level - low) / (high - low), 0.0)
+    found = x[before] + share * (x[after] - x[before])
+    return np.where(reached.any(axis=-1), found, np.inf)
+
+
+def samples_saved(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float) -> np.ndarray:
+    """How many times fewer samples ours needs for the coverage that theirs has with k: k / (k' with equal pass@k').
+
+    ks: [X] increasing, k one of them; ours, theirs: pass@k curves [..., X]. Interpolated linearly in log k. Infinite
+    where ours has more with the fewest samples already, 0 where it gets there with none of ks (both censored).
+    """
+    at = int(np.flatnonzero(np.asarray(ks) == k)[0])
+    target = np.asarray(theirs, np.float64)[..., at]
+    needed = np.exp(crossing(np.log(ks), ours, target))
+    return np.where(np.asarray(ours)[..., 0] > target, np.inf, k / needed)
+
+
+def non_dominated(points: np.ndarray) -> np.ndarray:
+    """Which points [M, 2] no other point beats in one coordinate without losing in the other: [M] bool (more is better)."""
+    points = np.asarray(points, np.float64)
+    at_least = (points[:, None, :] >= points[None, :, :]).all(axis=2)
+    better = (points[:, None, :] > points[None, :, :]).any(axis=2)
+    return ~(at_least & better).any(axis=0)
