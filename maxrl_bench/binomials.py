@@ -9,11 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import gammaln, xlog1py
 
 # Bernstein's inequality puts all probabilities above exp(-750), which is below the smallest float, in the window.
 _LOG_NEGLIGIBLE = 750.0
-_STIRLING_FROM = 16  # the asymptotic series is exact to 1e-16 from here on
 
 
 def miss(total: int, successes: np.ndarray, drawn: int) -> np.ndarray:
@@ -35,29 +33,55 @@ def _log_miss(total: int, successes: np.ndarray, drawn: int) -> np.ndarray:
     With c = N-K-k the leading terms are c log1p(Kk/(Nc)) + k log1p(-K/N) + K log1p(-k/N), each of the size of the
     result. -inf where c < 0: more drawn than there are failures.
     """
+    if drawn == 0:
+        return np.zeros(np.shape(successes))
     n, k = float(total), float(drawn)
     K = np.asarray(successes, np.float64)
-    if drawn == 0:
-        return np.zeros_like(K)
     c = n - K - k
-    safe = np.maximum(c, 1.0)
-    excess = np.log1p(K * k / (n * safe))
-    leading = safe * excess + xlog1py(k, -np.minimum(K, n - k) / n) + xlog1py(np.minimum(K, n - k), -k / n)
-    inner = leading + 0.5 * excess + (_stirling_error(n - K) - _stirling_error(n)) + _stirling_error(n - k)
-    inner -= _stirling_error(safe)
-    # c = 0 is 1 / C(N, k), at most 1/N: far from 1, so that plain log-gammas lose nothing that matters.
-    edge = gammaln(k + 1) + gammaln(n - k + 1) - gammaln(n + 1)
-    return np.where(c >= 1, np.where(K == 0, 0.0, inner), np.where(c == 0, edge, -np.inf))
+    drawable, left = np.minimum(K, n - k), np.maximum(c, 1.0)  # stand-ins where c < 1, which is treated apart
+    excess = np.log1p(drawable * k / (n * left))
+    general = (left + 0.5) * excess + k * _log_share(n - drawable, drawable) + drawable * _log_share(n - k, k)
+    general += (_stirling_error(n - drawable) - _stirling_error(n)) + (_stirling_error(n - k) - _stirling_error(left))
+    # c = 0: all failures drawn, 1 / C(N, k); there the formula for 0! does not hold.
+    every = k * _log_share(k, n - k) + drawable * _log_share(drawable, n - drawable)
+    every += (
+        0.5 * np.log(2 * np.pi * k * np.maximum(drawable, 1) / n)
+        + _stirling_error(k)
+        + _stirling_error(drawable)
+        - _stirling_error(n)
+    )
+    return np.where(K == 0, 0.0, np.where(c >= 1, general, np.where(c == 0, every, -np.inf)))
+
+
+def _log_share(part: np.ndarray | float, rest: np.ndarray | float) -> np.ndarray:
+    """log(part / (part + rest)) without rounding a share near 1; a part of 0 counts as 1."""
+    part = np.maximum(part, 1.0)
+    total = part + rest
+    return np.where(part > rest, np.log1p(-np.minimum(rest, 0.5 * total) / total), np.log(part / total))
+
+
+def _stirling_series(n: np.ndarray | float) -> np.ndarray | float:
+    x = 1 / (n * n)
+    return (1 / 12 - x * (1 / 360 - x * (1 / 1260 - x * (1 / 1680 - x / 1188)))) / n
+
+
+def _small_stirling_errors() -> np.ndarray:
+    """Errors of 1.._SERIES_FROM, downwards from the series: e(n) = e(n+1) + (n+1/2) log1p(1/n) - 1; entry 0 is idle."""
+    errors = np.zeros(_SERIES_FROM + 1)
+    errors[_SERIES_FROM] = _stirling_series(float(_SERIES_FROM))
+    for n in range(_SERIES_FROM - 1, 0, -1):
+        errors[n] = errors[n + 1] + (n + 0.5) * np.log1p(1 / n) - 1
+    return errors
+
+
+_SERIES_FROM = 16  # the asymptotic series is exact to 1e-16 from here on
+_SMALL_STIRLING_ERRORS = _small_stirling_errors()
 
 
 def _stirling_error(n: np.ndarray | float) -> np.ndarray:
-    """log n! minus Stirling's (n + 1/2) log n - n + log(2 pi) / 2; only ever used for n >= 1 (0 counts as 1)."""
-    n = np.maximum(n, 1.0)
-    small = np.minimum(n, _STIRLING_FROM)
-    direct = gammaln(small + 1) - ((small + 0.5) * np.log(small) - small + 0.5 * np.log(2 * np.pi))
-    x = 1 / (n * n)
-    series = (1 / 12 - x * (1 / 360 - x * (1 / 1260 - x * (1 / 1680 - x / 1188)))) / n
-    return np.where(n < _STIRLING_FROM, direct, series)
+    """log n! minus Stirling's (n + 1/2) log n - n + log(2 pi) / 2, for integers n."""
+    table = _SMALL_STIRLING_ERRORS[np.minimum(n, _SERIES_FROM).astype(np.int64)]
+    return np.where(n < _SERIES_FROM, table, _stirling_series(np.maximum(n, float(_SERIES_FROM))))
 
 
 def binomial_mean(value: Callable[[np.ndarray], np.ndarray], trials: int, p: float) -> float:

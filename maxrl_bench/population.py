@@ -1,0 +1,119 @@
+"""Bias and variance of objectives as curves: exact second moments, their lower bound, and effective orders.
+
+Nothing here is simulated: each function is a binomial sum over success counts (see `binomials.binomial_mean`).
+Derivations: docs/objectives.md.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from maxrl_bench.binomials import binomial_mean
+from maxrl_bench.formula import Objective
+
+
+@dataclass(frozen=True)
+class Scores:
+    """What a policy's score S = grad log-probability of a rollout has to do with success, on one instance.
+
+    pass_rate: p. success, failure: E[|S|^2] given success and given failure. signal: |grad p|^2.
+    The default for the last three is the *orthogonal-score proxy*: scores of distinct rollouts are orthogonal and all of
+    norm 1. It describes wide networks, where each rollout pulls its own way, and it leaves only the noise: |grad p| = 0.
+    """
+
+    pass_rate: float
+    success: float = 1.0
+    failure: float = 1.0
+    signal: float = 0.0
+
+
+def softmax_scores(logits: np.ndarray, accepted: np.ndarray) -> Scores:
+    """The exact `Scores` of a categorical policy softmax(logits) [A] of which the outcomes `accepted` [A] (bool) succeed.
+
+    The score of outcome z with respect to the logits is e_z - pi. Raises ValueError unless both kinds of outcome exist.
+    """
+    logits, accepted = np.asarray(logits, np.float64), np.asarray(accepted, bool)
+    if logits.ndim != 1 or logits.shape != accepted.shape or accepted.all() or not accepted.any():
+        raise ValueError("logits and accepted must be vectors of one length, with accepted and rejected outcomes")
+    shares = np.exp(logits - logits.max())
+    shares /= shares.sum()
+    p = float(shares[accepted].sum())
+    squares = 1 - 2 * shares + np.sum(shares**2)
+    return Scores(
+        pass_rate=p,
+        success=float(shares[accepted] @ squares[accepted] / p),
+        failure=float(shares[~accepted] @ squares[~accepted] / shares[~accepted].sum()),
+        signal=float(np.sum((shares * (accepted - p)) ** 2)),
+    )
+
+
+def second_moment(objective: Objective, scores: Scores) -> float:
+    """E|g|^2 of the gradient estimate of one instance, g = (1/N) sum_j a_j S_j, exactly.
+
+    = (1/N) E[p A s(J+1)^2 + q B f(J)^2] + (N-1)/N |grad p|^2 E[s(I+2)^2 + f(I)^2 - 2 s(I+1) f(I+1)]
+    with J ~ Binomial(N-1, p), I ~ Binomial(N-2, p), A and B the second moments of scores given success and failure.
+    The reward part alone where there is an entropy bonus or smoothing. Raises ValueError for maximum likelihood, which
+    has no estimate, and where the weights of an instance depend on its batch.
+    """
+    _refuse_pooled(objective)
+    p, n = scores.pass_rate, objective.num_rollouts
+
+    def own(others: np.ndarray) -> np.ndarray:
+        s, f = objective.weights(others + 1)[0], objective.weights(others)[1]
+        return p * scores.success * s**2 + (1 - p) * scores.failure * f**2
+
+    def pairs(others: np.ndarray) -> np.ndarray:
+        s, f = objective.weights(others + 1)
+        return objective.weights(others + 2)[0] ** 2 + objective.weights(others)[1] ** 2 - 2 * s * f
+
+    total = binomial_mean(own, n - 1, p) / n
+    if n > 1 and scores.signal:
+        total += (n - 1) / n * scores.signal * binomial_mean(pairs, n - 2, p)
+    return total
+
+
+def variance(objective: Objective, scores: Scores) -> float:
+    """E|g - E g|^2, the summed variance of all components of the gradient estimate: `second_moment` - |w grad p|^2."""
+    weight = float(objective.population_weight(np.array(scores.pass_rate)))
+    return second_moment(objective, scores) - weight**2 * scores.signal
+
+
+def least_second_moment(objective: Objective, p: float) -> float:
+    """The smallest E|g|^2 under the orthogonal-score proxy of any count-based estimator with the same expectation.
+
+    = p (1-p) / N E[(s(J+1) - f(J))^2]: theorem 2 of docs/objectives.md. Only an estimator that knows p reaches it.
+    """
+    _refuse_pooled(objective)
+    return (
+        p
+        * (1 - p)
+        / objective.num_rollouts
+        * binomial_mean(lambda j: objective.gap(j) ** 2, objective.num_rollouts - 1, p)
+    )
+
+
+def effective_order(objective: Objective, p: np.ndarray) -> np.ndarray:
+    """The T for which MaxRL of order T has the same population weight at p: log(1 - p w) / log(1 - p).
+
+    Constant in p for the MaxRL family alone; inf for maximum likelihood; NaN where p w > 1, beyond maximum likelihood.
+    Loses digits, like any formula, where (1-p)^T is lost beside 1. p in (0, 1).
+    """
+    p = np.asarray(p, np.float64)
+    share = p * objective.population_weight(p)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(share > 1 + 1e-12, np.nan, np.log1p(-np.minimum(share, 1)) / np.log1p(-p))
+
+
+def order_within(tolerance: float, p: np.ndarray) -> np.ndarray:
+    """The least order T at which MaxRL's weight is within `tolerance` of maximum likelihood's: (1-p)^T <= tolerance.
+
+    It takes T rollouts with equations 9 and 10, T + 1 with Algorithm 1. p in (0, 1), any shape; float64.
+    """
+    return np.maximum(1, np.ceil(np.log(tolerance) / np.log1p(-np.asarray(p, np.float64)) - 1e-9))
+
+
+def _refuse_pooled(objective: Objective) -> None:
+    if objective.row.pooled:
+        raise ValueError(f"objective '{objective.name}' weighs an instance by its batch: it has no moments of its own")
