@@ -57,6 +57,10 @@ class Experiment:
     runs: tuple[RunConfig, ...]
 
 
+class NoSuchProfile(ValueError):
+    """The experiment file does not have the profile asked for."""
+
+
 class Setting(NamedTuple):
     """The values that a layer gives to a key (one, or an axis), and the layer's name for error messages."""
 
@@ -230,7 +234,7 @@ def _profile(path: Path, data: dict[str, Any], profile: str) -> tuple[Layer, lis
         if profile in only:
             blocks.append((where, layer))
     if profile not in names:
-        raise ValueError(f"{path}: has no profile '{profile}'; {did_you_mean(profile, names)}")
+        raise NoSuchProfile(f"{path}: has no profile '{profile}'; {did_you_mean(profile, names)}")
     if not blocks:
         raise ValueError(f"{path}: no [[grid]] table takes part in profile '{profile}'")
     return profiles.get(profile, {}), blocks
@@ -268,3 +272,20 @@ def find_experiments(names: list[str], folder: Path = Path("experiments")) -> li
             raise ValueError(f"unknown experiment '{name}'; {did_you_mean(name, known)}")
         found.append(known.get(name, path))
     return found
+
+
+def load_experiments(names: list[str], profile: str | None = None) -> list[Experiment]:
+    """Experiments by name or path, all that have the profile if none is given; by their `order`, then by name.
+
+    Raises ValueError as `load_experiment` and `find_experiments` do, and if no experiment has the profile.
+    """
+    loaded = []
+    for path in find_experiments(names):
+        try:
+            loaded.append(load_experiment(path, profile))
+        except NoSuchProfile:
+            if names:
+                raise
+    if not loaded:
+        raise ValueError(f"no experiment has the profile '{profile}'")
+    return sorted(loaded, key=lambda experiment: (experiment.order, experiment.name))

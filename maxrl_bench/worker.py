@@ -55,12 +55,15 @@ def resolve(run_function: str) -> Callable[[RunConfig, Store], None]:
 
 def execute(job: Job) -> Outcome:
     """Do one run unless it is stored already or somebody else is at it. Failures are recorded, not raised."""
-    started = time.perf_counter()
     notes: list[str] = []
     config = RunConfig.model_validate_json(job.config)
     code = code_fingerprint(config.task["name"], job.run_function)
     if code != job.code:
         return Outcome("failed", f"this worker's code is another version ({code}) than the driver's ({job.code})")
+    function = resolve(job.run_function)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(1)
+    started = time.perf_counter()  # a worker's imports are not time spent in runs
     store = Store(job.root, code, notes.append)
 
     def outcome(state: str, message: str = "", *, computed: bool = True) -> Outcome:
@@ -79,9 +82,6 @@ def execute(job: Job) -> Outcome:
             if found.state in ("corrupt", "stale"):
                 notes.append(f"{store.folder(config.hash)}: {found.why}: made again")
             store.discard(config.hash)
-            function = resolve(job.run_function)
-            if "torch" in sys.modules:
-                sys.modules["torch"].set_num_threads(1)
             function(config, store)
             found = store.check(config.hash)
             if found.state != "done":

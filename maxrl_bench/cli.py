@@ -1,0 +1,211 @@
+"""The command line: `maxrl-bench list | run | sweep | status | plot | card | watch | bench | export`.
+
+Every command imports what it needs when it is called, so that `--help` is instant and reading tables needs no torch.
+Exit codes: 0 all is well, 1 a run failed, 2 the input was refused, 130 stopped by Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code. Whatever the user can mend is one line on stderr."""
+    arguments = parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `| head` has read enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (ValueError, OSError) as error:
+        if os.environ.get("MAXRL_BENCH_TRACEBACK"):
+            raise
+        print(f"maxrl-bench: {error}", file=sys.stderr)
+        return 2
+
+
+def parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    top = argparse.ArgumentParser(
+        "maxrl-bench", description="Which policy-gradient objective for binary rewards? Measure it."
+    )
+    commands = top.add_subparsers(title="commands", required=True, metavar="COMMAND")
+
+    def command(name: str, function: Any, text: str) -> argparse.ArgumentParser:
+        added = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        added.set_defaults(command=function)
+        return added
+
+    def folders(sub: argparse.ArgumentParser, *, plots: bool = False) -> None:
+        sub.add_argument("--results", default="results", metavar="DIR", help="where results are kept (results/)")
+        if plots:
+            sub.add_argument("--plots", default="plots", metavar="DIR", help="where figures are drawn (plots/)")
+
+    sub = command("list", _list, "list tasks, objectives or experiments")
+    sub.add_argument("what", choices=("tasks", "objectives", "experiments"))
+    sub.add_argument("--json", action="store_true", help="as JSON (objectives)")
+    folders(sub)
+
+    sub = command("run", _run, "do one run, in this process")
+    sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="e.g. task=fourrooms objective=grpo steps=100")
+    sub.add_argument("--config", metavar="FILE", help="a run's config.json; KEY=VALUE go on top of it")
+    folders(sub)
+
+    sub = command("sweep", _sweep, "run experiments, write their tables and figures; goes on where it stopped")
+    sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="names or files (all of experiments/)")
+    sub.add_argument("--profile", metavar="NAME", help="settings to run under, e.g. smoke, laptop, full (laptop)")
+    sub.add_argument("--workers", type=int, metavar="N", help="processes on this machine (one per core)")
+    sub.add_argument("--memory", type=float, metavar="GB", help="limit of each worker (its share of 90 %% of memory)")
+    sub.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:PORT, or local")
+    sub.add_argument("--dry-run", action="store_true", help="show the runs, the expected time and disk; run nothing")
+    sub.add_argument("--keep-stale", action="store_true", help="keep results that another version of the code made")
+    sub.add_argument("--no-plots", action="store_true", help="write tables only")
+    folders(sub, plots=True)
+
+    sub = command("status", _status, "say what is done, missing, failed and why")
+    sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT")
+    sub.add_argument("--profile", metavar="NAME")
+    folders(sub)
+
+    sub = command("plot", _plot, "redraw figures from the tables alone")
+    sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT")
+    sub.add_argument("--profile", metavar="NAME")
+    folders(sub, plots=True)
+
+    sub = command("export", _export, "write an experiment's metrics as one .csv or .parquet file")
+    sub.add_argument("experiment", metavar="EXPERIMENT")
+    sub.add_argument("file", metavar="FILE")
+    folders(sub)
+
+    sub = command("card", _card, "show what an objective does: its weights, its order, its population weight")
+    sub.add_argument("objective", metavar="OBJECTIVE")
+    sub.add_argument("knobs", nargs="*", metavar="KNOB=VALUE")
+    sub.add_argument("--rollouts", type=int, default=8, metavar="N")
+    sub.add_argument("--json", action="store_true")
+    sub.add_argument("--figure", metavar="FILE")
+
+    sub = command("watch", _watch, "show one rollout of a policy")
+    sub.add_argument("task", metavar="TASK")
+    sub.add_argument("--split", default="test")
+    sub.add_argument("--index", type=int, default=0)
+    sub.add_argument("--run", metavar="HASH", help="the stored run whose policy acts (an untrained one)")
+    sub.add_argument("--out", metavar="FILE", help="where to write it (the terminal)")
+    folders(sub)
+
+    sub = command("bench", _bench, "time the rollout engine against the textbook loop and others")
+    sub.add_argument("arguments", nargs=argparse.REMAINDER)
+    return top
+
+
+def settings(pairs: Sequence[str]) -> dict[str, Any]:
+    """KEY=VALUE pairs as a table; a value is TOML, or else text. Raises ValueError on a pair without "="."""
+    table: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals or not key:
+            raise ValueError(f"'{pair}' must have the form KEY=VALUE")
+        try:
+            table[key] = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            table[key] = text
+    return table
+
+
+def _list(arguments: argparse.Namespace) -> int:
+    from maxrl_bench import listing
+
+    if arguments.what == "objectives":
+        from maxrl_bench import cards
+
+        print(cards.list_objectives(arguments.json))
+    elif arguments.what == "tasks":
+        print(listing.tasks(arguments.results))
+    else:
+        print(listing.experiments())
+    return 0
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from maxrl_bench import commands
+
+    return commands.run(arguments.config, settings(arguments.settings), arguments.results)
+
+
+def _sweep(arguments: argparse.Namespace) -> int:
+    from maxrl_bench import commands
+
+    return commands.sweep(commands.SweepOptions(**{k: v for k, v in vars(arguments).items() if k != "command"}))
+
+
+def _status(arguments: argparse.Namespace) -> int:
+    from maxrl_bench import listing
+    from maxrl_bench.experiment import load_experiments
+
+    print(listing.status(load_experiments(arguments.experiments, arguments.profile), arguments.results))
+    return 0
+
+
+def _plot(arguments: argparse.Namespace) -> int:
+    from maxrl_bench import publish, results
+    from maxrl_bench.experiment import load_experiments
+
+    drawn = 0
+    for experiment in load_experiments(arguments.experiments, arguments.profile):
+        # Asked for by name, an experiment without tables is an error; else it has just not been run yet.
+        if arguments.experiments or experiment.name in results.experiments(arguments.results):
+            results.load(experiment.name, arguments.results)
+            print(f"{experiment.name}: {publish.draw(experiment, arguments.results, arguments.plots)}")
+            drawn += 1
+    if not drawn:
+        raise ValueError(f"no tables in {arguments.results}; `maxrl-bench sweep` makes them")
+    return 0
+
+
+def _export(arguments: argparse.Namespace) -> int:
+    from maxrl_bench import results
+
+    results.export(arguments.experiment, arguments.file, arguments.results)
+    return 0
+
+
+def _card(arguments: argparse.Namespace) -> int:
+    from maxrl_bench import cards
+
+    knobs = settings(arguments.knobs)
+    print(cards.card(arguments.objective, arguments.rollouts, knobs, arguments.json, arguments.figure))
+    return 0
+
+
+def _watch(arguments: argparse.Namespace) -> int:
+    import importlib
+
+    from maxrl_bench.store import Store
+
+    blob = None
+    if arguments.run:
+        blob = Store(Path(arguments.results) / "store").read(arguments.run, "policy.pt", any_code=True)
+        if blob is None:
+            raise ValueError(f"{arguments.results}/store/{arguments.run} holds no policy")
+    watch = importlib.import_module("maxrl_bench.watch").watch
+    shown = watch(arguments.task, arguments.split, arguments.index, blob, arguments.out)
+    if shown is not None:
+        print(shown)
+    return 0
+
+
+def _bench(arguments: argparse.Namespace) -> int:
+    import importlib
+
+    shown = importlib.import_module("maxrl_bench.bench").run_bench(*arguments.arguments)
+    if shown is not None:
+        print(shown)
+    return 0

@@ -1,0 +1,195 @@
+"""What `maxrl-bench run` and `maxrl-bench sweep` do."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import sys
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import psutil
+from pydantic import ValidationError
+
+from maxrl_bench import listing
+from maxrl_bench.config import RunConfig, one_line, read_config
+from maxrl_bench.executors import DaskPool, LocalPool, Pool
+from maxrl_bench.experiment import Experiment, load_experiments
+from maxrl_bench.objectives import bind
+from maxrl_bench.progress import Progress, duration
+from maxrl_bench.provenance import code_fingerprint
+from maxrl_bench.publish import publish
+from maxrl_bench.sweep import DiskFull, Plan, Sweep, check_room, make_plan
+from maxrl_bench.tasks import Task, make_task
+from maxrl_bench.worker import TRAIN, Job, execute
+
+MEMORY_SHARE = 0.9  # of the machine's memory, for all workers together
+
+
+@dataclass
+class SweepOptions:
+    """The arguments of `maxrl-bench sweep`."""
+
+    experiments: list[str] = field(default_factory=list)
+    profile: str | None = None
+    workers: int | None = None
+    memory: float | None = None
+    scheduler: str | None = None
+    dry_run: bool = False
+    keep_stale: bool = False
+    no_plots: bool = False
+    results: str = "results"
+    plots: str = "plots"
+    run_function: str = TRAIN
+
+
+def run(config_file: str | None, settings: dict[str, Any], results: str, run_function: str = TRAIN) -> int:
+    """Do one run in this process, from a config.json and settings on top of it; returns the exit code."""
+    base: dict[str, Any] = {}
+    if config_file is not None:
+        try:
+            text = Path(config_file).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise ValueError(f"{config_file}: cannot be read: {error}") from None
+        base = read_config(text, config_file).model_dump()
+    try:
+        config = RunConfig(**{**base, **settings})
+    except ValidationError as error:
+        raise ValueError(one_line(error)) from None
+    if run_function == TRAIN:
+        check_tasks([config], config_file or "run")
+    folder = Path(results) / "store"
+    code = code_fingerprint(config.task["name"], run_function)
+    print(f"{config.describe()}: {folder / config.hash}/", flush=True)
+    outcome = execute(Job(config.model_dump_json(), str(folder), code, run_function=run_function))
+    for note in outcome.notes:
+        print(note, file=sys.stderr)
+    if outcome.state == "locked":
+        raise ValueError("another process is at this run; wait for it, or end it")
+    if outcome.state != "done":
+        print(outcome.message, file=sys.stderr)
+        return 1
+    print(f"done in {duration(outcome.seconds)}" if outcome.computed else "done already")
+    return 0
+
+
+def check_tasks(configs: Sequence[RunConfig], source: str) -> None:
+    """Build every task once, so that an option that it refuses, or an objective that it cannot serve, is told at once.
+
+    Raises ValueError that names `source`.
+    """
+    tasks: dict[str, Task] = {}
+    for config in configs:
+        name = config.task_label
+        try:
+            tasks[name] = tasks.get(name) or make_task(**config.task)
+        except ValueError as error:
+            raise ValueError(f"{source}: {error}") from None
+        objective, knobs = config.objective["name"], {k: v for k, v in config.objective.items() if k != "name"}
+        if bind(objective, config.num_rollouts, **knobs).exact and not tasks[name].exact:
+            raise ValueError(f"{source}: objective '{objective}' needs exact pass rates; task '{name}' has none")
+
+
+def sweep(options: SweepOptions) -> int:
+    """Run experiments to the end, write their tables and figures; returns the exit code.
+
+    Raises ValueError on bad input, and on a full disk.
+    """
+    experiments = load_experiments(options.experiments, options.profile)
+    workers = options.workers or _cores()
+    if workers < 1:
+        raise ValueError(f"--workers must be 1 or more, got {workers}")
+    plan = make_plan(experiments, options.results, run_function=options.run_function, keep_stale=options.keep_stale)
+    if options.dry_run:
+        print(listing.dry_run(plan, workers))
+        return 0
+    check_room(plan)
+    if plan.todo and options.run_function == TRAIN:
+        for experiment in experiments:
+            check_tasks(experiment.runs, str(experiment.path))
+    again = shlex.join(["maxrl-bench", *sys.argv[1:]])
+    with _Publisher(options) as publisher, _sigterm_is_ctrl_c():
+        try:
+            pool = _pool(options, plan, workers)
+            progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
+            report = Sweep(plan, pool, progress, publisher.submit).run()
+            pool.shutdown()
+            drawn = publisher.wait()
+        except DiskFull as error:
+            raise ValueError(
+                f"the disk is full ({error}); what is stored is whole; make room and repeat: {again}"
+            ) from None
+        except KeyboardInterrupt:
+            print(
+                f"\nstopped; finished runs are kept, the others go on from their checkpoints: {again}", file=sys.stderr
+            )
+            return 130
+    print(listing.summary(plan, report))
+    return 1 if report.failed or not drawn else 0
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _pool(options: SweepOptions, plan: Plan, workers: int) -> Pool:
+    if options.scheduler is not None:
+        return DaskPool(options.scheduler, workers)
+    limit = (
+        int(options.memory * 2**30) if options.memory else int(MEMORY_SHARE * psutil.virtual_memory().total / workers)
+    )
+    # Drivers of accelerators map far more than they use; the limit would be one on that.
+    on_cpu = all(config.device == "cpu" for config in plan.configs.values())
+    return LocalPool(min(workers, max(1, len(plan.todo))), limit if on_cpu else 0)
+
+
+class _Publisher:
+    """Writes tables and draws figures in a process of its own, so that the workers never wait for them."""
+
+    def __init__(self, options: SweepOptions):
+        self._options, self._pool = options, LocalPool(1)
+        self._futures: list[tuple[Experiment, Future[str]]] = []
+
+    def submit(self, experiment: Experiment, done: set[str]) -> None:
+        own = done & {config.hash for config in experiment.runs}
+        plots = None if self._options.no_plots else self._options.plots
+        self._futures.append((experiment, self._pool.submit(publish, experiment, self._options.results, plots, own)))
+
+    def wait(self) -> bool:
+        """Print what there is now of each experiment; False if something went wrong."""
+        good = True
+        for experiment, future in self._futures:
+            try:
+                print(future.result())
+            except Exception as error:  # the results are safe; the other experiments' figures are wanted all the same
+                good = False
+                print(f"{experiment.name}: tables or figures FAILED: {type(error).__name__}: {error}", file=sys.stderr)
+        return good
+
+    def __enter__(self) -> _Publisher:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.kill()
+        for leftover in Path(self._options.results).glob("*/.*.tmp"):
+            if leftover.parent.name != "store":
+                leftover.unlink(missing_ok=True)
+
+
+class _sigterm_is_ctrl_c:
+    """Within it, a polite kill of the driver ends the sweep as Ctrl-C does."""
+
+    def __enter__(self) -> None:
+        self._previous = signal.signal(signal.SIGTERM, self._interrupt)
+
+    def __exit__(self, *_: object) -> None:
+        signal.signal(signal.SIGTERM, self._previous)
+
+    @staticmethod
+    def _interrupt(signum: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt

@@ -1,0 +1,125 @@
+"""What `maxrl-bench list`, `status` and `sweep --dry-run` print, and the summary at the end of a sweep."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from maxrl_bench import results
+from maxrl_bench.config import RunConfig
+from maxrl_bench.experiment import Experiment, find_experiments, load_experiment
+from maxrl_bench.progress import duration
+from maxrl_bench.sweep import Plan, Report, make_plan
+from maxrl_bench.tasks import all_tasks, make_task
+
+_SHOWN = 20
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+def tasks(root: str) -> str:
+    """A table of all tasks, with the pass rate of the base policy where results tell it."""
+    base: dict[str, list[float]] = {}
+    for name in results.experiments(root):
+        metrics = results.load(name, root).metrics
+        for label, rates in metrics[metrics["step"] == 0].groupby("task")["pass@1"]:
+            base.setdefault(str(label), []).extend(rates)
+    rows = [("task", "family", "horizon", "actions", "pass rate", "base pass@1")]
+    for name, entry in all_tasks().items():
+        try:
+            task = make_task(name)
+        except (ImportError, ValueError) as error:  # one broken plug-in must not hide the others
+            rows.append((name, entry.family, "", "", f"not available: {error}", ""))
+            continue
+        known = f"{sum(base[name]) / len(base[name]):.3f}" if base.get(name) else "-"
+        exact = "exact" if task.exact else "sampled"
+        rows.append((name, entry.family, str(task.horizon), str(task.num_actions), exact, known))
+    return columns(rows)
+
+
+def experiments() -> str:
+    """A table of the experiment files, with their questions."""
+    rows = [("experiment", "runs", "question")]
+    for path in find_experiments([]):
+        loaded = load_experiment(path)
+        rows.append((loaded.name, str(len(loaded.runs)), loaded.question))
+    return columns(rows)
+
+
+def axes(configs: Sequence[RunConfig]) -> str:
+    """The grid of some runs: every setting that varies, with its values."""
+    lines = []
+    for key in RunConfig.model_fields:
+        shown = {"task": "task_label", "objective": "objective_label"}.get(key, key)
+        values = list(dict.fromkeys(str(getattr(config, shown)) for config in configs))
+        if len(values) > 1 or key in ("task", "objective"):
+            lines.append(f"  {key} ({len(values)}): {', '.join(values)}")
+    return "\n".join(lines)
+
+
+def dry_run(plan: Plan, workers: int) -> str:
+    """The grid of every experiment, the number of runs, and the time and disk that they will take."""
+    lines = []
+    for experiment in plan.experiments:
+        lines += [f"{experiment.name}: {len(experiment.runs)} runs", axes(experiment.runs)]
+    states = Counter(check.state for check in plan.found.values())
+    seconds = plan.seconds(plan.todo)
+    lines += [
+        f"{len(plan.configs)} different runs: {_counts(states)}",
+        f"to do: {len(plan.todo)} runs; time on {workers} workers: "
+        f"{duration(None if seconds is None else seconds / workers)}; "
+        f"disk: {len(plan.todo) * plan.store.bytes_per_run() / 1e6:.1f} MB",
+    ]
+    return "\n".join(lines)
+
+
+def _counts(states: Counter[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.most_common())
+
+
+def status(experiments: Sequence[Experiment], root: str) -> str:
+    """What is stored of every experiment: done, missing, running, failed and why, and the time that the rest takes."""
+    lines = []
+    for experiment in experiments:
+        plan = make_plan([experiment], root)
+        running = {run for run in plan.todo if not plan.store.is_free(run)}
+        states = Counter("running" if run in running else check.state for run, check in plan.found.items())
+        left = f"; {duration(plan.seconds(plan.todo))} of one worker's time left" if plan.todo else ""
+        lines.append(f"{experiment.name}: {len(experiment.runs)} runs: {_counts(states)}{left}")
+        waiting = [run for run in plan.todo if run not in running]
+        lines += [f"  running: {plan.label(run)}" for run in running]
+        for state in ("failed", "corrupt", "stale", "missing"):
+            lines += _some([run for run in waiting if plan.found[run].state == state], plan)
+    return "\n".join(lines)
+
+
+def _some(runs: Sequence[str], plan: Plan) -> Iterable[str]:
+    for run in runs[:_SHOWN]:
+        check = plan.found[run]
+        yield f"  {check.state}: {plan.label(run)}" + (f": {check.why}" if check.why else "")
+        if check.state == "failed":
+            yield f"    {reproduce(plan, run)}"
+    if len(runs) > _SHOWN:
+        yield f"  and {len(runs) - _SHOWN} more {plan.found[runs[0]].state}"
+
+
+def reproduce(plan: Plan, run: str) -> str:
+    """The command that does one run alone."""
+    results_option = "" if plan.root == "results" else f" --results {plan.root}"
+    return f"maxrl-bench run --config {Path(plan.root) / 'store' / run / 'config.json'}{results_option}"
+
+
+def summary(plan: Plan, report: Report) -> str:
+    """How a sweep went, with one line for each failed run and the command that reproduces it."""
+    lines = []
+    for run, why in report.failed.items():
+        lines.append(f"FAILED {plan.label(run)}: {why}\n    {reproduce(plan, run)}")
+    line = f"{len(report.done)} of {len(plan.configs)} runs done ({report.computed} now) in {duration(report.seconds)}"
+    if report.computed:
+        line += f"; {report.utilisation:.0%} of worker time in runs; at most {report.peak_memory_mb:.0f} MB per worker"
+    return "\n".join([*lines, line])

@@ -1,0 +1,63 @@
+"""What a sweep shows while it works: a bar on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from typing import TextIO
+
+from tqdm import tqdm
+
+
+def duration(seconds: float | None) -> str:
+    """Seconds in a form to read: 8 s, 3 min, 2 h 05 min; "unknown" for None."""
+    if seconds is None:
+        return "unknown"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+class Progress:
+    """Finished, running and failed runs, the rate, and the time left."""
+
+    def __init__(self, total: int, stored: int, stream: TextIO = sys.stderr):
+        self._stream, self._total, self._started = stream, total, time.monotonic()
+        self.finished = stored
+        self.failed = 0
+        self._bar = None
+        if stream.isatty():
+            # tqdm's own time left knows nothing of longest-first; ours comes in the postfix.
+            form = "{n_fmt}/{total_fmt} |{bar}| {elapsed}, {rate_fmt}{postfix}"
+            self._bar = tqdm(total=total, initial=stored, unit="run", bar_format=form, dynamic_ncols=True, file=stream)
+
+    def line(self, text: str) -> None:
+        """Say something that stays."""
+        if self._bar is not None:
+            self._bar.write(text, file=self._stream)
+        else:
+            print(text, file=self._stream, flush=True)
+
+    def finish(self, text: str, left: float | None, *, failed: bool = False) -> None:
+        """Count a run that ended, well or not."""
+        self.finished += not failed
+        self.failed += failed
+        if self._bar is not None:
+            self._bar.update()
+            if failed:
+                self.line(text)
+        else:
+            self.line(f"[{self.finished + self.failed}/{self._total}] {text}; {duration(left)} left")
+
+    def show(self, running: Iterable[str], left: float | None) -> None:
+        """Bring the bar up to date with what is running."""
+        if self._bar is not None:
+            failed = f", {self.failed} FAILED" * bool(self.failed)
+            self._bar.set_postfix_str(f"{duration(left)} left{failed} | {' + '.join(running)}")
+
+    def close(self) -> None:
+        """Leave the bar as it stands."""
+        if self._bar is not None:
+            self._bar.close()

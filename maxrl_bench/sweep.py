@@ -1,0 +1,236 @@
+"""Runs -> executor: a bounded window of jobs, resumed where it stopped, with failures kept apart.
+
+The state of a sweep is the run store and nothing else. Killing it, or the workers, at any moment loses at most the
+seconds since the checkpoints of the runs in progress; the same command goes on.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from maxrl_bench import costs
+from maxrl_bench.config import RunConfig
+from maxrl_bench.executors import Pool
+from maxrl_bench.experiment import Experiment
+from maxrl_bench.progress import Progress
+from maxrl_bench.provenance import code_fingerprint
+from maxrl_bench.store import Check, Store
+from maxrl_bench.worker import TRAIN, Job, Outcome, execute
+
+STRIKES = 3  # workers that a run may take down before it counts as failed
+_POLL_SECONDS = 1.0
+_SPARE_BYTES = 50e6
+
+
+@dataclass
+class Plan:
+    """What a sweep would do: the runs of its experiments, each once, and what is stored of each."""
+
+    experiments: Sequence[Experiment]
+    root: str  # results/
+    store: Store
+    run_function: str
+    keep_stale: bool
+    configs: dict[str, RunConfig]
+    codes: dict[str, str]  # code fingerprint by task name
+    found: dict[str, Check]
+    costs: costs.Costs
+
+    @property
+    def todo(self) -> list[str]:
+        """The runs to compute, by experiment, then longest first."""
+        place: dict[str, int] = {}
+        for number, experiment in enumerate(self.experiments):
+            for config in experiment.runs:
+                place.setdefault(config.hash, number)
+        wanted = [run for run, check in self.found.items() if check.state != "done"]
+        return sorted(wanted, key=lambda run: (place[run], -self.costs.rank(self.configs[run])))
+
+    def seconds(self, runs: Sequence[str]) -> float | None:
+        """Expected worker time of some runs; None if nothing is known."""
+        known = [s for run in runs if (s := self.costs.seconds(self.configs[run])) is not None]
+        return sum(known) * len(runs) / len(known) if known else (None if runs else 0.0)
+
+    def job(self, run: str) -> Job:
+        """What a worker needs to know of a run."""
+        config = self.configs[run]
+        code = self.codes[config.task["name"]]
+        return Job(config.model_dump_json(), str(self.store.root), code, self.keep_stale, self.run_function)
+
+    def label(self, run: str) -> str:
+        """A run in a few words."""
+        return self.configs[run].describe()
+
+
+def make_plan(
+    experiments: Sequence[Experiment], root: str | Path, *, run_function: str = TRAIN, keep_stale: bool = False
+) -> Plan:
+    """Look up every run of some experiments in the store `root`/store.
+
+    With `keep_stale`, results that other code has made count as done. Raises ValueError if the store cannot be used.
+    """
+    configs = {config.hash: config for experiment in experiments for config in experiment.runs}
+    names = {config.task["name"] for config in configs.values()}
+    codes = {name: code_fingerprint(name, run_function) for name in names}
+    store = Store(Path(root) / "store")
+    stores = {name: store if keep_stale else Store(store.root, code) for name, code in codes.items()}
+    found = {run: stores[config.task["name"]].check(run) for run, config in configs.items()}
+    known = costs.recorded(configs.values(), store, str(root))
+    return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, found, known)
+
+
+def check_room(plan: Plan) -> None:
+    """Raises ValueError if the disk has too little room for what is still to be stored."""
+    needed = _SPARE_BYTES + 2 * len(plan.todo) * plan.store.bytes_per_run()
+    free = shutil.disk_usage(plan.store.root).free
+    if free < needed:
+        raise ValueError(f"{plan.store.root}: {free / 1e6:.0f} MB are free; this sweep wants {needed / 1e6:.0f} MB")
+
+
+@dataclass
+class Report:
+    """How a sweep went. `utilisation` is the share of the workers' time that was spent in runs."""
+
+    done: set[str]
+    failed: dict[str, str] = field(default_factory=dict)  # run -> last line of its traceback
+    computed: int = 0
+    seconds: float = 0.0
+    utilisation: float = 0.0
+    peak_memory_mb: float = 0.0
+
+
+class DiskFull(Exception):
+    """The disk has no room for a result; everything that is stored is whole."""
+
+
+class Sweep:
+    """A sweep in progress. `on_experiment` gets each experiment whose runs have all ended, and what runs are done."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        pool: Pool,
+        progress: Progress,
+        on_experiment: Callable[[Experiment, set[str]], None] = lambda experiment, done: None,
+    ):
+        self.plan, self.pool, self.progress, self.on_experiment = plan, pool, progress, on_experiment
+        self.todo = list(reversed(plan.todo))  # taken from the end
+        self.held: list[str] = []  # by another sweep
+        self.running: dict[Future[Outcome], tuple[str, float]] = {}
+        self.strikes: Counter[str] = Counter()
+        self.report = Report(done={run for run, check in plan.found.items() if check.state == "done"})
+        self.open = list(plan.experiments)
+        self.busy = self.capacity = 0.0
+
+    def run(self) -> Report:
+        """Go on until every run has ended. Raises DiskFull, and KeyboardInterrupt, after ending the workers."""
+        self.plan.store.tidy_all()
+        for run, check in self.plan.found.items():
+            if check.state in ("corrupt", "stale"):
+                self.progress.line(f"{self.plan.store.folder(run)}: {check.why}; {self.plan.label(run)} is run again")
+        self._close_experiments()
+        started = turned = time.monotonic()
+        try:
+            while self.todo or self.held or self.running:
+                while self.todo and len(self.running) < self.pool.size:
+                    run = self.todo.pop()
+                    self.running[self.pool.submit(execute, self.plan.job(run))] = (run, time.monotonic())
+                self.progress.show([self.plan.label(run) for run, _ in self.running.values()], self.time_left())
+                finished: set[Future[Outcome]] = set()
+                if self.running:
+                    finished, _ = wait(self.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
+                else:
+                    time.sleep(_POLL_SECONDS)
+                for future in finished:
+                    run, _ = self.running.pop(future)
+                    self._take(run, future)
+                del finished  # a finished future that is kept alive is run again by Dask after a kill
+                if self.held and len(self.running) < self.pool.size:
+                    self._look_again()
+                now = time.monotonic()
+                self.capacity += (now - turned) * self.pool.size
+                turned = now
+        except BaseException:
+            self.pool.kill()
+            self.plan.store.tidy_all()
+            raise
+        finally:
+            self.progress.close()
+        self.report.seconds = time.monotonic() - started
+        self.report.utilisation = self.busy / self.capacity if self.capacity else 0.0
+        return self.report
+
+    def time_left(self) -> float | None:
+        """Expected seconds to the end, on as many workers as there are now; None if nothing is known."""
+        now = time.monotonic()
+        waiting = self.plan.seconds([*self.todo, *self.held])
+        current = [self.plan.seconds([run]) for run, _ in self.running.values()]
+        if waiting is None or None in current:
+            return None
+        begun = [now - since for _, since in self.running.values()]
+        rest = [max(0.0, (total or 0.0) - spent) for total, spent in zip(current, begun, strict=True)]
+        return max([(waiting + sum(rest)) / self.pool.size, *rest])
+
+    def _take(self, run: str, future: Future[Outcome]) -> None:
+        """Book how a job went."""
+        try:
+            outcome = future.result()
+        except BrokenExecutor:
+            self.strikes[run] += 1
+            if self.strikes[run] < STRIKES:
+                self.progress.line(f"the worker of {self.plan.label(run)} died; it is run again")
+                self.todo.append(run)
+                return
+            outcome = self._record(run, f"its worker died {STRIKES} times (killed, out of memory, or crashed)")
+        except Exception as error:  # whatever an executor makes of a lost worker; the other runs go on
+            outcome = self._record(run, f"{type(error).__name__}: {error}")
+        self.busy += outcome.seconds
+        self.report.peak_memory_mb = max(self.report.peak_memory_mb, outcome.peak_memory_mb)
+        for note in outcome.notes:
+            self.progress.line(note)
+        if outcome.state == "locked":
+            self.held.append(run)
+            return
+        if outcome.state == "full":
+            raise DiskFull(outcome.message)
+        if outcome.state == "done":
+            self.report.done.add(run)
+            self.report.computed += outcome.computed
+            if outcome.computed and self.plan.costs.learn(self.plan.configs[run], outcome.seconds):
+                waiting = set(self.todo)
+                self.todo = [run for run in reversed(self.plan.todo) if run in waiting]
+            took = f"{outcome.seconds:.1f} s" if outcome.computed else "stored meanwhile"
+            self.progress.finish(f"{self.plan.label(run)}: {took}", self.time_left())
+        else:
+            self.report.failed[run] = outcome.message.strip().rpartition("\n")[2]
+            what = f"{self.plan.label(run)}: FAILED: {self.report.failed[run]}"
+            self.progress.finish(what, self.time_left(), failed=True)
+        self._close_experiments()
+
+    def _record(self, run: str, message: str) -> Outcome:
+        store = self.plan.store
+        if store.is_free(run):
+            with contextlib.suppress(OSError):
+                store.fail(self.plan.configs[run], message)
+        return Outcome("failed", message)
+
+    def _look_again(self) -> None:
+        """Take up the runs that another sweep held, if it has let go of them."""
+        free = [run for run in self.held if self.plan.store.is_free(run)]
+        self.held = [run for run in self.held if run not in free]
+        self.todo += free
+
+    def _close_experiments(self) -> None:
+        """Hand over the experiments whose last run has ended."""
+        ended = self.report.done | self.report.failed.keys()
+        for experiment in list(self.open):
+            if all(config.hash in ended for config in experiment.runs):
+                self.open.remove(experiment)
+                self.on_experiment(experiment, self.report.done)
