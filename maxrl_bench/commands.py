@@ -88,7 +88,7 @@ def check_tasks(configs: Sequence[RunConfig], source: str) -> None:
         name = config.task_label
         try:
             tasks[name] = tasks.get(name) or make_task(**config.task)
-        except ValueError as error:
+        except (ValueError, ImportError) as error:
             raise ValueError(f"{source}: {error}") from None
         objective, knobs = config.objective["name"], {k: v for k, v in config.objective.items() if k != "name"}
         if bind(objective, config.num_rollouts, **knobs).exact and not tasks[name].exact:

@@ -105,17 +105,17 @@ def _layer(table: Any, where: str) -> Layer:
     return layer
 
 
-def _task_layers(tables: Any, where: str) -> dict[str, Layer]:
+def _task_layers(tables: Any, path: Path, prefix: str = "") -> dict[str, Layer]:
     """Tables of run settings by task name (recipes.toml, [task.NAME])."""
     layers = {}
-    for name, table in _table(tables, where).items():
+    for name, table in _table(tables, f"{path}: [{prefix.rstrip('.')}]").items():
         try:
             check_task_name(name)
         except ValueError as error:
-            raise ValueError(f"{where}: {error}") from None
-        layers[name] = _layer(table, f"{where}[{name}]")
+            raise ValueError(f"{path}: [{prefix}{name}]: {error}") from None
+        layers[name] = _layer(table, f"{path}: [{prefix}{name}]")
         if "task" in layers[name]:
-            raise ValueError(f"{where}[{name}]: key 'task' is not accepted here")
+            raise ValueError(f"{path}: [{prefix}{name}]: key 'task' is not accepted here")
     return layers
 
 
@@ -183,8 +183,8 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
     upper, blocks = _profile(path, data, profile)
     defaults = _layer(data.get("defaults", {}), f"{path}: [defaults]")
     recipes_path, rates_path = path.parent / RECIPES, path.parent / LEARNING_RATES
-    recipes = _task_layers(_read_toml(recipes_path), f"{recipes_path}: ") if recipes_path.exists() else {}
-    own = _task_layers(data.get("task", {}), f"{path}: [task]")
+    recipes = _task_layers(_read_toml(recipes_path), recipes_path) if recipes_path.exists() else {}
+    own = _task_layers(data.get("task", {}), path, "task.")
     rates = _read_toml(rates_path) if rates_path.exists() else {}
 
     runs: dict[str, RunConfig] = {}
