@@ -130,9 +130,9 @@ class Objective:
         if counts.dtype.kind not in "iu" or (counts.size and not (counts.min() >= 0 and counts.max() <= n)):
             raise ValueError(f"successes must be integers from 0 to {n} (the number of rollouts), got {successes!r}")
         K = counts.astype(np.float64)
-        on_success = np.where(K > 0, self.row.on_success(np.maximum(K, 1), n, **self._count_knobs), 0.0)
-        on_failure = np.where(n > K, self.row.on_failure(np.minimum(K, n - 1), n, **self._count_knobs), 0.0)
-        if self.row.pooled:
+        on_success = np.where(K > 0, self.row.on_success(np.maximum(K, 1), n, **self._count_knobs), 0.0) + 0.0
+        on_failure = np.where(n > K, self.row.on_failure(np.minimum(K, n - 1), n, **self._count_knobs), 0.0) + 0.0
+        if self.row.pooled:  # (adding 0.0 above turns -0.0 into 0.0)
             on_success *= n * K.size / max(K.sum(), 1)
         return on_success, on_failure
 

@@ -19,8 +19,8 @@ class Scores:
     """What a policy's score S = grad log-probability of a rollout has to do with success, on one instance.
 
     pass_rate: p. success, failure: E[|S|^2] given success and given failure. signal: |grad p|^2.
-    The default for the last three is the *orthogonal-score proxy*: scores of distinct rollouts are orthogonal and all of
-    norm 1. It describes wide networks, where each rollout pulls its own way, and it leaves only the noise: |grad p| = 0.
+    The default for the last three is the *orthogonal-score proxy*: scores of distinct rollouts are orthogonal and of
+    norm 1. It describes wide networks, where each rollout pulls its own way, and leaves only the noise: |grad p| = 0.
     """
 
     pass_rate: float
@@ -30,7 +30,7 @@ class Scores:
 
 
 def softmax_scores(logits: np.ndarray, accepted: np.ndarray) -> Scores:
-    """The exact `Scores` of a categorical policy softmax(logits) [A] of which the outcomes `accepted` [A] (bool) succeed.
+    """The exact `Scores` of a categorical policy softmax(logits) [A] whose outcomes `accepted` [A] (bool) succeed.
 
     The score of outcome z with respect to the logits is e_z - pi. Raises ValueError unless both kinds of outcome exist.
     """
@@ -97,13 +97,15 @@ def least_second_moment(objective: Objective, p: float) -> float:
 def effective_order(objective: Objective, p: np.ndarray) -> np.ndarray:
     """The T for which MaxRL of order T has the same population weight at p: log(1 - p w) / log(1 - p).
 
-    Constant in p for the MaxRL family alone; inf for maximum likelihood; NaN where p w > 1, beyond maximum likelihood.
-    Loses digits, like any formula, where (1-p)^T is lost beside 1. p in (0, 1).
+    Constant in p for the MaxRL family alone; inf for maximum likelihood; NaN where p w > 1, beyond maximum likelihood,
+    and where w is within 1e-9 of maximum likelihood, so that rounding would decide. p in (0, 1), any shape.
     """
     p = np.asarray(p, np.float64)
+    if objective.exact:
+        return np.full_like(p, np.inf)
     share = p * objective.population_weight(p)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.where(share > 1 + 1e-12, np.nan, np.log1p(-np.minimum(share, 1)) / np.log1p(-p))
+    clear = share < 1 - 1e-9
+    return np.where(clear, np.log1p(-np.where(clear, share, 0)) / np.log1p(-p), np.nan)
 
 
 def order_within(tolerance: float, p: np.ndarray) -> np.ndarray:

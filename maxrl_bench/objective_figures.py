@@ -1,0 +1,247 @@
+"""Figures of the objectives themselves: population weights, bias and variance, rollouts needed. No run is needed.
+
+Every curve is exact (see `population`); each function writes NAME.png and NAME.svg to a folder, byte for byte the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from maxrl_bench.figures_style import GREY, WIDTH, Drawing, save, style
+from maxrl_bench.formula import Objective, maxrl_weight
+from maxrl_bench.objectives import bind
+from maxrl_bench.palette import style_of
+from maxrl_bench.population import Scores, order_within, second_moment
+
+_CURVE = {"markeredgecolor": "white", "markeredgewidth": 0.5}
+_ORDERS = (1, 2, 4, 8, 16, 32, 64, 128)
+_GRPO_ROLLOUTS = (4, 16, 64, 256)
+_COMPARED = ("reinforce", "rloo", "grpo", "maxrl_eq9", "maxrl_eq10", "maxrl_alg1", "maxrl_order_loo", "pkpo")
+
+
+def _compared(num_rollouts: int, names: Sequence[str] = _COMPARED) -> list[Objective]:
+    """The named objectives, of full order where they have one, and with k = 4 (2 where there are fewer rollouts)."""
+    knobs = {
+        "maxrl_order_loo": {"order": num_rollouts},
+        "pkpo": {"k": min(4, num_rollouts)},
+        "pass_at_k_training": {"k": min(4, num_rollouts)},
+    }
+    return [bind(name, num_rollouts, **knobs.get(name, {})) for name in names]
+
+
+def _pass_rates(low: float, high: float) -> np.ndarray:
+    """Evenly in the log-odds, so that both ends are seen."""
+    odds = np.linspace(math.log(low / (1 - low)), math.log(high / (1 - high)), 81)
+    return 1 / (1 + np.exp(-odds))
+
+
+def _curve(
+    axes: Axes, x: np.ndarray, y: np.ndarray, name: str, label: str, offset: int, rank: float | None = None
+) -> None:
+    every = max(1, len(x) // 6)
+    axes.plot(x, y, **style_of(name, rank), **_CURVE, label=label, markevery=(3 * offset % every, every))
+
+
+def _maximum_likelihood(axes: Axes, p: np.ndarray, label: str = "Exact ML, 1/p") -> None:
+    axes.plot(p, 1 / p, color="black", linewidth=1.2, label=label, zorder=1)
+
+
+def _weight_axes(axes: Axes, title: str, low: float, high: float) -> None:
+    axes.set(xscale="log", yscale="log", xlabel="pass rate p", ylim=(low, high))
+    axes.set_title(title, loc="left", fontweight="bold")
+
+
+def weights(folder: Path) -> list[Path]:
+    """The population weights w(p) (the paper's figure 1), and what finitely many rollouts make of them."""
+    p = _pass_rates(3e-4, 0.995)
+    with style():
+        figure = Figure(figsize=(WIDTH, 4.6), layout="constrained")
+        orders, grpo, sixteen = figure.subplots(1, 3, sharey=True)
+        _maximum_likelihood(orders, p)
+        for i, order in enumerate(_ORDERS):
+            look = style_of("maxrl_order", i / (len(_ORDERS) - 1))
+            orders.plot(p, maxrl_weight(p, order), color=look["color"])
+            orders.annotate(f"T = {order}", (p[0], order), (2, 2), textcoords="offset points", fontsize=7.5, color=GREY)
+        orders.plot(p, 1 / np.sqrt(p * (1 - p)), color=style_of("grpo")["color"], linestyle="--", label="GRPO, N = ∞")
+        orders.plot([], [], color=style_of("maxrl_order")["color"], label="MaxRL of order T")
+        _weight_axes(orders, "From RL (T = 1) to ML", 0.3, 3500)
+        orders.set_ylabel("population weight w(p)")
+        _maximum_likelihood(grpo, p)
+        for i, n in enumerate(_GRPO_ROLLOUTS):
+            exact = bind("grpo", n).population_weight(p)
+            _curve(grpo, p, exact, "grpo", f"GRPO, N = {n}, exact", i, i / (len(_GRPO_ROLLOUTS) - 1))
+            grpo.lines[-1].set(marker="^sDo"[i], linestyle="-")
+        grpo.plot(p, 1 / np.sqrt(p * (1 - p)), color=GREY, linestyle="--", label="GRPO, N = ∞")
+        _weight_axes(grpo, "GRPO has not converged", 0.3, 3500)
+        _maximum_likelihood(sixteen, p)
+        names = ("rloo", "grpo", "f_grpo", "maxrl_alg1", "pkpo", "pass_at_k_training")
+        for i, objective in enumerate(_compared(16, names)):
+            _curve(sixteen, p, objective.population_weight(p), objective.name, objective.label, i)
+        _weight_axes(sixteen, "Six objectives, 16 rollouts, exact", 0.3, 3500)
+        for axes in (orders, grpo, sixteen):
+            axes.legend(frameon=False, fontsize=8, loc="upper right", handlelength=3)
+        alt = (
+            "Three log-log panels of weight against pass rate. MaxRL rises from flat (order 1) towards 1/p (order 128)."
+        )
+        return save(
+            Drawing(figure, "What each objective weighs an instance of pass rate p by.", alt), folder / "weights"
+        )
+
+
+def _bias_and_variance(axes: np.ndarray, x: np.ndarray, table: Sequence[Sequence[tuple[Objective, float]]]) -> None:
+    """One column of panels: share of ML's weight, noise, noise over the least. One row of the table per objective."""
+    for i, points in enumerate(table):
+        objective = points[0][0]
+        share = np.array([p * float(o.population_weight(np.array(p))) for o, p in points])
+        noise = np.array([second_moment(o, Scores(p)) for o, p in points])
+        least = np.array([least_second_moment(o, p) for o, p in points])
+        for row, values in enumerate((share, noise, noise / least)):
+            _curve(axes[row], x, values, objective.name, objective.label, i)
+    axes[0].axhline(1, color="black", linewidth=1.2, zorder=1)
+    for row in axes:
+        row.set(xscale="log", yscale="log")
+
+
+def _three_rows(titles: Sequence[str], xlabel: str) -> tuple[Figure, np.ndarray]:
+    figure = Figure(figsize=(WIDTH, 8.0), layout="constrained")
+    axes = figure.subplots(3, len(titles), sharex=True, sharey="row")
+    for column, title in zip(axes.T, titles, strict=True):
+        column[0].set_title(title, loc="left", fontweight="bold")
+        column[-1].set_xlabel(xlabel)
+    axes[0, 0].set_ylabel("share of ML's weight, p w(p)\n(1: no bias)")
+    axes[1, 0].set_ylabel("noise E|g|²\n(orthogonal scores of norm 1)")
+    axes[2, 0].set_ylabel("noise, times the least\nany estimator of this w(p) has")
+    axes[2, 0].set_ylim(0.9, 30)
+    return figure, axes
+
+
+def _finish(figure: Figure, axes: np.ndarray) -> None:
+    """One legend, in which knobs that follow N are written so, since it speaks of all sizes at once."""
+    names = {"maxrl_order_loo": "MaxRL LOO T=N", "pkpo": "PKPO k=4"}
+    for line, name in zip(axes[0, 0].get_lines(), _COMPARED, strict=False):
+        line.set_label(names.get(name, line.get_label()))
+    handles = [line for line in axes[0, 0].get_lines() if not str(line.get_label()).startswith("_")]
+    handles.append(Line2D([], [], color="black", linewidth=1.2, label="Exact ML"))
+    figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, handlelength=3.2)
+    note = "Exact binomial sums. MaxRL (eq. 9), (eq. 10) and LOO have one and the same weight; REINFORCE and RLOO too."
+    figure.supxlabel(note, fontsize=7.5, color=GREY, x=0.01, ha="left")
+
+
+def bias_and_variance_by_pass_rate(folder: Path) -> list[Path]:
+    """Bias against maximum likelihood, and noise, as functions of the pass rate, at 8, 64 and 512 rollouts."""
+    p, sizes = _pass_rates(1e-4, 0.99), (8, 64, 512)
+    with style():
+        figure, axes = _three_rows([f"{n} rollouts" for n in sizes], "pass rate p")
+        for column, n in zip(axes.T, sizes, strict=True):
+            _bias_and_variance(column, p, [[(objective, float(rate)) for rate in p] for objective in _compared(n)])
+        axes[0, 0].set_ylim(1e-4, 12)
+        axes[1, 0].set_ylim(1e-7, 5)
+        _finish(figure, axes)
+        alt = "Nine log-log panels; MaxRL's share of ML's weight reaches 1 above p = 1/N, at the price of more noise there."
+        return save(Drawing(figure, "Bias and noise against the pass rate.", alt), folder / "bias_variance_pass_rate")
+
+
+def bias_and_variance_by_rollouts(folder: Path) -> list[Path]:
+    """Bias against maximum likelihood, and noise, as functions of the number of rollouts, at three pass rates."""
+    sizes, rates = 2 ** np.arange(1, 13), (0.001, 0.03, 0.5)
+    with style():
+        figure, axes = _three_rows([f"pass rate {rate:g}" for rate in rates], "rollouts N")
+        bound = [_compared(int(n)) for n in sizes]
+        for column, rate in zip(axes.T, rates, strict=True):
+            _bias_and_variance(column, sizes, [[(group[i], rate) for group in bound] for i in range(len(_COMPARED))])
+        _finish(figure, axes)
+        alt = (
+            "Nine log-log panels; only MaxRL's share of ML's weight approaches 1 as rollouts grow, at every pass rate."
+        )
+        return save(Drawing(figure, "Bias and noise against the rollouts.", alt), folder / "bias_variance_rollouts")
+
+
+def rollouts_needed(folder: Path) -> list[Path]:
+    """How many rollouts bring MaxRL's weight within x % of maximum likelihood's, against the pass rate."""
+    p = _pass_rates(1e-6, 0.9)
+    with style():
+        figure = Figure(figsize=(WIDTH * 0.72, 4.6), layout="constrained")
+        axes = figure.subplots()
+        for i, tolerance in enumerate((0.5, 0.1, 0.01, 0.001)):
+            need = order_within(tolerance, p)
+            look = style_of("maxrl_eq9", 0.3 + 0.7 * i / 3)
+            look |= {"marker": "osD^"[i], "linestyle": ("-", "--", "-.", ":")[i]}
+            axes.plot(
+                p, need, **look, **_CURVE, markevery=(3 * i, 16), label=f"within {tolerance:.1%}".replace(".0%", "%")
+            )
+        for n in (16, 128, 1024):
+            axes.axhline(n, color=GREY, linewidth=0.7, zorder=1)
+            axes.annotate(
+                f"{n} rollouts", (0.9, n), (0, 2), textcoords="offset points", fontsize=8, color=GREY, ha="right"
+            )
+        axes.set(xscale="log", yscale="log", xlabel="pass rate p", ylabel="rollouts N needed (eq. 9 and 10)")
+        axes.set_title("How many rollouts make MaxRL maximum likelihood", loc="left", fontweight="bold")
+        axes.legend(frameon=False, title="weight within x of 1/p", alignment="left")
+        figure.supxlabel(
+            "Exact: the least N with (1-p)^N ≤ x. Algorithm 1 needs one more. No number suffices for GRPO or RLOO.",
+            fontsize=7.5,
+            color=GREY,
+            x=0.01,
+            ha="left",
+        )
+        alt = "Log-log lines of slope -1: about 0.7/p rollouts bring MaxRL within 50 % of ML, 4.6/p within 1 %."
+        return save(Drawing(figure, "Rollouts needed.", alt), folder / "rollouts_needed")
+
+
+def draw_card(objective: Objective, path: Path) -> list[Path]:
+    """The figure beside a card: weights against K, and the population weight against p. Writes path .png and .svg."""
+    p, n = _pass_rates(1e-4, 0.995), objective.num_rollouts
+    with style():
+        figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
+        counts, population = figure.subplots(1, 2)
+        look = style_of(objective.name)
+        if objective.exact or objective.row.pooled:
+            counts.annotate("no weights of its own", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+        else:
+            K = np.unique(np.geomspace(1, n, 200).astype(int)) if n > 200 else np.arange(n + 1)
+            s, f = objective.weights(K)
+            marker = {"marker": "o", "markersize": 4} if n <= 40 else {}
+            counts.plot(K[K > 0], s[K > 0], color=look["color"], label="on success, s(K)", **marker)
+            counts.plot(
+                K[K < n],
+                f[n > K],
+                color=GREY,
+                linestyle="--",
+                label="on failure, f(K)",
+                **(marker | ({"marker": "s"} if marker else {})),
+            )
+            counts.axhline(0, color=GREY, linewidth=0.7, zorder=1)
+            counts.legend(frameon=False)
+            if n > 200:
+                counts.set_xscale("log")
+        counts.set(xlabel=f"successes K among {n} rollouts", ylabel="weight of a rollout")
+        counts.set_title("Weights", loc="left", fontweight="bold")
+        _maximum_likelihood(population, p)
+        limit = objective.limit(p)
+        if not objective.row.pooled:
+            _curve(
+                population, p, objective.population_weight(p), objective.name, f"{objective.label}, N = {n}, exact", 0
+            )
+        if limit is not None and not objective.exact:
+            population.plot(p, limit, color=GREY, linestyle="--", label="its limit as N grows", zorder=1.5)
+        _weight_axes(population, "Population weight w(p)", 0.05, 2e4)
+        population.legend(frameon=False)
+        figure.suptitle(f"{objective.label}: {objective.row.paper}", x=0.01, ha="left", fontsize=10)
+        return save(
+            Drawing(figure, objective.label, "Weights against counts; population weight against pass rate."), path
+        )
+
+
+FIGURES = (weights, bias_and_variance_by_pass_rate, bias_and_variance_by_rollouts, rollouts_needed)
+
+
+def draw_all(folder: Path) -> list[Path]:
+    """Every figure of the objectives, into one folder."""
+    return [path for draw in FIGURES for path in draw(folder)]
