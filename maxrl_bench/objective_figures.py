@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,9 +19,9 @@ from maxrl_bench.figures_style import GREY, WIDTH, Drawing, save, style
 from maxrl_bench.formula import Objective, maxrl_weight
 from maxrl_bench.objectives import bind
 from maxrl_bench.palette import style_of
-from maxrl_bench.population import Scores, order_within, second_moment
+from maxrl_bench.population import Scores, least_second_moment, order_within, second_moment
 
-_CURVE = {"markeredgecolor": "white", "markeredgewidth": 0.5}
+_CURVE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
 _ORDERS = (1, 2, 4, 8, 16, 32, 64, 128)
 _GRPO_ROLLOUTS = (4, 16, 64, 256)
 _COMPARED = ("reinforce", "rloo", "grpo", "maxrl_eq9", "maxrl_eq10", "maxrl_alg1", "maxrl_order_loo", "pkpo")
@@ -79,7 +80,7 @@ def weights(folder: Path) -> list[Path]:
             _curve(grpo, p, exact, "grpo", f"GRPO, N = {n}, exact", i, i / (len(_GRPO_ROLLOUTS) - 1))
             grpo.lines[-1].set(marker="^sDo"[i], linestyle="-")
         grpo.plot(p, 1 / np.sqrt(p * (1 - p)), color=GREY, linestyle="--", label="GRPO, N = ∞")
-        _weight_axes(grpo, "GRPO has not converged", 0.3, 3500)
+        _weight_axes(grpo, "GRPO at N rollouts", 0.3, 3500)
         _maximum_likelihood(sixteen, p)
         names = ("rloo", "grpo", "f_grpo", "maxrl_alg1", "pkpo", "pass_at_k_training")
         for i, objective in enumerate(_compared(16, names)):
@@ -144,7 +145,7 @@ def bias_and_variance_by_pass_rate(folder: Path) -> list[Path]:
         axes[0, 0].set_ylim(1e-4, 12)
         axes[1, 0].set_ylim(1e-7, 5)
         _finish(figure, axes)
-        alt = "Nine log-log panels; MaxRL's share of ML's weight reaches 1 above p = 1/N, at the price of more noise there."
+        alt = "Nine log-log panels; MaxRL's share of ML's weight reaches 1 above p = 1/N, for more noise on hard instances."
         return save(Drawing(figure, "Bias and noise against the pass rate.", alt), folder / "bias_variance_pass_rate")
 
 
@@ -178,9 +179,7 @@ def rollouts_needed(folder: Path) -> list[Path]:
             )
         for n in (16, 128, 1024):
             axes.axhline(n, color=GREY, linewidth=0.7, zorder=1)
-            axes.annotate(
-                f"{n} rollouts", (0.9, n), (0, 2), textcoords="offset points", fontsize=8, color=GREY, ha="right"
-            )
+            axes.annotate(f"{n} rollouts", (1e-6, n), (0, 2), textcoords="offset points", fontsize=8, color=GREY)
         axes.set(xscale="log", yscale="log", xlabel="pass rate p", ylabel="rollouts N needed (eq. 9 and 10)")
         axes.set_title("How many rollouts make MaxRL maximum likelihood", loc="left", fontweight="bold")
         axes.legend(frameon=False, title="weight within x of 1/p", alignment="left")
@@ -206,17 +205,13 @@ def draw_card(objective: Objective, path: Path) -> list[Path]:
             counts.annotate("no weights of its own", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
         else:
             K = np.unique(np.geomspace(1, n, 200).astype(int)) if n > 200 else np.arange(n + 1)
-            s, f = objective.weights(K)
-            marker = {"marker": "o", "markersize": 4} if n <= 40 else {}
-            counts.plot(K[K > 0], s[K > 0], color=look["color"], label="on success, s(K)", **marker)
+            on_success, on_failure = objective.weights(K)
+            size = 4 if n <= 40 else 0
+            success, failure = K > 0, n > K
             counts.plot(
-                K[K < n],
-                f[n > K],
-                color=GREY,
-                linestyle="--",
-                label="on failure, f(K)",
-                **(marker | ({"marker": "s"} if marker else {})),
+                K[success], on_success[success], "o-", color=look["color"], markersize=size, label="on success, s(K)"
             )
+            counts.plot(K[failure], on_failure[failure], "s--", color=GREY, markersize=size, label="on failure, f(K)")
             counts.axhline(0, color=GREY, linewidth=0.7, zorder=1)
             counts.legend(frameon=False)
             if n > 200:
@@ -224,12 +219,13 @@ def draw_card(objective: Objective, path: Path) -> list[Path]:
         counts.set(xlabel=f"successes K among {n} rollouts", ylabel="weight of a rollout")
         counts.set_title("Weights", loc="left", fontweight="bold")
         _maximum_likelihood(population, p)
-        limit = objective.limit(p)
+        limit, closed = objective.limit(p), objective.closed_form(p)
+        closed = np.zeros_like(p) if closed is None else closed
         if not objective.row.pooled:
             _curve(
                 population, p, objective.population_weight(p), objective.name, f"{objective.label}, N = {n}, exact", 0
             )
-        if limit is not None and not objective.exact:
+        if limit is not None and not any(np.allclose(limit, other) for other in (1 / p, closed)):
             population.plot(p, limit, color=GREY, linestyle="--", label="its limit as N grows", zorder=1.5)
         _weight_axes(population, "Population weight w(p)", 0.05, 2e4)
         population.legend(frameon=False)
