@@ -110,7 +110,7 @@ def test_every_objective_learns_the_doors(tmp_path: Path, name: str) -> None:
 
 
 def test_rows_say_what_they_claim(tmp_path: Path) -> None:
-    rows, _, _ = run(tmp_path)
+    rows, _, _ = run(tmp_path, learning_rate=0.003)
     assert [row["step"] for row in rows] == [0, 20, 40, 60]
     assert [row["rollouts"] for row in rows] == [step * 8 * 32 for step in (0, 20, 40, 60)]
     assert all(rows[i]["seconds"] < rows[i + 1]["seconds"] for i in range(3))
