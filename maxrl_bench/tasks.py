@@ -113,6 +113,24 @@ TASKS: dict[str, TaskEntry] = {
     "fourrooms": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "fourrooms"}),
     "simple-crossing": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "simple-crossing"}),
     "lava-crossing": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "lava-crossing"}),
+    "add-2": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "+", "digits": 2}),
+    "add-3": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "+", "digits": 3}),
+    "subtract-2": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "-", "digits": 2}),
+    "multiply-1": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "*", "digits": 1, "operands": 3}),
+    "multiply-2": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "*", "digits": 2}),
+    "modular-97": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"digits": 2, "modulus": 97}),
+    "expression-1": TaskEntry(
+        "arithmetic", "envs.arithmetic:Arithmetic", {"operation": "mixed", "digits": 1, "operands": 3}
+    ),
+    "add-2-scratchpad": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"digits": 2, "scratchpad": True}),
+    "multiply-2-scratchpad": TaskEntry(
+        "arithmetic", "envs.arithmetic:Arithmetic", {"operation": "*", "digits": 2, "scratchpad": True}
+    ),
+    "programs-1": TaskEntry("programs", "envs.programs:Programs", {"lines": 1}),
+    "programs-2": TaskEntry("programs", "envs.programs:Programs", {"lines": 2}),
+    "programs-3": TaskEntry("programs", "envs.programs:Programs", {"lines": 3}),
+    **{f"maze-{size}": TaskEntry("maze", "envs.maze:Maze", {"size": size}) for size in range(7, 18, 2)},
+    "digits": TaskEntry("digits", "envs.digits:Digits", {}),
 }
 
 

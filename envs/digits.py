@@ -1,0 +1,85 @@
+"""Digits: three handwritten digits side by side, to be named as one of 1,000 numbers.
+
+One action, so exact maximum likelihood is cross-entropy, and a policy that knows nothing passes one time in 1,000, as
+in the paper's image study (arXiv 2602.02710, ImageNet). The digits are the 8x8 images that ship with scikit-learn.
+Every image belongs to one split, by its content; instances of a split are composed of that split's images alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits
+
+from maxrl_bench.graphs import FAILURE, SUCCESS, StateGraphs
+from maxrl_bench.tasks import SPLITS, PixelContexts, draw_instance, split_of
+
+DIGITS = 3
+CLASSES = 10**DIGITS
+_SHADES = " .:-=+*#%@"
+_SPACE = "digits"
+
+
+@cache
+def _images() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], list[str]]:
+    """Images [1797, 8, 8] uint8 from 0 to 16, labels [1797], the images of each split, and the split of each image."""
+    data = load_digits()
+    images = data.images.astype(np.uint8)
+    split_of_image = [split_of(_SPACE, image.tobytes()) for image in images]
+    members = {split: np.flatnonzero([own == split for own in split_of_image]) for split in SPLITS}
+    return images, data.target, members, split_of_image
+
+
+def _propose(rng: np.random.Generator) -> tuple[int, ...]:
+    """Any image, then two more from the split that the first one belongs to."""
+    images, _, members, split_of_image = _images()
+    first = int(rng.integers(len(images)))
+    pool = members[split_of_image[first]]
+    return first, *pool[rng.integers(len(pool), size=DIGITS - 1)].tolist()
+
+
+def _key(chosen: tuple[int, ...]) -> bytes:
+    # The first image decides for all three.
+    return _images()[0][chosen[0]].tobytes()
+
+
+class Digits:
+    """Rows of three digits from images of the split, drawn uniformly; the class is the number they spell."""
+
+    family = "digits"
+    name = "digits"
+    horizon = 1
+    num_actions = CLASSES
+    exact = True
+    contexts = PixelContexts((8, 8 * DIGITS))
+
+    def _draw(self, split: str, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Pictures [B, 8, 24] uint8 from 0 to 16, and their numbers [B]."""
+        images, labels, *_ = _images()
+        chosen = np.array([draw_instance(_SPACE, split, index, _propose, _key) for index in indices])
+        pictures = images[chosen].transpose(0, 2, 1, 3).reshape(len(chosen), *self.contexts.shape)
+        return pictures, labels[chosen] @ 10 ** np.arange(DIGITS - 1, -1, -1)
+
+    def batch(self, split: str, indices: Sequence[int]) -> StateGraphs:
+        """The pictures at these indices of a split. Raises ValueError on an unknown split or a negative index."""
+        pictures, numbers = self._draw(split, indices)
+        states = torch.arange(len(numbers))
+        successor = torch.full((len(numbers), CLASSES), FAILURE)
+        successor[states, torch.from_numpy(numbers)] = SUCCESS
+        return StateGraphs(
+            observations=torch.from_numpy(pictures.astype(np.float32) / 16),
+            observation_of=states,
+            successor=successor,
+            start=states,
+            horizon=self.horizon,
+        )
+
+    def render(self, split: str, index: int, actions: Sequence[int]) -> str:
+        """The picture in ten shades of text, the right number and the one that the policy named."""
+        pictures, numbers = self._draw(split, [index])
+        rows = ["".join(_SHADES[min(int(ink) * 10 // 17, 9)] * 2 for ink in row) for row in pictures[0]]
+        named = ", ".join(f"{action:03d}" for action in actions) or "(nothing)"
+        return "\n".join([*rows, f"{numbers[0]:03d}, named {named}"])
