@@ -36,6 +36,9 @@ MANIFEST, DONE, FAILED = "manifest.json", "DONE", "failed.json"
 CHECKPOINT = "checkpoint"  # blobs whose names begin so are removed when the run is finished
 _BLOB_MAGIC = b"maxrl_bench blob 1"
 
+# pandas 3 reads floats exactly by itself, and deprecates being asked to.
+_EXACT: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
+
 
 class Check(NamedTuple):
     """What the store holds of a run: "done", "failed", "missing", "corrupt" or "stale", and why."""
@@ -83,7 +86,7 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 def from_csv(data: bytes) -> pd.DataFrame:
     """The inverse of `to_csv`. A run's name stays text, though some look like numbers (12e45...)."""
-    return pd.read_csv(io.BytesIO(data), float_precision="round_trip", dtype={"run": str})
+    return pd.read_csv(io.BytesIO(data), dtype={"run": str}, **_EXACT)
 
 
 def to_json(value: Any) -> bytes:
