@@ -15,8 +15,9 @@ def pass_at_k_exact(pass_rates: np.ndarray, k: int) -> np.ndarray:
 
     Computed as -expm1(k log1p(-p)), which keeps its precision where p is far below 1/k.
     """
+    p = np.minimum(np.asarray(pass_rates, np.float64), 1.0)  # a sum of probabilities can end an ulp above 1
     with np.errstate(divide="ignore"):  # p = 1 goes through log 0 = -inf and comes out as exactly 1
-        return -np.expm1(k * np.log1p(-np.asarray(pass_rates, np.float64)))
+        return -np.expm1(k * np.log1p(-p))
 
 
 def pass_at_k_unbiased(successes: np.ndarray, num_rollouts: int, k: int) -> np.ndarray:

@@ -34,8 +34,8 @@ def test_unbiased_pass_at_k_refuses_k_beyond_the_rollouts(k: int) -> None:
 
 
 def test_exact_pass_at_k_keeps_tiny_pass_rates_and_both_ends() -> None:
-    got = metrics.pass_at_k_exact(np.array([0.0, 1e-18, 0.25, 1.0]), 2)
-    assert got.tolist() == pytest.approx([0.0, 2e-18, 1 - 0.75**2, 1.0], rel=1e-12, abs=0)
+    got = metrics.pass_at_k_exact(np.array([0.0, 1e-18, 0.25, 1.0, 1.0 + 2**-52]), 2)
+    assert got.tolist() == pytest.approx([0.0, 2e-18, 1 - 0.75**2, 1.0, 1.0], rel=1e-12, abs=0)
 
 
 def test_cosine_of_parallel_opposite_and_zero_vectors() -> None:
