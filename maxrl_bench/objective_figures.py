@@ -131,7 +131,9 @@ def _finish(figure: Figure, axes: np.ndarray) -> None:
     handles = [line for line in axes[0, 0].get_lines() if not str(line.get_label()).startswith("_")]
     handles.append(Line2D([], [], color="black", linewidth=1.2, label="Exact ML"))
     figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, handlelength=3.2)
-    note = "Exact binomial sums. MaxRL (eq. 9), (eq. 10) and LOO have one and the same weight; REINFORCE and RLOO too."
+    note = (
+        "Exact binomial sums. MaxRL (eq. 9), (eq. 10) and LOO have one and the same weight; so have REINFORCE and RLOO."
+    )
     figure.supxlabel(note, fontsize=7.5, color=GREY, x=0.01, ha="left")
 
 
@@ -145,7 +147,7 @@ def bias_and_variance_by_pass_rate(folder: Path) -> list[Path]:
         axes[0, 0].set_ylim(1e-4, 12)
         axes[1, 0].set_ylim(1e-7, 5)
         _finish(figure, axes)
-        alt = "Nine log-log panels; MaxRL's share of ML's weight reaches 1 above p = 1/N, for more noise on hard instances."
+        alt = "Nine log-log panels; MaxRL's share of ML's weight reaches 1 above p = 1/N, with more noise at low p."
         return save(Drawing(figure, "Bias and noise against the pass rate.", alt), folder / "bias_variance_pass_rate")
 
 

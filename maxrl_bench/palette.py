@@ -1,7 +1,7 @@
 """How each objective is drawn, everywhere: colour, marker and line style.
 
-Colours are those of Okabe and Ito and shades of them (blue: MaxRL, orange: GRPO, green: pass@k, purple: one baseline for
-all, black: maximum likelihood). No two objectives share both marker and line style, so that prints in grey can be read.
+Colours are those of Okabe and Ito and shades of them (blue: MaxRL, orange: GRPO, green: pass@k, purple: a baseline
+alone, black: maximum likelihood). No two objectives share both marker and line style: prints in grey stay legible.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ DASH_DOT_DOT = (0, (5, 1, 1, 1, 1, 1))
 _STYLES: dict[str, tuple[str, str, Any]] = {
     "ml": ("#000000", "*", "-"),
     "reinforce": ("#777777", "v", ":"),
-    "raft": ("#444444", "X", DASH_DOT_DOT),
+    "raft": ("#444444", "d", DASH_DOT_DOT),
     "rloo": ("#CC79A7", "s", "--"),
     "mean_baseline": ("#8F4A70", "s", ":"),
     "grpo": ("#E69F00", "^", "-."),
@@ -30,11 +30,11 @@ _STYLES: dict[str, tuple[str, str, Any]] = {
     "maxrl_alg1_exact": ("#2B8CC4", "h", ":"),
     "maxrl_order": ("#3A9AD9", "p", LONG_DASHES),
     "maxrl_order_failures": ("#7FC4EE", "H", DASH_DOT_DOT),
-    "maxrl_order_loo": ("#005A8D", "o", "--"),
+    "maxrl_order_loo": ("#005A8D", "p", "--"),
     "maxrl_uniform": ("#1F6F9F", "P", ":"),
-    "pkpo": ("#009E73", "8", "-."),
-    "pkpo_loo": ("#4CC3A1", "8", ":"),
-    "pass_at_k_training": ("#00614A", "X", "--"),
+    "pkpo": ("#009E73", "X", "-."),
+    "pkpo_loo": ("#4CC3A1", "X", ":"),
+    "pass_at_k_training": ("#00614A", "8", "--"),
 }
 _PLAIN = ("#7F4F24", "o", DOT_PAIRS)  # an objective that has no row here yet
 
@@ -52,7 +52,7 @@ def shade(color: str, rank: float) -> str:
     """From a light tint (rank 0) through the colour itself (0.6) to a dark shade (1)."""
     tint = 0.6
     if rank < tint:
-        mixed = [c + (1 - c) * 0.6 * (1 - rank / tint) for c in to_rgb(color)]
+        red, green, blue = (c + (1 - c) * 0.6 * (1 - rank / tint) for c in to_rgb(color))
     else:
-        mixed = [c * (1 - 1.4 * (rank - tint)) for c in to_rgb(color)]
-    return to_hex([min(max(c, 0.0), 1.0) for c in mixed])
+        red, green, blue = (c * (1 - 1.4 * (rank - tint)) for c in to_rgb(color))
+    return to_hex((red, green, blue))
