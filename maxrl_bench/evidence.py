@@ -67,7 +67,9 @@ class Evidence:
         self._rows = {str(run): rows.reset_index(drop=True) for run, rows in table.groupby("run", sort=False)}
         self.runs = self.metrics.drop_duplicates("run").set_index("run")
         rates = self.pass_rates.sort_values(["run", "step", "instance"], kind="stable")
-        self._rates = {(str(run), int(step)): rows for (run, step), rows in rates.groupby(["run", "step"], sort=False)}
+        self._rates = {
+            (str(run), int(str(step))): rows for (run, step), rows in rates.groupby(["run", "step"], sort=False)
+        }
         self.tasks: list[str] = list(dict.fromkeys(self.runs["task"]))
         groups = self.runs.groupby(["task", "objective"], sort=False)
         self.varied = [s for s in SETTINGS if s in self.runs and (groups[s].nunique() > 1).any()]
@@ -87,7 +89,7 @@ class Evidence:
     @property
     def ks(self) -> list[int]:
         """The k of the pass@k columns that every task has."""
-        columns = [c for c in self.metrics if c.startswith("pass@")]
+        columns = [c for c in map(str, self.metrics) if c.startswith("pass@")]
         whole = [c for c in columns if not self.metrics[c].isna().any()]
         return sorted(int(c.removeprefix("pass@")) for c in whole)
 
@@ -168,12 +170,19 @@ class Evidence:
 
     def seeds(self, runs: Iterable[str]) -> list[int]:
         """Their seeds."""
-        return [int(self.runs.at[run, "seed"]) for run in runs]
+        return [int(seed) for seed in self.runs.loc[list(runs), "seed"]]
+
+    def in_common(self, groups: Sequence[Sequence[str]]) -> list[list[str]]:
+        """Each group of runs cut down to the seeds that all groups have, in the order of seeds: for paired comparisons."""
+        common = set.intersection(*(set(self.seeds(runs)) for runs in groups))
+        return [
+            [run for seed, run in sorted(zip(self.seeds(runs), runs, strict=True)) if seed in common] for runs in groups
+        ]
 
     # --- curves and scores ------------------------------------------------------------------------------------------
 
     def curves(self, runs: Sequence[str], metric: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
-        """A metric along training: x [X] (its mean over runs) and values [S, X], without points where a run has none."""
+        """A metric along training: x [X], its mean over runs, and values [S, X]; only where every run has a value."""
         xs = np.stack([self._rows[run][x].to_numpy(np.float64) for run in runs])
         values = np.stack([self._rows[run][metric].to_numpy(np.float64) for run in runs])
         whole = ~np.isnan(values).any(axis=0)
@@ -206,7 +215,7 @@ class Evidence:
         raise ValueError(f"unknown moment '{when}'; accepted: final, best, area, drop, rollouts_to")
 
     def instance_rates(self, runs: Sequence[str], end: str = "final") -> tuple[np.ndarray, int] | None:
-        """Pass rates [S, I] at the last ("final") or the first ("start") step and the n behind them; None if not stored."""
+        """Pass rates [S, I] at the last ("final") or first ("start") step, and the n behind them; None if not stored."""
         stored = []
         for run in runs:
             step = int(self._rows[run]["step"].iloc[-1 if end == "final" else 0])

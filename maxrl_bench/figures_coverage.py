@@ -15,7 +15,8 @@ from maxrl_bench.figures_style import (
     Drawing,
     NotDrawable,
     footnote,
-    is_left,
+    label_x,
+    label_y,
     legend,
     line,
     looks,
@@ -62,14 +63,17 @@ def saving(evidence: Evidence, panel: Panel, series: list[Series]) -> Saving | N
     theirs = next((s for s in series if s.objective_name.startswith(REFERENCE)), None)
     if ours is None or theirs is None or evidence.high_k == 1:
         return None
-    curves = [final_pass_curves(evidence, evidence.members(s, panel)) for s in (ours, theirs)]
+    groups = evidence.in_common([evidence.members(s, panel) for s in (ours, theirs)])
+    if not groups[0]:
+        return None
+    curves = [final_pass_curves(evidence, runs) for runs in groups]
     k, ks = evidence.high_k, np.array(evidence.ks, np.float64)
     means = [c.reshape(-1, len(ks)).mean(axis=0) for c in curves]
     # Curves of equal shape share their resamples: the comparison is paired by seed and instance.
-    samples = stats.samples_saved(ks, *(stats.curve_samples(c) for c in curves), k)
+    samples = stats.samples_saved(ks, stats.curve_samples(curves[0]), stats.curve_samples(curves[1]), k)
     seeds = min(len(c) for c in curves)
     low, high = stats.limits(samples, seeds)
-    factor = stats.Estimate(float(stats.samples_saved(ks, *means, k)), float(low), float(high), seeds)
+    factor = stats.Estimate(float(stats.samples_saved(ks, means[0], means[1], k)), float(low), float(high), seeds)
     return Saving(ours, theirs, k, max(evidence.ks), float(means[1][evidence.ks.index(k)]), factor)
 
 
@@ -95,24 +99,25 @@ def coverage(evidence: Evidence) -> Drawing:
             savings.append(f"{panel.title} {found.words()}")
         power_ticks(ax, ks)
         ax.set_xlabel("k, rollouts per instance")
-        if is_left(ax):
-            ax.set_ylabel("pass@k")
+        label_y(ax, "pass@k")
     legend(figure, look)
     seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
     over = "seeds and held-out instances" if _has_instances(evidence) else "seeds"
+    figure.align_ylabels()
     footnote(
         figure,
         f"Lines: mean over {seeds} after training. Bands: 95 % bootstrap intervals over seeds"
         + (f"; of the samples saved: over {over}." if savings else "."),
     )
     caption = (
-        f"Coverage: the share of held-out instances solved by at least one of k rollouts after training, mean over {seeds} "
-        f"with 95 % intervals over seeds. A higher line solves more; a line that starts high but stays flat has lost variety."
+        f"Coverage: the share of held-out instances that at least one of k rollouts solves after training, mean over "
+        f"{seeds} with 95 % intervals over seeds. A line that starts high but stays flat has lost variety."
     )
     if savings and found:
         caption += (
-            f" Arrows: to reach the coverage that {found.theirs.label} has with k = {found.k}, {found.ours.label} needs so "
-            f"many times fewer samples (below 1: more; < and > mark factors beyond the measured k; intervals over {over}): {'; '.join(savings)}."
+            f" Arrows: for the coverage of {found.theirs.label} with k = {found.k}, {found.ours.label} needs this many times "
+            f"fewer samples (interval over {over}; below 1: more; < and > mark factors beyond the measured k): "
+            f"{'; '.join(savings)}."
         )
     return Drawing(figure, caption, "Line plots of final pass@k against k on a log axis, one panel per task.")
 
@@ -133,7 +138,7 @@ def _mark_saving(ax: Axes, found: Saving, lowest: int) -> None:
         xytext=(found.k, found.coverage),
         arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0},
     )
-    ax.text(0.97, 0.04, f"samples saved: {found.words()}", transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
+    ax.text(0.97, 0.04, f"saves {found.words()}", transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
 
 
 def best_checkpoint_scores(evidence: Evidence, runs: list[str], k: int) -> np.ndarray:
@@ -184,9 +189,8 @@ def pareto(evidence: Evidence) -> Drawing:
             fronts[when].append(
                 f"{panel.title}: {', '.join(s.label for s, on in zip(series, front, strict=True) if on)}"
             )
-            if is_left(ax):
-                ax.set_ylabel(f"pass@{k}, {when} checkpoint")
-        column[-1].set_xlabel("pass@1")
+            label_y(ax, f"pass@{k}, {when} checkpoint")
+        label_x(column, "pass@1")
     frontier = Line2D(
         [],
         [],
@@ -200,12 +204,13 @@ def pareto(evidence: Evidence) -> Drawing:
     )
     legend(figure, {s: {**style, "linestyle": "none"} for s, style in look.items()}, [frontier])
     seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
+    figure.align_ylabels()
     footnote(figure, f"Large: mean over {seeds}; small: single seeds. Crosses: 95 % bootstrap intervals over seeds.")
     caption = (
         f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over {seeds} with 95 % "
-        f"intervals over seeds, small ones single seeds. The dotted line and the rings mark objectives whose means no "
-        f"other beats on both axes: {'; '.join(fronts['final'])}. Lower row: each run's best evaluation (highest mean of the "
-        f"two axes, so a little optimistic): {'; '.join(fronts['best'])}."
+        f"intervals over seeds, small ones single seeds. Rings and dotted line: the frontier, objectives whose means no other "
+        f"beats on both axes. Final checkpoints: {'; '.join(fronts['final'])}. Below: each run's best evaluation (highest mean "
+        f"of the two axes, chosen with hindsight): {'; '.join(fronts['best'])}."
     )
     return Drawing(figure, caption, f"Scatter plots of pass@1 against pass@{k}, one panel per task and checkpoint.")
 

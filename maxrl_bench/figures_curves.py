@@ -14,7 +14,8 @@ from maxrl_bench.figures_style import (
     NotDrawable,
     count,
     footnote,
-    is_left,
+    label_x,
+    label_y,
     legend,
     line,
     looks,
@@ -22,6 +23,7 @@ from maxrl_bench.figures_style import (
     small_multiples,
 )
 
+Curve = tuple[np.ndarray, np.ndarray]  # x [X] and values [S, X]
 X_LABELS = {"step": "training step", "rollouts": "training rollouts", "seconds": "training seconds"}
 Y_LABELS = {
     "entropy": "policy entropy (nats)",
@@ -32,108 +34,120 @@ Y_LABELS = {
 }
 
 
-def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> tuple[Drawing, list[Panel]]:
-    """Metrics (rows) against x for each panel; the caption says what is drawn and lists what cannot be."""
-    metrics = [m for m in metrics if evidence.has(m)]
-    if not metrics:
-        raise NotDrawable("the tables hold no values of it")
+def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> Drawing:
+    """Metrics (rows) against x for each panel; the caption says what is drawn and names what cannot be."""
     facets = evidence.faceted()
-    panels = evidence.panels(facets)
-    look = looks(evidence.series(ignore=facets))
-    figure, axes = small_multiples(panels, len(metrics))
-    absent: dict[str, None] = {}
-    drawn: set[Series] = set()
-    for panel, column in zip(panels, axes, strict=True):
-        for offset, series in enumerate(evidence.series(panel, facets)):
+    found: dict[Panel, dict[Series, list[Curve]]] = {}
+    absent: dict[str, list[str]] = {}
+    for panel in evidence.panels(facets):
+        for series in evidence.series(panel, facets):
             runs = evidence.members(series, panel)
-            for metric, ax in zip(metrics, column, strict=True):
-                at, values = evidence.curves(runs, metric, x)
-                if values.shape[1] < 2 or (x != "step" and at[-1] <= 0):
-                    absent[
-                        f"{series.label} on {panel.title} (no {X_LABELS[x] if values.shape[1] >= 2 else 'such values'})"
-                    ] = None
-                    continue
-                drawn.add(series)
-                line(ax, at, stats.curve(values), look[series], offset)
+            curves = [evidence.curves(runs, m, x) for m in metrics if m in evidence.metrics]
+            if any(len(at) > 1 and at[-1] > 0 for at, _ in curves):
+                found.setdefault(panel, {})[series] = curves
+            else:
+                absent.setdefault(series.label, []).append(panel.title)
+    if not found:
+        raise NotDrawable("the tables hold no values of it")
+    look = looks(evidence.series(ignore=facets))
+    figure, axes = small_multiples(list(found), len(metrics))
+    for (panel, lines), column in zip(found.items(), axes, strict=True):
+        order = evidence.series(panel, facets)
+        for series, curves in lines.items():
+            for (at, values), ax in zip(curves, column, strict=True):
+                line(ax, at, stats.curve(values), look[series], order.index(series))
         for metric, ax in zip(metrics, column, strict=True):
             ax.xaxis.set_major_locator(MaxNLocator(4))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-            if is_left(ax):
-                ax.set_ylabel(Y_LABELS.get(metric, metric))
-        column[-1].set_xlabel(X_LABELS[x])
-    if not drawn:
-        raise NotDrawable("the tables hold no values of it")
-    legend(figure, {s: style for s, style in look.items() if s in drawn})
-    seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
+            label_y(ax, Y_LABELS.get(metric, metric))
+        label_x(column, X_LABELS[x])
+    drawn = {series for lines in found.values() for series in lines}
+    legend(figure, {series: style for series, style in look.items() if series in drawn})
+    seeds = seeds_phrase(evidence, list(found), lambda panel: list(found[panel]))
+    figure.align_ylabels()
     footnote(figure, f"Lines: mean over {seeds}. Bands: 95 % bootstrap intervals over seeds.")
     names = " and ".join(Y_LABELS.get(m, m) for m in metrics)
-    missing = f" Not drawn: {'; '.join(absent)}." if absent else ""
-    caption = f"{names if names.startswith('pass@') else names.capitalize()} against {X_LABELS[x]}, mean over {seeds} with 95 % intervals over seeds.{missing}"
-    alt = f"Line plots of {names} against {X_LABELS[x]}, one panel per task, one line per objective."
-    return Drawing(figure, caption, alt), panels
+    caption = f"{names[0].upper()}{names[1:]}" if not names.startswith("pass@") else f"Held-out {names}"
+    caption += f" against {X_LABELS[x]}, mean over {seeds} with 95 % intervals over seeds."
+    if absent:
+        caption += f" Without values, not drawn: {_absent(absent, [p.title for p in evidence.panels(facets)])}."
+    return Drawing(figure, caption, f"Line plots of {names} against {X_LABELS[x]}, one panel per task.")
 
 
-def ranking(evidence: Evidence, metric: str, when: str = "final") -> str:
-    """ "on fourrooms: MaxRL 0.71, GRPO 0.62, ..." for each panel, best first: the numbers behind a caption."""
+def _absent(absent: dict[str, list[str]], panels: list[str]) -> str:
+    """ "GRPO (maze-9), exact ML": series with the panels that lack them, unless all do; a panel that nothing has, once."""
+    empty = [title for title in panels if all(title in titles for titles in absent.values()) and len(absent) > 1]
+    parts = [f"everything on {title}" for title in empty]
+    for label, titles in absent.items():
+        rest = [title for title in titles if title not in empty]
+        if rest:
+            parts.append(label if len(titles) == len(panels) else f"{label} ({', '.join(rest)})")
+    return ", ".join(parts)
+
+
+def leaders(evidence: Evidence, metric: str, when: str = "final") -> str:
+    """ "MaxRL on fourrooms (0.71, next GRPO 0.62); ...": the highest mean of each panel, and the one after it."""
     parts = []
     facets = evidence.faceted()
     for panel in evidence.panels(facets):
         values = []
         for series in evidence.series(panel, facets):
-            scores = evidence.scores(evidence.members(series, panel), metric, when)
+            scores = stats.by_seed(evidence.scores(evidence.members(series, panel), metric, when))
             if np.isfinite(scores).all():
                 values.append((float(scores.mean()), series.label))
         values.sort(key=lambda pair: -pair[0])
         if values:
-            parts.append(f"{panel.title}: " + ", ".join(f"{label} {value:.3g}" for value, label in values))
+            following = f", next {values[1][1]} {values[1][0]:.3g}" if len(values) > 1 else ""
+            parts.append(f"{values[0][1]} on {panel.title} ({values[0][0]:.3g}{following})")
     return "; ".join(parts)
 
 
 def training_curves(evidence: Evidence) -> Drawing:
     """pass@1 and pass@k on held-out instances along training."""
-    return _with(evidence, draw_curves(evidence, _pass_metrics(evidence)), "Last values of pass@1", "pass@1")
+    drawing = draw_curves(evidence, _pass_metrics(evidence))
+    return _say(drawing, f"Highest pass@1 at the end: {leaders(evidence, 'pass@1')}.")
 
 
 def cost_rollouts(evidence: Evidence) -> Drawing:
     """pass@1 and pass@k against the rollouts spent in training."""
-    drawing, _ = draw_curves(evidence, _pass_metrics(evidence), "rollouts")
-    return _say(drawing, "Equal height further left means the same skill for fewer rollouts.")
+    drawing = draw_curves(evidence, _pass_metrics(evidence), "rollouts")
+    return _say(drawing, "The same height further left is the same skill for fewer rollouts.")
 
 
 def cost_seconds(evidence: Evidence) -> Drawing:
     """pass@1 and pass@k against the seconds spent in training."""
-    drawing, _ = draw_curves(evidence, _pass_metrics(evidence), "seconds")
-    return _say(drawing, "Seconds are of training alone, without evaluation, on the machine named in the provenance.")
+    drawing = draw_curves(evidence, _pass_metrics(evidence), "seconds")
+    return _say(drawing, "Seconds are of training alone, without evaluation, on the machine that the provenance names.")
 
 
 def entropy(evidence: Evidence) -> Drawing:
     """Policy entropy along training."""
-    return _with(evidence, draw_curves(evidence, ["entropy"]), "Last values", "entropy")
+    drawing = draw_curves(evidence, ["entropy"])
+    return _say(drawing, f"Most entropy left at the end: {leaders(evidence, 'entropy')}.")
 
 
 def success_share(evidence: Evidence) -> Drawing:
     """Share of training instances with at least one success among their rollouts."""
     drawing = draw_curves(evidence, ["success_share"])
-    return _with(
-        evidence, drawing, "An instance without a success teaches nothing. Mean over training", "success_share", "area"
+    return _say(
+        drawing,
+        "Training instances of which at least one rollout succeeded: without one there is nothing to reinforce. "
+        f"Highest mean over training: {leaders(evidence, 'success_share', 'area')}.",
     )
 
 
 def cosine_ml(evidence: Evidence) -> Drawing:
     """Cosine between each objective's gradient and that of exact maximum likelihood on the same instances."""
     drawing = draw_curves(evidence, ["cosine_ml"])
-    text = "1 is the direction that maximum likelihood would take with the same policy on the same instances. Mean over training"
-    return _with(evidence, drawing, text, "cosine_ml", "area")
+    return _say(
+        drawing,
+        "1 is the direction in which exact maximum likelihood would move the same policy on the same instances; noise of "
+        f"sampling lowers it too. Highest mean over training: {leaders(evidence, 'cosine_ml', 'area')}.",
+    )
 
 
 def _pass_metrics(evidence: Evidence) -> list[str]:
-    return ["pass@1"] + ([f"pass@{evidence.high_k}"] if evidence.high_k > 1 else [])
-
-
-def _with(
-    evidence: Evidence, drawn: tuple[Drawing, list[Panel]], text: str, metric: str, when: str = "final"
-) -> Drawing:
-    return _say(drawn[0], f"{text} (best first): {ranking(evidence, metric, when)}.")
+    return [f"pass@{k}" for k in sorted({1, evidence.high_k})]
 
 
 def _say(drawing: Drawing, text: str) -> Drawing:

@@ -13,7 +13,6 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
@@ -26,10 +25,11 @@ WIDTH = 9.0  # inches; 900 px at 100 dpi, which is where the type below is sized
 DPI = 133  # of the file: sharp at 900 px, and small
 MAX_COLUMNS = 4
 GREY = "#555555"
+SIDE_BY_SIDE = "rows side by side"  # the label of a figure whose only panel has its rows in one line
 # Lines and markers of the variants of one objective, from the lightest shade to the darkest.
 _LINESTYLES = ("-", "--", "-.", ":")
-_MARKERS = "osD^vP*X<>hd"
-_STYLE: dict[str, Any] = {
+_MARKERS = "osD^vPX<>hdp"
+_STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9.5,
     "axes.titlesize": 10,
@@ -79,34 +79,30 @@ def looks(all_series: Sequence[Series]) -> dict[Series, dict[str, Any]]:
     """Colour, marker and line of each series: its objective's, in shades where an objective has several series."""
     found = {}
     for series in all_series:
-        look = dict(style_of(series.objective_name))
+        look: dict[str, Any] = {**style_of(series.objective_name)}
         siblings = [s for s in all_series if s.objective_name == series.objective_name]
         if len(siblings) > 1:
             i = siblings.index(series)
-            look["color"] = _shade(look["color"], i / (len(siblings) - 1))
+            look = style_of(series.objective_name, i / (len(siblings) - 1))
             look["marker"], look["linestyle"] = _MARKERS[i % len(_MARKERS)], _LINESTYLES[i % len(_LINESTYLES)]
-        found[series] = look
+        # A star covers little of the square that markers are measured by.
+        found[series] = look | ({"markersize": 9.0} if look["marker"] == "*" else {})
     return found
 
 
-def _shade(color: str, position: float) -> str:
-    """From a light tint (0) through the colour itself (0.6) to a dark shade (1)."""
-    rgb, tint = np.array(to_rgb(color)), 0.6
-    mixed = rgb + (1 - rgb) * 0.55 * (1 - position / tint) if position < tint else rgb * (1 - (position - tint) * 1.2)
-    return str(to_hex(np.clip(mixed, 0, 1)))
-
-
-def small_multiples(
-    panels: Sequence[Panel], rows: int, height: float = 2.3, share_y: bool = False
-) -> tuple[Figure, list[list[Axes]]]:
+def small_multiples(panels: Sequence[Panel], rows: int, height: float = 2.3) -> tuple[Figure, list[list[Axes]]]:
     """A figure with `rows` axes for every panel, panels side by side and wrapped: axes[panel][row]."""
+    if len(panels) == 1:  # the rows of a single panel stand side by side
+        figure = Figure(figsize=(WIDTH, height + 0.9), layout="constrained", label=SIDE_BY_SIDE)
+        single = list(figure.subplots(1, rows, squeeze=False)[0])
+        single[0].set_title(panels[0].title, loc="left", fontweight="bold")
+        return figure, [single]
     columns = min(len(panels), MAX_COLUMNS)
     if len(panels) > MAX_COLUMNS:  # no lonely last column: 5 panels are 3 + 2, not 4 + 1
         columns = -(-len(panels) // -(-len(panels) // MAX_COLUMNS))
     blocks = -(-len(panels) // columns)
-    lines = blocks * rows
-    figure = Figure(figsize=(WIDTH, height * lines + 0.9), layout="constrained")
-    grid = figure.subplots(lines, columns, squeeze=False, sharey="row" if share_y else False)
+    figure = Figure(figsize=(WIDTH, height * blocks * rows + 0.9), layout="constrained")
+    grid = figure.subplots(blocks * rows, columns, squeeze=False)
     axes = []
     for i, panel in enumerate(panels):
         block, column = divmod(i, columns)
@@ -118,10 +114,25 @@ def small_multiples(
     return figure, axes
 
 
-def is_left(axes: Axes) -> bool:
-    """Whether an axes stands in the first column (and so carries the label of its row)."""
-    spec = axes.get_subplotspec()
-    return spec is not None and spec.is_first_col()
+def label_x(rows: Sequence[Axes], text: str) -> None:
+    """The label of the x axis that the rows of a panel share: under the last, or under each if side by side."""
+    for ax in rows if rows[0].figure.get_label() == SIDE_BY_SIDE else rows[-1:]:
+        ax.set_xlabel(text)
+
+
+def label_y(ax: Axes, text: str) -> None:
+    """The label of a y axis that the panels of a row share: at the first of them."""
+    spec = ax.get_subplotspec()
+    if ax.figure.get_label() == SIDE_BY_SIDE or (spec is not None and spec.is_first_col()):
+        ax.set_ylabel(text)
+
+
+def label_rows(ax: Axes, labels: Sequence[str]) -> None:
+    """A name for each row of a dot plot, the first on top, written at the first panel only."""
+    spec = ax.get_subplotspec()
+    first = spec is not None and spec.is_first_col()
+    ax.set_yticks(range(len(labels) - 1, -1, -1), labels if first else [""] * len(labels))
+    ax.set_ylim(-0.6, len(labels) - 0.4)
 
 
 def line(
@@ -138,13 +149,12 @@ def legend(figure: Figure, look: Mapping[Series, Mapping[str, Any]], extra: Sequ
     """One legend for the whole figure, above the panels."""
     handles = [Line2D([], [], **style, label=series.label) for series, style in look.items()] + list(extra)
     longest = max(len(str(handle.get_label())) for handle in handles)
-    columns = max(1, min(len(handles), int(100 / (longest + 8))))
+    columns = max(1, min(len(handles), int(650 / (50 + 5.4 * longest))))  # in points, at this size of type
     figure.legend(handles=handles, loc="outside upper left", ncols=columns, frameon=False, handlelength=3.2)
 
 
 def footnote(figure: Figure, text: str) -> None:
     """What the intervals are over, in small print under the panels."""
-    figure.align_ylabels()
     figure.supxlabel(text, fontsize=7.5, color=GREY, x=0.01, ha="left")
 
 
@@ -177,11 +187,13 @@ def save(drawing: Drawing, path: Path) -> list[Path]:
     """Write path.png and path.svg; the same tables give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
+    drawing.figure.draw_without_rendering()  # lays it out, once for both files
+    drawing.figure.set_layout_engine("none")
     buffer = io.BytesIO()
     drawing.figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
     buffer.seek(0)
-    # 64 colours are as good for lines and bands, at a quarter of the size.
-    Image.open(buffer).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(png, optimize=True)
+    # 256 colours keep every line's colour, at a third of the size (fewer bend some of them).
+    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True)
     buffer = io.BytesIO()
     drawing.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
     svg.write_text(_compact(buffer.getvalue().decode()), encoding="utf-8", newline="\n")

@@ -11,6 +11,7 @@ has the width of Student's.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -71,30 +72,56 @@ def iqm(scores: np.ndarray) -> np.ndarray:
 
 
 def profile(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Performance profile: the share of scores above each level, [..., M], [L] -> [..., L] (Agarwal et al. 2021, eq. 2)."""
+    """Performance profile: the share of scores above each level, [..., M], [L] -> [..., L].
+
+    Source: Agarwal et al. 2021 (arXiv 2108.13264), section 4.2.
+    """
     return (np.asarray(scores)[..., None] > np.asarray(levels)).mean(axis=-2)
 
 
 # --- resampling -----------------------------------------------------------------------------------------------------
 
 
-def seed_draws(num_seeds: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
-    """Which seeds each resample holds: [R, S] indices, drawn with replacement."""
-    return rng.integers(num_seeds, size=(resamples, num_seeds))
+Seed = int | tuple[int, ...]
 
 
-def instance_weights(num_instances: int, rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
-    """The share that each instance has in a resample: [R, I], rows sum to 1."""
+@functools.lru_cache(maxsize=64)
+def seed_draws(num_seeds: int, seed: Seed, resamples: int = RESAMPLES) -> np.ndarray:
+    """Which seeds each resample holds: [R, S] indices, drawn with replacement; the same for the same arguments."""
+    return np.random.default_rng((0, *_tuple(seed))).integers(num_seeds, size=(resamples, num_seeds))
+
+
+@functools.lru_cache(maxsize=32)
+def instance_weights(num_instances: int, seed: Seed, resamples: int = RESAMPLES) -> np.ndarray:
+    """The share that each instance has in a resample: [R, I], rows sum to 1; the same for the same arguments."""
+    rng = np.random.default_rng((1, *_tuple(seed)))
     return rng.multinomial(num_instances, np.full(num_instances, 1 / num_instances), size=resamples) / num_instances
 
 
-def resample(scores: np.ndarray, rng: np.random.Generator, resamples: int = RESAMPLES) -> np.ndarray:
-    """Bootstrap scores [S] or [S, I] -> [R, S]: seeds redrawn, each scored by its mean over redrawn instances."""
-    draws = seed_draws(len(scores), rng, resamples)
+def _tuple(seed: Seed) -> tuple[int, ...]:
+    return seed if isinstance(seed, tuple) else (seed,)
+
+
+def resample(scores: np.ndarray, seed: Seed = 0, resamples: int = RESAMPLES) -> np.ndarray:
+    """Bootstrap scores [S] or [S, I] -> [R, S]: seeds redrawn, each scored by its mean over redrawn instances.
+
+    Scores of equal shape and seed share their resamples, so that their differences are paired.
+    """
+    draws = seed_draws(len(scores), seed, resamples)
     if scores.ndim == 1:
         return scores[draws]
-    by_seed = instance_weights(scores.shape[1], rng, resamples) @ scores.T
+    by_seed = instance_weights(scores.shape[1], seed, resamples) @ scores.T
     return np.take_along_axis(by_seed, draws, axis=1)
+
+
+def resample_strata(strata: Sequence[np.ndarray], seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
+    """Bootstrap the scores of several tasks, each on its own: [S_t] or [S_t, I_t] each -> [R, sum of S_t]."""
+    return np.concatenate([resample(s, (seed, t), resamples) for t, s in enumerate(strata)], axis=1)
+
+
+def by_seed(scores: np.ndarray) -> np.ndarray:
+    """Scores [S] or [S, I] -> [S], averaged over instances."""
+    return scores if scores.ndim == 1 else scores.mean(axis=1)
 
 
 def limits(samples: np.ndarray, num_seeds: int) -> tuple[np.ndarray, np.ndarray]:
@@ -116,9 +143,8 @@ def estimate(strata: Sequence[np.ndarray], statistic: Statistic = mean, seed: in
     strata: one [S] or [S, I] array per task; statistic: [..., M] -> [...], given one score per (task, seed). The
     interval's number of seeds is that of the smallest stratum.
     """
-    rng = np.random.default_rng(seed)
-    scores = np.concatenate([s if s.ndim == 1 else s.mean(axis=1) for s in strata])
-    samples = statistic(np.concatenate([resample(s, rng) for s in strata], axis=1))
+    scores = np.concatenate([by_seed(s) for s in strata])
+    samples = statistic(resample_strata(strata, seed))
     seeds = min(len(s) for s in strata)
     low, high = limits(samples, seeds)
     return Estimate(float(statistic(scores)), float(low), float(high), seeds)
@@ -127,7 +153,7 @@ def estimate(strata: Sequence[np.ndarray], statistic: Statistic = mean, seed: in
 def curve(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over seeds (and instances) at each of X points, and the limits of its interval: three [X] arrays.
 
-    values: [S, X], or [S, I, X] with instances. All points share the resamples, and so do curves of equal shape and seed.
+    values: [S, X], or [S, I, X] with instances. All points share the resamples; curves of equal shape and seed too.
     """
     samples = curve_samples(values, seed)
     low, high = limits(samples, len(values))
@@ -136,12 +162,11 @@ def curve(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np
 
 def curve_samples(values: np.ndarray, seed: int = 0) -> np.ndarray:
     """Bootstrap mean curves [R, X] of values [S, X] or [S, I, X]."""
-    rng = np.random.default_rng(seed)
-    draws = seed_draws(len(values), rng)
+    draws = seed_draws(len(values), seed)
     share = (draws[:, :, None] == np.arange(len(values))).mean(axis=1)  # [R, S]
     if values.ndim == 2:
         return share @ values
-    instances = instance_weights(values.shape[1], rng)
+    instances = instance_weights(values.shape[1], seed)
     points = [((instances @ values[:, :, x].T) * share).sum(axis=1) for x in range(values.shape[2])]
     return np.stack(points, axis=1)
 
@@ -154,14 +179,14 @@ def paired_p_value(differences: Sequence[np.ndarray], threshold: float = 0.0) ->
 
     differences: per task [S] or [S, I], the same seeds in each; tasks and instances are averaged within a seed.
     """
-    by_seed = np.mean([d if d.ndim == 1 else d.mean(axis=1) for d in differences], axis=0) - threshold
-    if len(by_seed) < 2:
+    means = np.mean([by_seed(d) for d in differences], axis=0) - threshold
+    if len(means) < 2:
         return math.nan
-    spread = float(by_seed.std(ddof=1))
-    if spread <= 1e-12 * max(1.0, float(np.abs(by_seed).max())):
-        return 1.0 if abs(by_seed.mean()) < 1e-12 else 0.0
-    t = float(by_seed.mean()) / spread * math.sqrt(len(by_seed))
-    return float(2 * distributions.t.sf(abs(t), len(by_seed) - 1))
+    spread = float(means.std(ddof=1))
+    if spread <= 1e-12 * max(1.0, float(np.abs(means).max())):
+        return 1.0 if abs(means.mean()) < 1e-12 else 0.0
+    t = float(means.mean()) / spread * math.sqrt(len(means))
+    return float(2 * distributions.t.sf(abs(t), len(means) - 1))
 
 
 def probability_of_improvement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], seed: int = 0) -> Estimate:
@@ -171,17 +196,12 @@ def probability_of_improvement(ours: Sequence[np.ndarray], theirs: Sequence[np.n
     Mann-Whitney U over S * S. Source: Agarwal et al. 2021 (arXiv 2108.13264), section 4.3. Raises ValueError where the
     two differ in shape.
     """
-    rng = np.random.default_rng(seed)
     values, samples = [], []
-    for a, b in zip(ours, theirs, strict=True):
+    for t, (a, b) in enumerate(zip(ours, theirs, strict=True)):
         if a.shape != b.shape:
             raise ValueError(f"scores on common seeds have one shape, not {a.shape} and {b.shape}")
-        state = rng.bit_generator.state
-        ours_drawn = resample(a, rng)
-        rng.bit_generator.state = state  # the same seeds and instances for theirs
-        theirs_drawn = resample(b, rng)
-        samples.append(_wins(ours_drawn, theirs_drawn))
-        values.append(_wins(*(x[None] if x.ndim == 1 else x.mean(axis=1)[None] for x in (a, b)))[0])
+        values.append(_wins(by_seed(a)[None], by_seed(b)[None])[0])
+        samples.append(_wins(resample(a, (seed, t)), resample(b, (seed, t))))
     seeds = min(len(a) for a in ours)
     low, high = limits(np.mean(samples, axis=0), seeds)
     return Estimate(float(np.mean(values)), float(low), float(high), seeds)
@@ -214,7 +234,7 @@ def area(x: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 
 def crossing(x: np.ndarray, values: np.ndarray, level: np.ndarray | float) -> np.ndarray:
-    """Where curves [..., X] first reach `level` [...], linear between points; infinite where they never do (censored)."""
+    """Where curves [..., X] first reach `level` [...], linear between points; infinite where never (censored)."""
     values = np.asarray(values, np.float64)
     level = np.broadcast_to(np.asarray(level, np.float64), values.shape[:-1])
     reached = values >= level[..., None]
@@ -241,8 +261,8 @@ def samples_saved(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:
-    """Which points [M, 2] no other point beats in one coordinate without losing in the other: [M] bool (more is better)."""
+    """Which points [M, 2] no other beats in one coordinate without losing in the other: [M] bool; more is better."""
     points = np.asarray(points, np.float64)
     at_least = (points[:, None, :] >= points[None, :, :]).all(axis=2)
     better = (points[:, None, :] > points[None, :, :]).any(axis=2)
-    return ~(at_least & better).any(axis=0)
+    return np.asarray(~(at_least & better).any(axis=0))

@@ -1,0 +1,121 @@
+"""Figures of single instances: how hard they are at the start, and how much gradient each of them gets."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+from maxrl_bench import stats
+from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.figures_style import (
+    GREY,
+    Drawing,
+    NotDrawable,
+    footnote,
+    label_y,
+    legend,
+    line,
+    looks,
+    seeds_phrase,
+    small_multiples,
+)
+
+DECADES = 4  # pass rates below 10^-4 share the lowest bin
+
+
+def initial_pass_rates(evidence: Evidence) -> Drawing:
+    """How the pass rates of the held-out instances are distributed before training."""
+    panels = [Panel(task) for task in evidence.tasks]
+    figure, axes = small_multiples(panels, 1, height=2.4)
+    edges = np.linspace(-DECADES, 0, 2 * DECADES + 1)
+    words, seeds = [], []
+    drawn = False
+    for panel, (ax,) in zip(panels, axes, strict=True):
+        rows = evidence.runs[evidence.runs["task"] == panel.task]
+        # All objectives of a seed start from one policy: one run per seed holds it.
+        runs = [str(run) for run in rows.drop_duplicates("seed").sort_values("seed").index]
+        found = evidence.instance_rates(runs, "start")
+        if found is None:
+            ax.text(0.5, 0.5, "no pass rates of step 0", transform=ax.transAxes, ha="center", color=GREY)
+            continue
+        drawn = True
+        rates, n = found
+        seeds.append(len(runs))
+        exponents = np.log10(np.clip(rates, 10.0**-DECADES, 1))
+        shares = np.stack([np.histogram(row, edges)[0] / len(row) for row in exponents])
+        ax.bar(edges[:-1], shares.mean(axis=0), np.diff(edges), align="edge", color="#7f9fbf", edgecolor="white")
+        mean, low, high = stats.curve(shares)
+        if len(runs) > 1:
+            ax.errorbar(
+                (edges[:-1] + edges[1:]) / 2, mean, np.clip([mean - low, high - mean], 0, None),
+                fmt="none", ecolor="black", elinewidth=1, capsize=2,
+            )  # fmt: skip
+        middle = float(np.median(rates))
+        ax.axvline(np.log10(max(middle, 10.0**-DECADES)), color="black", linestyle="--", linewidth=1.2)
+        none = f", {np.mean(rates == 0):.0%} without a success among {n}" if n else ""
+        words.append(f"{panel.task} mean {rates.mean():.2g}, median {middle:.2g}{none}")
+        ax.xaxis.set_major_locator(FixedLocator(range(-DECADES, 1)))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda e, _: f"≤{10.0**e:g}" if e == -DECADES else f"{10.0**e:g}"))
+        ax.grid(axis="x", visible=False)
+        ax.set_xlabel("pass rate at step 0")
+        label_y(ax, "share of instances")
+    if not drawn:
+        raise NotDrawable("the pass-rate table holds no rows of the first evaluation")
+    over = f"{min(seeds)} seeds" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} seeds"
+    footnote(figure, f"Mean over {over}. Whiskers: 95 % bootstrap intervals over seeds. Dashed: median instance.")
+    caption = (
+        f"How hard the held-out instances are before training: mean share of instances per pass rate, {over}, with 95 % "
+        f"intervals over seeds. Objectives differ most on instances far to the left. {'; '.join(words)}."
+    )
+    return Drawing(figure, caption, "Histograms of initial pass rates on a log axis, one panel per task.")
+
+
+def gradient_norms(evidence: Evidence) -> Drawing:
+    """Per-instance gradient norm against the instance's pass rate (the paper's Fig. 6)."""
+    if "grad_norm" not in evidence.pass_rates or not evidence.pass_rates["grad_norm"].notna().any():
+        raise NotDrawable("the pass-rate table has no column grad_norm")
+    facets = evidence.faceted()
+    look = looks(evidence.series(ignore=facets))
+    found: dict[Panel, dict[Series, list[tuple[np.ndarray, np.ndarray]]]] = {}
+    for panel in evidence.panels(facets):
+        for series in evidence.series(panel, facets):
+            pairs = [evidence.per_instance([run], "grad_norm") for run in evidence.members(series, panel)]
+            stored = [pair for pair in pairs if pair is not None]
+            if stored:
+                found.setdefault(panel, {})[series] = stored
+    panels = list(found)
+    centres = np.linspace(-DECADES, 0, 2 * DECADES + 1)[:-1] + 0.25
+    figure, axes = small_multiples(panels, 1, height=2.7)
+    hard = []
+    for panel, (ax,) in zip(panels, axes, strict=True):
+        shares = []
+        for offset, (series, runs) in enumerate(found[panel].items()):
+            means = np.stack([_binned(rates, norms) for rates, norms in runs])
+            whole = ~np.isnan(means).any(axis=0)
+            line(ax, 10 ** centres[whole], stats.curve(means[:, whole]), look[series], offset)
+            share = np.mean([norms[rates <= 0.1].sum() / norms.sum() for rates, norms in runs if norms.sum() > 0])
+            shares.append(f"{series.label} {share:.0%}")
+        ax.set_xscale("log")
+        ax.set_xlabel("pass rate of the instance")
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        label_y(ax, "gradient norm")
+        hard.append(f"{panel.title}: {', '.join(shares)}")
+    legend(figure, look)
+    seeds = seeds_phrase(evidence, panels, lambda panel: list(found[panel]))
+    footnote(figure, f"Mean over {seeds} within half decades of pass rate. Bands: 95 % bootstrap intervals over seeds.")
+    caption = (
+        f"Norm of each instance's gradient against its pass rate, mean over {seeds} within half decades, 95 % intervals over "
+        f"seeds. Maximum likelihood is largest on hard instances (left), GRPO on middling ones. Share of the summed norm on "
+        f"instances with a pass rate of at most 0.1: {'; '.join(hard)}."
+    )
+    return Drawing(figure, caption, "Line plots of per-instance gradient norm against pass rate, one panel per task.")
+
+
+def _binned(rates: np.ndarray, norms: np.ndarray) -> np.ndarray:
+    """Mean norm per half decade of pass rate, the lowest open below; NaN where no instance falls."""
+    exponents = np.log10(np.clip(rates, 10.0**-DECADES, 1))
+    bins = np.clip(np.floor(2 * (exponents + DECADES)).astype(int), 0, 2 * DECADES - 1)
+    counts = np.bincount(bins, minlength=2 * DECADES)
+    totals = np.bincount(bins, norms, minlength=2 * DECADES)
+    return np.where(counts > 0, totals / np.maximum(counts, 1), np.nan)

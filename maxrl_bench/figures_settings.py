@@ -1,0 +1,204 @@
+"""Figures against a setting: final pass@k against rollouts per instance, learning rate or truncation order."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+from maxrl_bench import stats
+from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.figures_style import (
+    Drawing,
+    NotDrawable,
+    footnote,
+    label_x,
+    label_y,
+    legend,
+    line,
+    looks,
+    power_ticks,
+    seeds_phrase,
+    small_multiples,
+)
+
+# -log pass@k is drawn between these pass rates: beyond them lies nothing that the held-out instances could tell.
+FLOOR, CEILING = 1e-4, 1 - 1e-4
+
+
+@dataclass(frozen=True)
+class Line:
+    """A series along a setting: its runs at each value of x; one value that is None where it does not have the setting."""
+
+    series: Series
+    points: list[tuple[float | None, list[str]]]
+
+
+def rollout_scaling(evidence: Evidence) -> Drawing:
+    """-log pass@k against the number of rollouts per instance in training (the paper's Fig. 3)."""
+    ks = sorted({1, evidence.high_k, max(evidence.ks)})
+    lines = _lines_along(evidence, "num_rollouts")
+
+    def transform(value: np.ndarray) -> np.ndarray:
+        return -np.log(np.clip(value, FLOOR, CEILING))
+
+    drawing, ends = _draw(evidence, lines, ks, "rollouts per instance in training, N", transform, "-log pass@{}")
+    low, high = f"{-np.log(CEILING):.0e}", f"{-np.log(FLOOR):.1f}"
+    return Drawing(
+        drawing.figure,
+        f"{drawing.caption} A line that keeps falling still gains from more rollouts; a flat one no longer does. Lower is "
+        f"better; values are cut to [{low}, {high}]. pass@1 from the smallest to the largest N: {ends}.",
+        drawing.alt,
+    )
+
+
+def learning_rate(evidence: Evidence) -> Drawing:
+    """Final pass@1 and pass@k against the learning rate."""
+    lines = _lines_along(evidence, "learning_rate")
+    drawing, _ = _draw(evidence, lines, _two(evidence), "learning rate")
+    best = []
+    for panel in evidence.panels():
+        for line_ in lines(panel):
+            scored = [(_mean(evidence, runs), x) for x, runs in line_.points if x is not None]
+            if scored:
+                best.append(f"{panel.task}, {line_.series.label} {max(scored)[1]:g}")
+    return Drawing(
+        drawing.figure,
+        f"{drawing.caption} A broad hump means that tuning matters little. Best for pass@1: {'; '.join(best)}.",
+        drawing.alt,
+    )
+
+
+def order(evidence: Evidence) -> Drawing:
+    """Final pass@1 and pass@k against the truncation order T of MaxRL."""
+
+    def lines(panel: Panel) -> list[Line]:
+        found: dict[Series, Line] = {}
+        for series in evidence.series(panel):
+            matched = re.fullmatch(r"(.*) T=(\d+)", series.objective)
+            base = Series(matched[1] if matched else series.objective, series.objective_name, series.settings)
+            point = (float(matched[2]) if matched else None, evidence.members(series, panel))
+            found.setdefault(base, Line(base, [])).points.append(point)
+        return [Line(one.series, sorted(one.points, key=lambda p: p[0] or 0)) for one in found.values()]
+
+    drawing, ends = _draw(evidence, lines, _two(evidence), "truncation order T")
+    return Drawing(
+        drawing.figure,
+        f"{drawing.caption} T = 1 is REINFORCE's objective, larger T comes closer to maximum likelihood. "
+        f"pass@1 from the smallest to the largest T: {ends}.",
+        drawing.alt,
+    )
+
+
+def _two(evidence: Evidence) -> list[int]:
+    return sorted({1, evidence.high_k})
+
+
+def _mean(evidence: Evidence, runs: list[str]) -> float:
+    return float(evidence.scores(runs, "pass@1").mean())
+
+
+def _lines_along(evidence: Evidence, setting: str) -> Callable[[Panel], list[Line]]:
+    def lines(panel: Panel) -> list[Line]:
+        found = []
+        for series in evidence.series(panel, ignore=[setting]):
+            where = {"objective": series.objective, **dict(series.settings)}
+            own = evidence.runs[
+                (evidence.runs["task"] == panel.task) & (evidence.runs["objective"] == series.objective)
+            ]
+            values = sorted(own[setting].unique())
+            # An objective without choice of the setting (exact likelihood has no N) is a level to compare with.
+            shown = [float(v) for v in values] if len(values) > 1 else [None]
+            points = [
+                (x, evidence.select(panel.task, where | {setting: value}))
+                for x, value in zip(shown, values, strict=True)
+            ]
+            found.append(Line(series, [(x, runs) for x, runs in points if runs]))
+        return found
+
+    return lines
+
+
+def _draw(
+    evidence: Evidence,
+    lines: Callable[[Panel], list[Line]],
+    ks: Sequence[int],
+    x_label: str,
+    transform: Callable[[np.ndarray], np.ndarray] | None = None,
+    y_label: str = "pass@{}",
+) -> tuple[Drawing, str]:
+    panels = evidence.panels()
+    every = list(dict.fromkeys(one.series for panel in panels for one in lines(panel)))
+    xs = sorted({x for panel in panels for one in lines(panel) for x, _ in one.points if x is not None})
+    if len(xs) < 2:
+        raise NotDrawable(f"the experiment has one value only of: {x_label}")
+    look = looks(every)
+    figure, axes = small_multiples(panels, len(ks))
+    ends = []
+    for panel, column in zip(panels, axes, strict=True):
+        for one in lines(panel):
+            points = [p for p in one.points if p[1]]
+            for k, ax in zip(ks, column, strict=True):
+                curves = [
+                    stats.curve(np.stack([evidence.curves([run], f"pass@{k}")[1][0, -1:] for run in runs]))
+                    for _, runs in points
+                ]
+                mean, low, high = (np.concatenate(part) for part in zip(*curves, strict=True))
+                if transform:
+                    mean, low, high = transform(mean), transform(high), transform(low)
+                at = [x for x, _ in points if x is not None]
+                if at:
+                    line(ax, np.array(at), (mean, low, high), look[one.series] | {"markersize": 5}, 0)
+                else:
+                    _level(ax, xs, float(mean[0]), float(low[0]), float(high[0]), look[one.series])
+            if len(points) > 1:
+                first, last = (_mean(evidence, points[i][1]) for i in (0, -1))
+                ends.append(f"{panel.task}, {one.series.label} {first:.3g} to {last:.3g}")
+        for k, ax in zip(ks, column, strict=True):
+            _x_axis(ax, xs)
+            if transform:
+                _log_y(ax)
+            label_y(ax, y_label.format(k))
+        label_x(column, x_label)
+    legend(figure, look)
+    seeds = seeds_phrase(evidence, panels, evidence.series)
+    figure.align_ylabels()
+    footnote(
+        figure, f"Final evaluation, mean over {seeds}. Bands: 95 % bootstrap intervals over seeds. No marker: a level."
+    )
+    names = ", ".join(y_label.format(k) for k in ks)
+    caption = f"Final {names} against {x_label}, mean over {seeds} with 95 % intervals over seeds."
+    alt = f"Line plots of {names} against {x_label}, one panel per task, one line per objective."
+    return Drawing(figure, caption, alt), "; ".join(ends)
+
+
+def _level(ax: Axes, xs: Sequence[float], mean: float, low: float, high: float, look: dict[str, object]) -> None:
+    ends = np.array([xs[0], xs[-1]])
+    ax.fill_between(ends, low, high, color=str(look["color"]), alpha=0.12, linewidth=0)
+    ax.plot(ends, [mean, mean], **{**look, "marker": None})  # type: ignore[arg-type]
+
+
+def _log_y(ax: Axes) -> None:
+    """A log y axis labelled in full; between the decades as well, where it spans less than about one."""
+    ax.set_yscale("log")
+
+    def minor(value: float, _: object) -> str:
+        low, high = ax.get_ylim()
+        return f"{value:g}" if high < 15 * low and f"{value:e}"[0] in "25" else ""
+
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(FuncFormatter(minor))
+
+
+def _x_axis(ax: Axes, xs: Sequence[float]) -> None:
+    if xs[0] >= 1:
+        power_ticks(ax, xs)
+        return
+    ax.set_xscale("log")
+    ax.xaxis.set_major_locator(LogLocator(numticks=6))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -1,0 +1,159 @@
+"""Figures of end results: every objective's final scores, aggregates over tasks, and who is likely to beat whom."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from maxrl_bench import stats
+from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.figures_style import (
+    Drawing,
+    NotDrawable,
+    footnote,
+    label_rows,
+    label_y,
+    legend,
+    line,
+    looks,
+    seeds_phrase,
+    small_multiples,
+)
+
+OVER = "seeds and, where the pass-rate table holds them, held-out instances"
+
+
+def end_points(evidence: Evidence) -> Drawing:
+    """Final pass@1 and pass@k of every series: a point and its interval per row, one column of panels per task."""
+    metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
+    facets = evidence.faceted()
+    panels = evidence.panels(facets)
+    every = evidence.series(ignore=facets)
+    look = looks(every)
+    rows = {series: len(every) - 1 - i for i, series in enumerate(every)}
+    figure, axes = small_multiples(panels, len(metrics), height=0.7 + 0.2 * len(every))
+    best = []
+    for panel, column in zip(panels, axes, strict=True):
+        for metric, ax in zip(metrics, column, strict=True):
+            leader = ("", -np.inf)
+            for series in evidence.series(panel, facets):
+                scores = evidence.scores(evidence.members(series, panel), metric)
+                found = stats.estimate([scores])
+                style = look[series] | {"linestyle": "none", "markersize": 7}
+                ax.hlines(rows[series], found.low, found.high, color=style["color"], linewidth=2)
+                ax.plot(found.value, rows[series], **style, markeredgecolor="white")
+                leader = max(leader, (series.label, found.value), key=lambda pair: pair[1])
+            best.append(f"{metric} on {panel.title} {leader[0]} ({leader[1]:.3g})")
+            label_rows(ax, [s.label for s in rows])
+            ax.set_xlabel(metric)
+    seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
+    footnote(figure, f"Mean over {seeds}; 95 % bootstrap intervals over {OVER}.")
+    caption = (
+        f"Final held-out scores, mean over {seeds} with 95 % intervals over {OVER}. Intervals of two objectives may overlap and "
+        f"their paired difference still be clear. Highest means: {'; '.join(best)}."
+    )
+    return Drawing(
+        figure, caption, "Dot plots with intervals of final pass@1 and pass@k, one panel per task and metric."
+    )
+
+
+def common_scores(evidence: Evidence, metric: str) -> dict[Series, list[np.ndarray]]:
+    """Per series its scores on each task, for series and seeds that all tasks have; the strata of the aggregates."""
+    panels = [Panel(task) for task in evidence.tasks]
+    found = {}
+    for series in evidence.series():
+        runs = [evidence.members(series, panel) for panel in panels]
+        if all(runs):
+            found[series] = [evidence.scores(own, metric) for own in runs]
+    return found
+
+
+def aggregates(evidence: Evidence) -> Drawing:
+    """Over all tasks: performance profiles, and the mean and interquartile mean of final pass@1 and pass@k."""
+    metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
+    scores = {metric: common_scores(evidence, metric) for metric in metrics}
+    if len(scores[metrics[0]]) < 2:
+        raise NotDrawable("fewer than two objectives have runs on every task")
+    every = list(scores[metrics[0]])
+    look = looks(every)
+    rows = {series: len(every) - 1 - i for i, series in enumerate(every)}
+    figure, axes = small_multiples([Panel(f"final {metric}, all tasks") for metric in metrics], 2, height=2.6)
+    levels = np.linspace(0, 1, 41)
+    words = []
+    for metric, (top, bottom) in zip(metrics, axes, strict=True):
+        for offset, (series, strata) in enumerate(scores[metric].items()):
+            drawn = stats.profile(stats.resample_strata(strata), levels)
+            plain = stats.profile(np.concatenate([stats.by_seed(s) for s in strata]), levels)
+            line(top, levels, (plain, *stats.limits(drawn, min(map(len, strata)))), look[series], offset)
+            for shift, statistic, fill in ((0.16, stats.mean, "full"), (-0.16, stats.iqm, "none")):
+                found = stats.estimate(strata, statistic)
+                y = rows[series] + shift
+                bottom.hlines(y, found.low, found.high, color=look[series]["color"], linewidth=1.6)
+                style = look[series] | {"linestyle": "none", "fillstyle": fill}
+                bottom.plot(found.value, y, **style, markerfacecoloralt="white")
+                if statistic is stats.iqm:
+                    words.append(f"{series.label} {metric} {found.value:.3g} [{found.low:.3g}, {found.high:.3g}]")
+        top.set_xlabel(f"level of {metric}")
+        bottom.set_xlabel(f"{metric}: mean (filled), interquartile mean (open)")
+        label_rows(bottom, [s.label for s in rows])
+        label_y(top, "share of runs above level")
+    legend(figure, look)
+    panels = [Panel(task) for task in evidence.tasks]
+    seeds = seeds_phrase(evidence, panels, lambda _: every)
+    footnote(figure, f"{len(panels)} tasks, {seeds} each. 95 % stratified bootstrap intervals over {OVER}.")
+    caption = (
+        f"All {len(panels)} tasks together, {seeds} each, 95 % stratified bootstrap intervals over {OVER}. Above: the share of "
+        f"runs whose score exceeds a level (higher is better). Below: means and interquartile means; where the two part, a "
+        f"few runs decide. Interquartile means: {'; '.join(words)}."
+    )
+    return Drawing(figure, caption, "Performance profiles above, means and interquartile means with intervals below.")
+
+
+def improvement(evidence: Evidence) -> Drawing:
+    """The chance that a run of the first MaxRL series scores above a run of each other objective, over all tasks."""
+    metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
+    every = list(common_scores(evidence, metrics[0]))
+    ours = next((s for s in every if s.objective_name.startswith("maxrl")), None)
+    others = [s for s in every if s != ours]
+    if ours is None or not others:
+        raise NotDrawable("needs a MaxRL objective and another one on every task")
+    panels = [Panel(task) for task in evidence.tasks]
+    look = looks(every)
+    figure, axes = small_multiples([Panel(f"final {m}") for m in metrics], 1, height=0.9 + 0.3 * len(others))
+    words = []
+    for metric, (ax,) in zip(metrics, axes, strict=True):
+        p_values, texts = [], []
+        for row, series in enumerate(others):
+            a, b = paired(evidence, panels, ours, series, metric)
+            found = stats.probability_of_improvement(a, b)
+            differences = [x - y for x, y in zip(a, b, strict=True)]
+            difference = stats.estimate(differences)
+            p_values.append(stats.paired_p_value(differences))
+            y = len(others) - 1 - row
+            ax.hlines(y, found.low, found.high, color=look[series]["color"], linewidth=2)
+            ax.plot(found.value, y, **(look[series] | {"linestyle": "none", "markersize": 7}), markeredgecolor="white")
+            limits = f" [{difference.low:+.3f}, {difference.high:+.3f}]"
+            texts.append(f"{series.label} {difference.value:+.3f}{limits}")
+        adjusted = [f"{text} p = {p:.2g}" for text, p in zip(texts, stats.holm(p_values), strict=True)]
+        words.append(f"{metric}: {', '.join(adjusted)}")
+        ax.axvline(0.5, color="black", linestyle=":", linewidth=1.2)
+        ax.set(xlim=(-0.03, 1.03), xlabel=f"P({ours.label} above the other)")
+        label_rows(ax, [s.label for s in others])
+    seeds = seeds_phrase(evidence, panels, lambda _: every)
+    footnote(
+        figure, f"{len(panels)} tasks, {seeds}. 95 % stratified bootstrap intervals over {OVER}. Dotted: even odds."
+    )
+    caption = (
+        f"The chance that a run of {ours.label} scores above a run of each other objective, averaged over {len(panels)} tasks, "
+        f"{seeds} in common, 95 % stratified bootstrap intervals over {OVER}. Paired differences, with p of a paired t test "
+        f"over seeds, Holm-corrected: {'; '.join(words)}."
+    )
+    return Drawing(figure, caption, f"Dot plots of the probability that {ours.label} improves on each other objective.")
+
+
+def paired(
+    evidence: Evidence, panels: list[Panel], ours: Series, theirs: Series, metric: str
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Scores of two series per task, on the seeds that both have on every task, seeds in the same order."""
+    groups = evidence.in_common([evidence.members(s, panel) for panel in panels for s in (ours, theirs)])
+    scores = [evidence.scores(runs, metric) for runs in groups]
+    return scores[::2], scores[1::2]
