@@ -42,9 +42,9 @@ class Doors:
             successor[2 * i + 1, second] = SUCCESS
         return StateGraphs(
             observations=torch.from_numpy(observations),
-            observation_of=torch.from_numpy(index.reshape(-1)),
-            successor=torch.from_numpy(successor),
-            start=torch.arange(0, 2 * len(drawn), 2),
+            observation_of=index.reshape(-1),
+            successor=successor,
+            start=np.arange(0, 2 * len(drawn), 2),
             horizon=self.horizon,
         )
 

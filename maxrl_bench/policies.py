@@ -1,0 +1,85 @@
+"""Small policies: contexts in, log-probabilities of actions out."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import nn
+
+from maxrl_bench.tasks import CategoricalContexts, Contexts, PixelContexts, TokenContexts
+
+
+class OneHotLinear(nn.Module):
+    """A linear layer on one-hot codes of categorical features, as a sum of table rows: [O, F] int64 -> [O, width]."""
+
+    offsets: torch.Tensor
+
+    def __init__(self, cardinalities: tuple[int, ...], width: int):
+        super().__init__()
+        self.register_buffer("offsets", torch.tensor([0, *cardinalities[:-1]]).cumsum(0))
+        self.rows = nn.EmbeddingBag(sum(cardinalities), width, mode="sum")
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.fan_in = len(cardinalities)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.rows(observations + self.offsets)
+        return features + self.bias
+
+
+class ObservationPolicy(nn.Module):
+    """A multilayer perceptron on observations; uniform over actions until it has learnt something."""
+
+    def __init__(self, contexts: CategoricalContexts | PixelContexts, num_actions: int, width: int = 128):
+        super().__init__()
+        self.first: nn.Module = (
+            OneHotLinear(contexts.cardinalities, width)
+            if isinstance(contexts, CategoricalContexts)
+            else nn.Sequential(nn.Flatten(), nn.Linear(math.prod(contexts.shape), width))
+        )
+        self.hidden = nn.Linear(width, width)
+        self.last = nn.Linear(width, num_actions)
+
+    def log_probs(self, observations: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of the actions: [O, ...] -> [O, A]."""
+        hidden = torch.relu(self.hidden(torch.relu(self.first(self._cast(observations)))))
+        return torch.log_softmax(self.last(hidden), dim=-1)
+
+    def _cast(self, observations: torch.Tensor) -> torch.Tensor:
+        """Pixels follow the precision of the network, categories stay integers."""
+        return observations.to(self.last.weight.dtype) if observations.is_floating_point() else observations
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Unit-variance features, and a last layer of zeros."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, OneHotLinear):
+                nn.init.normal_(module.rows.weight, 0, module.fan_in**-0.5, generator=generator)
+        nn.init.zeros_(self.last.weight)
+
+
+def make_policy(contexts: Contexts, num_actions: int, rng: np.random.Generator, **size: int) -> nn.Module:
+    """A policy for what a task lets it condition on, initialised by `rng`; `size` overrides the network's own sizes.
+
+    Raises ValueError on a size that the network does not have.
+    """
+    build: Callable[..., nn.Module]
+    if isinstance(contexts, TokenContexts):
+        from maxrl_bench.transformer import TokenPolicy
+
+        build = TokenPolicy
+    else:
+        build = ObservationPolicy
+    known = list(inspect.signature(build).parameters)[2:]
+    for key in size:
+        if key not in known:
+            raise ValueError(f"policy size '{key}' is unknown for {build.__name__}; accepted: {', '.join(known)}")
+    policy = build(contexts, num_actions, **size)
+    policy.initialise(torch.Generator().manual_seed(int(rng.integers(2**62))))  # type: ignore[operator]
+    return policy
