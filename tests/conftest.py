@@ -1,0 +1,34 @@
+"""What all tests share: the table of measured against claimed orders, printed at the end of `pytest -m unbiased`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+_ORDERS = pytest.StashKey[list[tuple[str, str, str]]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_ORDERS] = []
+
+
+@pytest.fixture
+def report_order(request: pytest.FixtureRequest) -> Callable[[str, str, str], None]:
+    """report_order(objective, claimed, measured) adds a row to the table."""
+
+    def add(*row: Any) -> None:
+        request.config.stash[_ORDERS].append(row)
+
+    return add
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    rows = config.stash[_ORDERS]
+    if not rows or "unbiased" not in config.option.markexpr:
+        return
+    terminalreporter.section("orders, by enumeration of all outcomes of 8 rollouts")
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    for name, claimed, measured in rows:
+        terminalreporter.write_line(f"{name:<{widths[0]}}   claimed {claimed:<{widths[1]}}   measured {measured}")
