@@ -66,9 +66,9 @@ class Digits:
     def batch(self, split: str, indices: Sequence[int]) -> StateGraphs:
         """The pictures at these indices of a split. Raises ValueError on an unknown split or a negative index."""
         pictures, numbers = self._draw(split, indices)
-        states = torch.arange(len(numbers))
-        successor = torch.full((len(numbers), CLASSES), FAILURE)
-        successor[states, torch.from_numpy(numbers)] = SUCCESS
+        states = np.arange(len(numbers))
+        successor = np.full((len(numbers), CLASSES), FAILURE)
+        successor[states, numbers] = SUCCESS
         return StateGraphs(
             observations=torch.from_numpy(pictures.astype(np.float32) / 16),
             observation_of=states,

@@ -5,8 +5,8 @@ or the results a, b, ... of earlier lines. The result of the last line is the ou
 used by a later line. No host code is ever run: a program is a row of numbers into the table OPERATIONS.
 
 Every function is total. The result is null where DeepCoder's is undefined (the head of an empty list), where a number
-leaves -99..99, and where an argument is null. Lists hold at most 5 numbers; no function makes a list longer. Division rounds
-down; TAKE and DROP read a negative n as 0. Source: Balog et al. 2017, DeepCoder (arXiv 1611.01989), appendix F.
+leaves -99..99, and where an argument is null. Lists hold at most 5 numbers; no function makes a list longer.
+Division rounds down; TAKE and DROP read a negative n as 0. Source: Balog et al. 2017, DeepCoder (arXiv 1611.01989).
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class Values:
     length: np.ndarray
     defined: np.ndarray
 
-    def __getitem__(self, rows: object) -> Values:
-        return Values(self.data[rows], self.length[rows], self.defined[rows])  # type: ignore[index]
+    def __getitem__(self, rows: np.ndarray) -> Values:
+        return Values(self.data[rows], self.length[rows], self.defined[rows])
 
     def spread(self, shape: tuple[int, ...]) -> Values:
         """Broadcast to this shape (that of `length`)."""
@@ -48,7 +48,7 @@ _PLACES = np.arange(WIDTH, dtype=np.int16)
 
 def _inside(length: np.ndarray) -> np.ndarray:
     """[..., WIDTH]: which places of a list of this length hold a number."""
-    return _PLACES < length[..., None]
+    return length[..., None] > _PLACES
 
 
 def _pick(data: np.ndarray, places: np.ndarray) -> np.ndarray:
@@ -145,7 +145,9 @@ class Operation:
         """Apply to values that broadcast together; null wherever the module's docstring says so."""
         shape = np.broadcast_shapes(*(argument.length.shape for argument in arguments))
         spread = [argument.spread(shape) for argument in arguments]
-        ready = [value.data[..., 0] if kind == INTEGER else value for value, kind in zip(spread, self.takes, strict=True)]
+        ready = [
+            value.data[..., 0] if kind == INTEGER else value for value, kind in zip(spread, self.takes, strict=True)
+        ]
         data, length, defined = self.compute(*ready)
         for argument in arguments:
             defined = defined & argument.defined
@@ -184,7 +186,8 @@ def _operations() -> Iterator[Operation]:
 
 
 OPERATIONS = tuple(_operations())
-VARIABLES = ("n", "x", "a", "b", "c")
+MAX_LINES = 3
+VARIABLES = ("n", "x", "a", "b")  # the result of a last line needs no name
 INPUT_TYPES = (INTEGER, LIST)
 END = "END"
 WORDS = (

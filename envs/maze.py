@@ -62,8 +62,8 @@ class Walk:
 class Maze:
     """Mazes of `size` x `size` cells, from (1, 1) to (size-2, size-2), drawn by randomised Prim.
 
-    size: odd, 7 to 17. horizon: how many moves a rollout may take, by default twice the least that any maze of this size
-    needs; mazes whose shortest route is longer are drawn anew, so every instance can be solved.
+    size: odd, 7 to 17. horizon: how many moves a rollout may take, by default twice the least that any maze of this
+    size needs; mazes whose shortest route is longer are drawn anew, so every instance can be solved.
     Raises ValueError on an even size, a size out of range, or a horizon below that least number of moves.
     """
 

@@ -1,9 +1,9 @@
 """Programs: find a program from examples, in a small list language with DeepCoder's functions (arXiv 1611.01989).
 
-The prompt shows what a hidden program does to five inputs (n, x). The policy answers with a program, line by line, and END. It
-succeeds if its program gives the hidden one's output on the shown inputs and on all held-out inputs (59 others), so several
-programs succeed and one that only fits the examples does not. A rollout fails as soon as no program begins with
-what it wrote; programs are run by `list_language`, which always ends.
+The prompt shows what a hidden program does to five inputs (n, x). The policy answers with a program, line by line, and
+END. It succeeds if its program gives the hidden one's output on the shown inputs and on 59 held-out ones, so several
+programs succeed, and one that only fits the examples does not. A rollout fails as soon as no program begins with what
+it wrote; programs are run by `list_language`, which always ends.
 Hidden programs are drawn uniformly from the distinct functions that need exactly `lines` lines: none can be written in
 fewer, none is null on more than a quarter of the inputs, or gives the same output on more than half of them.
 """
@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from envs import options
-from envs.list_language import INTEGER, LIMIT, VARIABLES, WIDTH, output_type, words
+from envs.list_language import INTEGER, LIMIT, MAX_LINES, WIDTH, output_type, words
 from envs.program_table import BANK, NOT_A_PROGRAM, SAYINGS, Table, bank, table
 from maxrl_bench.tasks import TokenContexts, draw_instance
 from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
@@ -91,7 +91,7 @@ def _numbers(data: np.ndarray, length: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Synthesis:
-    """The verifier. A state is (row of the instance, node of the prefix tree of all programs); `wanted` [B] meanings."""
+    """The verifier. A state is (row of the instance, node of the programs' prefix tree); `wanted` [B] are meanings."""
 
     table: Table
     wanted: np.ndarray
@@ -124,7 +124,7 @@ class Programs:
     exact = True
 
     def __init__(self, lines: int = 2):
-        self._lines = options.integer("lines", lines, 1, 3)
+        self._lines = options.integer("lines", lines, 1, MAX_LINES)
         self.horizon = 4 * lines + 1
         self.contexts = TokenContexts(VOCABULARY, SHOWN * _EXAMPLE + 1 + self.horizon)
         self.name = f"programs-{lines}"
@@ -168,7 +168,7 @@ class Programs:
     def render(self, split: str, index: int, actions: Sequence[int]) -> str:
         """The examples, the hidden program, what the policy wrote, and on how many held-out inputs that is right."""
         known = table(self._lines)
-        function, shown, demonstration = self._draw(split, index)
+        _, shown, demonstration = self._draw(split, index)
         n, x = bank()
         written = known.find(actions)
         rows = []

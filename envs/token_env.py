@@ -22,8 +22,8 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.int64]):
     """What the views share: the choice of an instance, the horizon, rendering.
 
     `reset(options={"split": ..., "index": ...})` chooses the instance; without an index it is drawn from the seed. The
-    split is "train" unless given. Observations are padded arrays (see the subclasses). A rollout that is still going
-    after the horizon is truncated. `render()` gives text ("ansi") or the latest frame ("rgb_array"), as the task has it.
+    split is "train" unless given. A rollout that is still going after the horizon is truncated. `render()` gives text
+    ("ansi") or the latest frame ("rgb_array"), as the task has it.
     Raises ValueError on an unknown task, split or option, or a negative index.
     """
 
