@@ -1,0 +1,102 @@
+"""Cards, the list of objectives, their looks and their figures."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from objective_cases import case_id, default_bound
+
+from maxrl_bench import cards, objective_figures
+from maxrl_bench.objectives import OBJECTIVES, Objective, bind
+from maxrl_bench.palette import shade, style_of
+
+
+@pytest.mark.parametrize("objective", default_bound(8), ids=case_id)
+def test_json_card(objective: Objective) -> None:
+    found = json.loads(cards.card(objective.name, 8, dict(objective.knobs), True, None))
+    assert (found["objective"], found["rollouts"], found["knobs"]) == (objective.name, 8, objective.knobs)
+    p = np.array(found["pass_rate"])
+    if objective.row.pooled:
+        assert (found["on_success"], found["weight"], found["closed_form"]) == ([], None, None)
+        return
+    np.testing.assert_allclose(found["weight"], objective.population_weight(p))
+    if objective.exact:
+        assert (found["on_success"], found["order"]) == ([], None)
+        np.testing.assert_allclose(found["closed_form"], 1 / p)
+        return
+    np.testing.assert_allclose(found["on_success"], objective.weights(np.arange(1, 9))[0])
+    np.testing.assert_allclose(found["on_failure"], objective.weights(np.arange(8))[1])
+    assert found["order"] == objective.order
+    closed = objective.closed_form(p)
+    if closed is None:
+        assert found["closed_form"] is None
+    else:
+        np.testing.assert_allclose(found["closed_form"], found["weight"], rtol=1e-12)
+    ratio = np.array(found["second_moment"]) / np.array(found["least_second_moment"])
+    assert (ratio > 1 - 1e-12).all()
+
+
+@pytest.mark.parametrize("objective", default_bound(8), ids=case_id)
+def test_text_card_shows_formula_order_and_tables(objective: Objective) -> None:
+    text = cards.card(objective.name, 8, dict(objective.knobs), False, None)
+    row = objective.row
+    assert all(part in text for part in (objective.label, row.paper, row.formula, row.edges))
+    assert "nan" not in text.lower()
+    assert "-0 " not in text
+    if objective.name == "maxrl_alg1":
+        lines = [line.split() for line in text.splitlines()]
+        assert ["0", "-", "0"] in lines
+        assert ["1", "7", "-1"] in lines
+        assert ["8", "0", "-"] in lines
+        assert "order    7: w(p) = (1 - (1-p)^7) / p" in text
+        assert any(line[:3] == ["0.1", "5.217031", "5.217031"] and line[4] == "7" for line in lines if len(line) > 4)
+
+
+def test_text_card_of_many_rollouts_stays_short() -> None:
+    assert len(cards.card("maxrl_order", 100_000, {"order": 8}, False, None).splitlines()) < 50
+
+
+def test_card_passes_on_what_bind_refuses() -> None:
+    with pytest.raises(ValueError, match="needs the knob 'order'"):
+        cards.card("maxrl_order", 8, {}, False, None)
+
+
+def test_list_of_objectives() -> None:
+    rows = {row["name"]: row for row in json.loads(cards.list_objectives(True))}
+    assert list(rows) == list(OBJECTIVES)
+    assert rows["maxrl_order"]["knobs"] == {
+        "order": {"type": "int", "minimum": 1, "maximum": "rollouts", "default": None}
+    }
+    assert rows["f_grpo"]["knobs"]["gamma"] == {"type": "float", "minimum": 0, "maximum": None, "default": 1.0}
+    assert next(name for name, row in rows.items() if not row["count_based"]) == "ml"
+    text = cards.list_objectives(False)
+    assert all(name in text and row.paper in text for name, row in OBJECTIVES.items())
+
+
+def test_every_objective_has_a_look_of_its_own_also_without_colour() -> None:
+    looks = [style_of(name) for name in OBJECTIVES]
+    assert len({(look["marker"], str(look["linestyle"])) for look in looks}) == len(looks)
+    assert len({look["color"] for look in looks}) == len(looks)
+    assert style_of("a third party's")["marker"]
+    assert len({style_of("maxrl_order", rank)["color"] for rank in (0, 0.5, 1)}) == 3
+    assert shade("#336699", 0.6) == "#336699"
+
+
+def test_card_figures(tmp_path: Path) -> None:
+    for objective in [o for o in default_bound(300) if o.name in ("ml", "raft", "pkpo")]:
+        cards.card(objective.name, 300, dict(objective.knobs), True, tmp_path / objective.name)
+        assert (tmp_path / f"{objective.name}.png").stat().st_size > 5000
+        assert (tmp_path / f"{objective.name}.svg").exists()
+
+
+def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
+    paths = objective_figures.draw_all(tmp_path / "a")
+    assert sorted(path.suffix for path in paths) == [".png"] * 4 + [".svg"] * 4
+    again = objective_figures.weights(tmp_path / "b")
+    objective_figures.draw_card(bind("grpo", 8), tmp_path / "a" / "card")
+    objective_figures.draw_card(bind("grpo", 8), tmp_path / "b" / "card")
+    for path in [*again, tmp_path / "b" / "card.png", tmp_path / "b" / "card.svg"]:
+        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
