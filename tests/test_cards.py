@@ -95,7 +95,7 @@ def test_card_figures(tmp_path: Path) -> None:
 def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
     paths = objective_figures.draw_all(tmp_path / "a")
     assert sorted(path.suffix for path in paths) == [".png"] * 4 + [".svg"] * 4
-    again = objective_figures.weights(tmp_path / "b")
+    again = objective_figures.rollouts_needed(tmp_path / "b")
     objective_figures.draw_card(bind("grpo", 8), tmp_path / "a" / "card")
     objective_figures.draw_card(bind("grpo", 8), tmp_path / "b" / "card")
     for path in [*again, tmp_path / "b" / "card.png", tmp_path / "b" / "card.svg"]:

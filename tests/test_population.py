@@ -181,6 +181,14 @@ def test_theorem_3_the_uniform_member_is_best_for_uniform_pass_rates() -> None:
         assert integrated(-bind(rival, n).weights(np.arange(n))[1]) > best
 
 
+@pytest.mark.unbiased
+def test_the_best_constant_baseline_of_order_n_is_pass_at_n() -> None:
+    n, p = 5, 0.2
+    gap, best = bind("maxrl_eq9", n).gap(np.arange(n)), 1 - (1 - p) ** n
+    noise = [baselined(gap, np.full(n, c), p) for c in (best - 0.01, best, best + 0.01)]
+    assert noise[1] < min(noise[0], noise[2])
+
+
 def test_rloo_is_within_one_part_in_n_of_the_least_noise() -> None:
     for n, p in itertools.product((2, 8, 500), (1e-4, 0.3, 0.99)):
         ratio = second_moment(bind("rloo", n), Scores(p)) / least_second_moment(bind("rloo", n), p)
