@@ -129,7 +129,7 @@ def _judge_one(evidence: Evidence, claim: Mapping[str, Any]) -> Verdict:
                 both = f"{_name(claim['compare'])} and {_name(against)}"
                 verdict.notes.append(f"no runs with common seeds and values of {metric} for {both}")
                 return verdict
-            sides = _name(claim["compare"]), _name(against)
+            sides = _label(evidence, claim["compare"]), _label(evidence, against)
             common = {task: _cut(d, differences) for task, d in differences.items()}
             verdict.comparisons.append(_compare(claim, metric, sides, "", list(common.values())))
             if len(differences) > 1:
@@ -193,7 +193,7 @@ def _log_rollouts(
     budget = evidence.curves(runs, "rollouts", "step")[1][:, -1]
     censored = ~np.isfinite(needed)
     if censored.any():
-        name = str(evidence.runs.loc[runs[0], "objective"])
+        name = evidence.runs[runs[0]]["objective"]
         notes.append(f"{name}: {int(censored.sum())} of {len(runs)} runs never reach {level:g}: the effect is a bound")
     with np.errstate(divide="ignore"):
         return np.log2(np.where(censored, budget, needed))
@@ -237,6 +237,12 @@ def describe(claim: Mapping[str, Any]) -> str:
     direction, threshold = claim.get("direction", "higher"), float(claim.get("threshold", 0))
     bound = {"higher": f"above {threshold:g}", "lower": f"below {-threshold:g}", "equal": f"within ±{threshold:g}"}
     return f"{what}: {sides}, {bound[direction]}".replace("below -0,", "below 0,").replace("below -0", "below 0")
+
+
+def _label(evidence: Evidence, side: Mapping[str, Any]) -> str:
+    """The side as legends name it, where its objective has one label only."""
+    labels = {row["objective"] for row in evidence.runs.values() if row["objective_name"] == side.get("objective")}
+    return _name({**side, "objective": labels.pop()} if len(labels) == 1 else side)
 
 
 def _name(side: Mapping[str, Any]) -> str:

@@ -64,15 +64,20 @@ class Evidence:
 
     def __post_init__(self) -> None:
         table = self.metrics.sort_values(["run", "step"], kind="stable")
-        self._rows = {str(run): rows.reset_index(drop=True) for run, rows in table.groupby("run", sort=False)}
-        self.runs = self.metrics.drop_duplicates("run").set_index("run")
+        self._rows = {
+            str(run): {str(c): rows[c].to_numpy() for c in rows} for run, rows in table.groupby("run", sort=False)
+        }
+        first = self.metrics.drop_duplicates("run")
+        self.runs: dict[str, dict[str, Any]] = {
+            str(row["run"]): {str(key): value for key, value in row.items()} for row in first.to_dict("records")
+        }
         rates = self.pass_rates.sort_values(["run", "step", "instance"], kind="stable")
         self._rates = {
             (str(run), int(str(step))): rows for (run, step), rows in rates.groupby(["run", "step"], sort=False)
         }
-        self.tasks: list[str] = list(dict.fromkeys(self.runs["task"]))
-        groups = self.runs.groupby(["task", "objective"], sort=False)
-        self.varied = [s for s in SETTINGS if s in self.runs and (groups[s].nunique() > 1).any()]
+        self.tasks = list(dict.fromkeys(str(row["task"]) for row in self.runs.values()))
+        objectives = dict.fromkeys(str(row["objective"]) for row in self.runs.values())
+        self.varied = [s for s in SETTINGS if any(self._varies(objective, s) for objective in objectives)]
         self._leave_out_unfinished()
         self._note_missing_seeds()
 
@@ -81,7 +86,7 @@ class Evidence:
         """Read results/<experiment>/; raises ValueError with one line where there is none or it is damaged."""
         tables = results.load(experiment, root)
         missing = tables.provenance.get("missing", [])
-        notes = [f"{len(missing)} of the experiment's runs have no result"] if missing else []
+        notes = [f"{len(missing)} runs of the experiment have no result"] if missing else []
         return cls(experiment, tables.metrics, tables.pass_rates, tables.provenance, notes)
 
     # --- what is compared -------------------------------------------------------------------------------------------
@@ -102,78 +107,80 @@ class Evidence:
         """Whether the metrics table holds any value in a column."""
         return column in self.metrics and bool(self.metrics[column].notna().any())
 
+    def values(self, objective: str, setting: str, task: str) -> list[float]:
+        """The values that an objective's runs on a task take of a setting, in ascending order."""
+        own = (row for row in self.runs.values() if row["task"] == task and row["objective"] == objective)
+        return sorted({row[setting] for row in own})
+
+    def _varies(self, objective: str, setting: str, task: str | None = None) -> bool:
+        tasks = self.tasks if task is None else [task]
+        return any(len(self.values(objective, setting, t)) > 1 for t in tasks)
+
     def faceted(self) -> list[str]:
         """Settings that more than one objective varies: they get panels of their own rather than shades of a colour."""
-        names = self.runs.groupby(["objective", "task"], sort=False)[self.varied].nunique() if self.varied else None
-        if names is None:
-            return []
-        return [s for s in self.varied if names[s].groupby("objective").max().gt(1).sum() > 1]
+        objectives = dict.fromkeys(series.objective for series in self.series())
+        return [s for s in self.varied if sum(self._varies(objective, s) for objective in objectives) > 1]
 
     def panels(self, facets: Sequence[str] = ()) -> list[Panel]:
         """One panel per task and per combination of the values that the facets take there."""
-        found: dict[Panel, None] = {}
+        found = []
         for task in self.tasks:
-            runs = self.runs[self.runs["task"] == task]
-            varying = [s for s in facets if (runs.groupby("objective")[s].nunique() > 1).any()]
             # An objective that does not vary a facet (exact likelihood has no N) opens no panel: it is in all of them.
-            moving = [
-                o for o, own in runs.groupby("objective", sort=False) if all(own[s].nunique() > 1 for s in varying)
+            rows = [
+                row
+                for row in self.runs.values()
+                if row["task"] == task and any(self._varies(row["objective"], s, task) for s in facets)
             ]
-            keys = (
-                runs[runs["objective"].isin(moving)][varying].drop_duplicates().sort_values(varying)
-                if varying
-                else None
-            )
-            for values in [()] if keys is None else keys.itertuples(index=False, name=None):
-                found[Panel(task, tuple(zip(varying, values, strict=True)))] = None
-        return list(found)
+            varying = [s for s in facets if any(self._varies(row["objective"], s, task) for row in rows)]
+            keys = sorted({tuple(row[s] for s in varying) for row in rows}) or [()]
+            found += [Panel(task, tuple(zip(varying, values, strict=True))) for values in keys]
+        return found
 
     def series(self, panel: Panel | None = None, ignore: Iterable[str] = ()) -> list[Series]:
         """The series of a panel (or of all), told apart by the varied settings that are neither its own nor ignored."""
-        fixed = {name for name, _ in panel.settings} if panel else set()
+        task, fixed = (panel.task, dict(panel.settings)) if panel else (None, {})
         telling = [s for s in self.varied if s not in fixed and s not in set(ignore)]
-        runs = self.runs if panel is None else self.runs[self.runs["task"] == panel.task]
-        found: dict[Series, None] = {}
-        for (objective, name), own in runs.groupby(["objective", "objective_name"], sort=False):
-            varying = [s for s in telling if (own.groupby("task")[s].nunique() > 1).any()]
-            for values in (
-                own[varying].drop_duplicates().sort_values(varying).itertuples(index=False, name=None)
-                if varying
-                else [()]
-            ):
-                found[Series(str(objective), str(name), tuple(zip(varying, values, strict=True)))] = None
-        return list(found)
+        found: dict[tuple[str, str], set[tuple[tuple[str, float], ...]]] = {}
+        for row in self.runs.values():
+            if task in (None, row["task"]):
+                settings = tuple((s, row[s]) for s in telling if self._varies(row["objective"], s, task))
+                found.setdefault((row["objective"], row["objective_name"]), set()).add(settings)
+        return [Series(*names, settings) for names, every in found.items() for settings in sorted(every)]
 
     def select(self, task: str, where: Mapping[str, Any]) -> list[str]:
         """Runs of a task with the given column values, by seed. `objective` matches a label or a name.
 
         Raises ValueError where a column is unknown or where a seed has more than one such run.
         """
-        runs = self.runs[self.runs["task"] == task]
-        for column, value in where.items():
-            if column not in runs:
-                raise ValueError(f"no column '{column}' in the metrics table to select runs by")
-            matches = runs[column] == value
-            if column == "objective":
-                matches |= runs["objective_name"] == value
-            runs = runs[matches]
-        if runs["seed"].duplicated().any():
-            differing = [c for c in ("objective", *SETTINGS) if runs[c].nunique() > 1]
-            raise ValueError(f"{dict(where)} names several runs per seed on {task}; tell them apart by {differing}")
-        return [str(run) for run in runs.sort_values("seed").index]
+        found: dict[int, str] = {}
+        for run, row in self.runs.items():
+            for column, value in where.items():
+                if column not in row:
+                    raise ValueError(f"no column '{column}' in the metrics table to select runs by")
+                if row[column] != value and not (column == "objective" and row["objective_name"] == value):
+                    break
+            else:
+                if row["task"] != task:
+                    continue
+                if row["seed"] in found:
+                    other = self.runs[found[row["seed"]]]
+                    differing = [c for c in ("objective", *SETTINGS) if row[c] != other[c]]
+                    hint = f"tell them apart by {' or '.join(differing)}" if differing else "they differ in no column"
+                    raise ValueError(f"{dict(where)} names several runs per seed on {task}; {hint}")
+                found[row["seed"]] = run
+        return [found[seed] for seed in sorted(found)]
 
     def members(self, series: Series, panel: Panel) -> list[str]:
         """The runs of a series in a panel, by seed; a setting that the objective does not vary is not asked for."""
-        own = self.runs[(self.runs["task"] == panel.task) & (self.runs["objective"] == series.objective)]
-        facets = {name: value for name, value in panel.settings if own[name].nunique() > 1}
+        facets = {s: value for s, value in panel.settings if self._varies(series.objective, s, panel.task)}
         return self.select(panel.task, {"objective": series.objective, **dict(series.settings), **facets})
 
     def seeds(self, runs: Iterable[str]) -> list[int]:
         """Their seeds."""
-        return [int(seed) for seed in self.runs.loc[list(runs), "seed"]]
+        return [int(self.runs[run]["seed"]) for run in runs]
 
     def in_common(self, groups: Sequence[Sequence[str]]) -> list[list[str]]:
-        """Each group of runs cut down to the seeds that all groups have, in the order of seeds: for paired comparisons."""
+        """Each group of runs cut down to the seeds that all groups have, by seed: for paired comparisons."""
         common = set.intersection(*(set(self.seeds(runs)) for runs in groups))
         return [
             [run for seed, run in sorted(zip(self.seeds(runs), runs, strict=True)) if seed in common] for runs in groups
@@ -183,8 +190,8 @@ class Evidence:
 
     def curves(self, runs: Sequence[str], metric: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
         """A metric along training: x [X], its mean over runs, and values [S, X]; only where every run has a value."""
-        xs = np.stack([self._rows[run][x].to_numpy(np.float64) for run in runs])
-        values = np.stack([self._rows[run][metric].to_numpy(np.float64) for run in runs])
+        xs = np.stack([self._rows[run][x].astype(np.float64) for run in runs])
+        values = np.stack([self._rows[run][metric].astype(np.float64) for run in runs])
         whole = ~np.isnan(values).any(axis=0)
         return xs.mean(axis=0)[whole], values[:, whole]
 
@@ -218,7 +225,7 @@ class Evidence:
         """Pass rates [S, I] at the last ("final") or first ("start") step, and the n behind them; None if not stored."""
         stored = []
         for run in runs:
-            step = int(self._rows[run]["step"].iloc[-1 if end == "final" else 0])
+            step = int(self._rows[run]["step"][-1 if end == "final" else 0])
             rows = self._rates.get((run, step))
             if rows is None:
                 return None
@@ -244,20 +251,21 @@ class Evidence:
     # --- what is missing --------------------------------------------------------------------------------------------
 
     def _leave_out_unfinished(self) -> None:
-        last = self.metrics.groupby("run")["step"].max().reindex(self.runs.index)
         for panel in self.panels():
             for series in self.series(panel):
                 runs = self.members(series, panel)
-                short = [run for run in runs if last[run] < max(last[r] for r in runs)]
+                last = {run: self._rows[run]["step"][-1] for run in runs}
+                short = [run for run in runs if last[run] < max(last.values())]
                 if short:
                     seeds = ", ".join(map(str, self.seeds(short)))
                     self.notes.append(f"{panel.task}, {series.label}: seed {seeds} stopped early and is left out")
-                    self.runs = self.runs.drop(index=short)
+                for run in short:
+                    del self.runs[run]
 
     def _note_missing_seeds(self) -> None:
         for panel in self.panels():
-            expected = sorted(set(self.runs.loc[self.runs["task"] == panel.task, "seed"]))
+            expected = {row["seed"] for row in self.runs.values() if row["task"] == panel.task}
             for series in self.series(panel):
                 seeds = self.seeds(self.members(series, panel))
-                if 0 < len(seeds) < len(expected):
+                if len(seeds) < len(expected):
                     self.notes.append(f"{panel.task}, {series.label}: {len(seeds)} of {len(expected)} seeds")

@@ -12,7 +12,7 @@ from maxrl_bench.figures_style import Drawing
 FIGURES: dict[str, Callable[[Evidence], Drawing]] = {
     "coverage": figures_coverage.coverage,
     "pareto": figures_coverage.pareto,
-    "training_curves": figures_curves.training_curves,
+    "training": figures_curves.training_curves,
     "end_points": figures_summary.end_points,
     "aggregates": figures_summary.aggregates,
     "improvement": figures_summary.improvement,

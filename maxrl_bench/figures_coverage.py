@@ -123,7 +123,7 @@ def coverage(evidence: Evidence) -> Drawing:
 
 
 def _has_instances(evidence: Evidence) -> bool:
-    return all(evidence.instance_rates([str(run)]) is not None for run in evidence.runs.index)
+    return all(evidence.instance_rates([run]) is not None for run in evidence.runs)
 
 
 def _mark_saving(ax: Axes, found: Saving, lowest: int) -> None:

@@ -31,9 +31,8 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
     words, seeds = [], []
     drawn = False
     for panel, (ax,) in zip(panels, axes, strict=True):
-        rows = evidence.runs[evidence.runs["task"] == panel.task]
         # All objectives of a seed start from one policy: one run per seed holds it.
-        runs = [str(run) for run in rows.drop_duplicates("seed").sort_values("seed").index]
+        runs = list({row["seed"]: run for run, row in evidence.runs.items() if row["task"] == panel.task}.values())
         found = evidence.instance_rates(runs, "start")
         if found is None:
             ax.text(0.5, 0.5, "no pass rates of step 0", transform=ax.transAxes, ha="center", color=GREY)

@@ -107,10 +107,7 @@ def _lines_along(evidence: Evidence, setting: str) -> Callable[[Panel], list[Lin
         found = []
         for series in evidence.series(panel, ignore=[setting]):
             where = {"objective": series.objective, **dict(series.settings)}
-            own = evidence.runs[
-                (evidence.runs["task"] == panel.task) & (evidence.runs["objective"] == series.objective)
-            ]
-            values = sorted(own[setting].unique())
+            values = evidence.values(series.objective, setting, panel.task)
             # An objective without choice of the setting (exact likelihood has no N) is a level to compare with.
             shown = [float(v) for v in values] if len(values) > 1 else [None]
             points = [

@@ -1,0 +1,234 @@
+"""The report as one self-contained HTML page, and as Markdown for code hosts. Nothing is computed here."""
+
+from __future__ import annotations
+
+import base64
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+Page = Mapping[str, Any]
+TITLE = "Which objective for binary rewards?"
+RULE = (
+    "Each test is written in the experiment file, before the runs. Supported: every comparison's 95 % interval lies beyond "
+    "the threshold on the claimed side, and a paired t test over seeds, Holm-corrected over the experiment's claims, has "
+    "p < 0.05. Not supported: some comparison's interval lies wholly on the other side. Inconclusive: all else. Effects "
+    "are paired by seed and held-out instance; intervals are bootstrapped over both."
+)
+# Figures of `objective_figures.draw_all`, shown where it has drawn them.
+THEORY_FOLDER = "theory"
+THEORY = {
+    "weights": "How much each objective weighs an instance of pass rate p: exact population weights. Maximum likelihood is 1/p.",
+    "bias_variance_pass_rate": "Bias and noise of each objective's gradient, exactly, against the pass rate.",
+    "bias_variance_rollouts": "Bias and noise of each objective's gradient, exactly, against the number of rollouts.",
+    "rollouts_needed": "The rollouts that each objective needs for an equally exact gradient.",
+}
+_SIGNS = {"supported": "✔", "not supported": "✘", "inconclusive": "?"}
+_STYLE = """
+:root { color-scheme: light; }
+* { box-sizing: border-box; }
+body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff; max-width: 1040px;
+  margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
+h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #bbb; padding-top: 1rem; }
+figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; display: block; }
+figcaption, .small { font-size: .9rem; color: #333; } .note { border-left: 4px solid #b45f06; padding-left: .8rem; }
+table { border-collapse: collapse; width: 100%; font-size: .88rem; }
+th, td { text-align: left; vertical-align: top; padding: .35rem .5rem; border-bottom: 1px solid #ddd; }
+td.n { font-variant-numeric: tabular-nums; overflow-wrap: normal; }
+.verdict { font-weight: bold; white-space: nowrap; } nav a { margin-right: 1em; } a { color: #00508a; }
+details { margin: .8rem 0; } summary { cursor: pointer; }
+@media (max-width: 720px) {
+  thead { position: absolute; left: -9999px; } table, tbody, tr, td { display: block; width: 100%; }
+  tr { border-bottom: 2px solid #999; padding: .4rem 0; } td { border: 0; padding: .1rem 0; white-space: normal; }
+  td[data-label]::before { content: attr(data-label) ": "; font-weight: 600; }
+}
+"""
+
+
+def html_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> str:
+    """index.html: claims first, then each experiment's figures, scores and provenance; images embedded, no network."""
+    tables = Path(os.path.relpath(results_root, plots_root)).as_posix()
+    links = "".join(f'<a href="#{escape(p["experiment"])}">{escape(p["experiment"])}</a> ' for p in pages)
+    parts = [
+        '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f'<title>{TITLE}</title>\n<link rel="icon" href="data:,">\n<style>{_STYLE}</style>\n</head>\n<body>',
+        f"<h1>{TITLE}</h1>",
+        f"<p>{escape(_opening(pages))}</p>",
+        f"<nav>{links}</nav>",
+        *(f'<p class="note">{escape(problem)}</p>' for problem in problems),
+    ]
+    rows = [(page, claim) for page in pages for claim in page["claims"]]
+    if rows:
+        parts.append(f'<h2 id="claims">Claims</h2>\n<p class="small">{escape(RULE)}</p>')
+        parts.append(_table(("claim", "verdict", "measured", "test"), [_claim_cells(*row) for row in rows]))
+    for page in pages:
+        parts += _section(page, tables, plots_root)
+    theory = [name for name in THEORY if (plots_root / THEORY_FOLDER / f"{name}.png").exists()]
+    if theory:
+        parts.append('<h2 id="theory">The objectives themselves</h2>\n<p>Exact: no run is behind these figures.</p>')
+        parts += [_figure(plots_root, THEORY_FOLDER, name, THEORY[name], THEORY[name]) for name in theory]
+    return "\n".join([*parts, "</body>\n</html>\n"])
+
+
+def _opening(pages: Sequence[Page]) -> str:
+    runs = sum(page["provenance"]["runs"] for page in pages)
+    return (
+        f"{len(pages)} experiment{'s' if len(pages) != 1 else ''}, {runs} runs. Every figure and number here is made by "
+        "`make plots` from the tables in results/; captions state the number of seeds and what the intervals are over. "
+        "pass@k is the share of held-out instances that at least one of k rollouts solves."
+    )
+
+
+def _section(page: Page, tables: str, plots_root: Path) -> list[str]:
+    name = escape(page["experiment"])
+    parts = [f'<h2 id="{name}">{name}</h2>', f"<p><strong>{escape(page['question'])}</strong></p>"]
+    parts += [f'<p class="note">{escape(note)}</p>' for note in page["notes"]]
+    for figure in page["figures"]:
+        parts.append(_figure(plots_root, page["experiment"], figure["name"], figure["caption"], figure["alt"]))
+    if page["not_drawn"]:
+        reasons = "; ".join(f"{entry['name']} ({entry['reason']})" for entry in page["not_drawn"])
+        parts.append(f'<p class="small">Not drawn: {escape(reasons)}.</p>')
+    heads, rows = _summary(page["summary"])
+    scores = _table(heads, [[(escape(cell), "n" if i > 1 else "") for i, cell in enumerate(row)] for row in rows])
+    parts.append(f"<details><summary>Final scores, with 95 % intervals</summary>{scores}</details>")
+    detail = [(claim, one) for claim in page["claims"] for one in claim["per_task"]]
+    if detail:
+        cells = [
+            [(escape(c["id"]), ""), (escape(one["task"]), ""), (escape(_effect(one)), "n"), (one["outcome"], "")]
+            for c, one in detail
+        ]
+        inner = _table(("claim", "task", "effect", "interval alone"), cells)
+        parts.append(f"<details><summary>Claims task by task (uncorrected)</summary>{inner}</details>")
+    origin = "".join(f"<li>{escape(line)}</li>" for line in _origin(page["provenance"]))
+    links = ", ".join(
+        f'<a href="{tables}/{name}/{file}">{file}</a>' for file in ("metrics.csv", "pass_rates.csv", "provenance.json")
+    )
+    own = ", ".join(f'<a href="{name}/{f}">{f}</a>' for f in _own_tables(page))
+    parts.append(f"<details><summary>Provenance and tables</summary><ul>{origin}<li>{links}, {own}</li></ul></details>")
+    return parts
+
+
+def _figure(plots_root: Path, folder: str, name: str, caption: str, alt: str) -> str:
+    png = (plots_root / folder / f"{name}.png").read_bytes()
+    width, height = struct.unpack(">II", png[16:24])
+    return (
+        f'<figure id="{escape(folder)}-{name}"><a href="{escape(folder)}/{name}.svg">'
+        f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" width="{width}" height="{height}" '
+        f'alt="{escape(alt)}"></a><figcaption>{escape(caption)}</figcaption></figure>'
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
+    """A table of (HTML, class) cells; on narrow screens each row becomes a list with the heads as labels."""
+    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
+    body = "\n".join(
+        "<tr>"
+        + "".join(
+            f'<td data-label="{escape(h)}" class="{c}">{cell}</td>' for h, (cell, c) in zip(heads, row, strict=True)
+        )
+        + "</tr>"
+        for row in rows
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
+
+
+def _claim_cells(page: Page, claim: Mapping[str, Any]) -> list[tuple[str, str]]:
+    measured = "<br>".join(escape(_effect(one)) for one in claim["comparisons"]) or "no data"
+    notes = "".join(f'<br><span class="small">Note: {escape(note)}.</span>' for note in claim["notes"])
+    name = escape(page["experiment"])
+    return [
+        (f"{escape(claim['statement'])}", ""),
+        (f"{_SIGNS[claim['verdict']]} {claim['verdict']}", "verdict"),
+        (measured + (f"<br>p = {claim['p']:.2g}" if claim["p"] is not None else "") + notes, "n"),
+        (f'{escape(claim["test"])} (<a href="#{name}">{name}</a>)', ""),
+    ]
+
+
+def _effect(one: Mapping[str, Any]) -> str:
+    if one["effect"] is None:
+        return f"{one['metric']} against {one['against']}: no value"
+    limits = f" [{one['low']:+.3f}, {one['high']:+.3f}]" if one["low"] is not None and one["high"] is not None else ""
+    seeds = f"{one['seeds']} seed{'s' if one['seeds'] > 1 else ''}"
+    return f"{one['metric']} against {one['against']}: {one['effect']:+.3f}{limits}, {seeds}"
+
+
+def _summary(summary: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    if not summary:
+        return [], []
+    keys = [key for key in summary[0] if key not in ("reached", "rollouts") and any(row.get(key) for row in summary)]
+    rows = []
+    for row in summary:
+        cells = [_estimate(row[key]) if isinstance(row[key], list) else str(row[key] or "") for key in keys]
+        needed = f"{row['rollouts']:,.0f}" if row["rollouts"] is not None else "–"
+        rows.append([*cells, f"{needed} ({row['reached']} of {row['seeds']} seeds)"])
+    return [*keys, "rollouts to pass@1 = 0.5, median"], rows
+
+
+def _estimate(found: Sequence[float | None]) -> str:
+    value, low, high = found
+    return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
+
+
+def _own_tables(page: Page) -> list[str]:
+    return ["summary.csv"] + (["claims.csv"] if page["claims"] else [])
+
+
+def _origin(origin: Mapping[str, Any]) -> list[str]:
+    lines = [f"{origin['runs']} runs" + (f", {origin['missing']} more without a result" if origin["missing"] else "")]
+    if origin["profile"]:
+        lines.append(f"profile {origin['profile']} of {origin['file'] or 'the experiment file'}")
+    if origin["seconds"] and origin["runs"]:
+        each = origin["seconds"] / origin["runs"]
+        lines.append(f"{origin['seconds']:,.0f} seconds of computing, {each:.1f} per run on average")
+    for made in origin["made_by"]:
+        packages = ", ".join(f"{k} {v}" for k, v in (made.get("packages") or {}).items() if v)
+        machine = ", ".join(
+            str(made[key]) + unit
+            for key, unit in (("processor", ""), ("cores", " cores"), ("memory_gb", " GB"), ("platform", ""))
+            if made.get(key)
+        )
+        commit = f"commit {str(made.get('commit'))[:12]}" + (" with uncommitted changes" if made.get("dirty") else "")
+        lines.append(f"{made.get('runs', '?')} runs: {commit}; Python {made.get('python')}; {packages}; {machine}")
+    return lines
+
+
+def markdown_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> str:
+    """README.md: the claims table and the figures with their captions."""
+    tables = Path(os.path.relpath(results_root, plots_root)).as_posix()
+    parts = [
+        f"# {TITLE}",
+        _opening(pages),
+        "[index.html](index.html) shows the same on one page that needs no network.",
+    ]
+    parts += [f"> {problem}" for problem in problems]
+    rows = [(page, claim) for page in pages for claim in page["claims"]]
+    if rows:
+        lines = ["| claim | verdict | measured | test |", "|---|---|---|---|"]
+        for page, claim in rows:
+            measured = "<br>".join(_effect(one) for one in claim["comparisons"]) or "no data"
+            measured += f"<br>p = {claim['p']:.2g}" if claim["p"] is not None else ""
+            measured += "".join(f"<br>Note: {note}." for note in claim["notes"])
+            test = f"{claim['test']} ([{page['experiment']}](#{page['experiment']}))"
+            verdict = f"{_SIGNS[claim['verdict']]} **{claim['verdict']}**"
+            cells = (claim["statement"], verdict, measured, test)
+            lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
+        parts += ["## Claims", RULE, "\n".join(lines)]
+    for page in pages:
+        name = page["experiment"]
+        parts += [f"## {name}", f"**{page['question']}**", *(f"> {note}" for note in page["notes"])]
+        for figure in page["figures"]:
+            parts += [f"![{figure['alt']}]({name}/{figure['name']}.png)", figure["caption"]]
+        if page["not_drawn"]:
+            parts.append("Not drawn: " + "; ".join(f"{e['name']} ({e['reason']})" for e in page["not_drawn"]) + ".")
+        own = [f"[{file}]({name}/{file})" for file in _own_tables(page)]
+        raw = [f"[{file}]({tables}/{name}/{file})" for file in ("metrics.csv", "pass_rates.csv", "provenance.json")]
+        parts.append(f"Tables: {', '.join(own + raw)}. {'. '.join(_origin(page['provenance'])[:3])}.")
+    theory = [name for name in THEORY if (plots_root / THEORY_FOLDER / f"{name}.png").exists()]
+    if theory:
+        parts += ["## The objectives themselves", "Exact: no run is behind these figures."]
+        parts += [f"![{THEORY[name]}]({THEORY_FOLDER}/{name}.png)\n\n{THEORY[name]}" for name in theory]
+    return "\n\n".join(parts) + "\n"
