@@ -1,0 +1,141 @@
+"""A decoder-only transformer whose contexts form trees: prompts, then nodes that continue them token by token.
+
+The layers are those of the paper's maze policy (arXiv 2602.02710): RMSNorm, SiLU, rotary positions, grouped queries and
+tied embeddings. The weights know nothing of trees: whoever calls `continue_` says, through `Attend`, which keys and values a
+node attends to, so one body serves sampling level by level and the pass over a whole tree at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from maxrl_bench.tasks import TokenContexts
+
+# (layer, queries [n, heads, d], keys and values [n, 2 * kv_heads * d]) -> attended [n, heads * d]
+Attend = Callable[[int, Tensor, Tensor], Tensor]
+
+
+class Prefill(NamedTuple):
+    """What the network makes of P prompts: `last` [P, width] at their ends, `cache[layer]` [P, L, 2 * kv_heads * d]."""
+
+    last: Tensor
+    cache: list[Tensor]
+
+
+class Block(nn.Module):
+    """One layer; norms come before attention and before the multilayer perceptron."""
+
+    def __init__(self, width: int, heads: int, kv_heads: int, mlp: int):
+        super().__init__()
+        self.heads, self.kv_heads, self.size = heads, kv_heads, width // heads
+        self.norm_attention = nn.RMSNorm(width, eps=1e-6)
+        self.query = nn.Linear(width, width, bias=False)
+        self.key_value = nn.Linear(width, 2 * kv_heads * self.size, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.norm_mlp = nn.RMSNorm(width, eps=1e-6)
+        self.up = nn.Linear(width, mlp, bias=False)
+        self.down = nn.Linear(mlp, width, bias=False)
+
+    def queries(self, normed: Tensor, rotation: Tensor) -> Tensor:
+        """[..., width] -> [..., heads, d], rotated to their positions."""
+        return _rotate(self.query(normed).unflatten(-1, (self.heads, self.size)), rotation)
+
+    def keys_values(self, normed: Tensor, rotation: Tensor) -> Tensor:
+        """[..., width] -> [..., 2 * kv_heads * d]: the rotated keys, then the values."""
+        keys, values = self.key_value(normed).chunk(2, -1)
+        rotated = _rotate(keys.unflatten(-1, (self.kv_heads, self.size)), rotation)
+        return torch.cat([rotated.flatten(-2), values], -1)
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add to the residual stream what attention found, then the perceptron's answer to it."""
+        x = x + self.out(attended)
+        return x + self.down(functional.silu(self.up(self.norm_mlp(x))))
+
+
+def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
+    """Rotary positions: x [..., heads, d], rotation [..., 2, 1, d / 2] = (cosines, sines)."""
+    cos, sin = rotation.unbind(-3)
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+
+
+class TokenPolicy(nn.Module):
+    """The policy of token tasks; `prefill` reads prompts, `continue_` reads one further token per node."""
+
+    rotations: Tensor
+
+    def __init__(
+        self,
+        contexts: TokenContexts,
+        num_actions: int,
+        *,
+        layers: int = 3,
+        width: int = 128,
+        heads: int = 4,
+        kv_heads: int = 2,
+        mlp: int = 256,
+    ):
+        super().__init__()
+        if width % (2 * heads) or heads % kv_heads:
+            raise ValueError(
+                f"a transformer's width must be a multiple of 2 x heads, and heads of kv_heads; "
+                f"got width {width}, heads {heads}, kv_heads {kv_heads}"
+            )
+        if num_actions > contexts.vocabulary:
+            raise ValueError(f"{num_actions} actions need as many tokens, but the vocabulary has {contexts.vocabulary}")
+        self.embedding = nn.Embedding(contexts.vocabulary, width)
+        self.blocks = nn.ModuleList(Block(width, heads, kv_heads, mlp) for _ in range(layers))
+        self.norm = nn.RMSNorm(width, eps=1e-6)
+        size = width // heads
+        frequencies = 10_000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+        angles = torch.arange(contexts.max_length, dtype=torch.float64)[:, None] * frequencies
+        rotations = torch.stack([angles.cos(), angles.sin()], 1)[:, :, None]
+        self.register_buffer("rotations", rotations.to(self.embedding.weight.dtype), persistent=False)
+
+    def initialise(self, generator: torch.Generator) -> None:
+        """Normal weights; their scale makes initial logits about a quarter, so actions are near uniform."""
+        scale = 0.25 * self.embedding.embedding_dim**-0.5
+        with torch.no_grad():
+            for parameter in self.parameters():
+                if parameter.ndim > 1:
+                    parameter.normal_(0.0, scale, generator=generator)
+
+    def prefill(self, prompts: Tensor) -> Prefill:
+        """Read prompts [P, L]. The last layer looks from the prompts' ends only: nothing else is asked of it."""
+        rotation = self.rotations[: prompts.shape[1]]
+        x = self.embedding(prompts)
+        cache = []
+        for layer, block in enumerate(self.blocks):
+            normed = block.norm_attention(x)
+            keys_values = block.keys_values(normed, rotation)
+            cache.append(keys_values)
+            last = layer == len(self.blocks) - 1
+            if last:
+                x, normed, rotation = x[:, -1:], normed[:, -1:], rotation[-1:]
+            queries = block.queries(normed, rotation).transpose(1, 2)
+            keys, values = keys_values.unflatten(-1, (2, block.kv_heads, block.size)).permute(2, 0, 3, 1, 4)
+            attended = functional.scaled_dot_product_attention(
+                queries, keys, values, is_causal=not last, enable_gqa=block.heads != block.kv_heads
+            )
+            x = block.finish(x, attended.transpose(1, 2).flatten(-2))
+        return Prefill(self.norm(x[:, 0]), cache)
+
+    def continue_(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
+        """Read tokens [n] at positions [n], or all at one position [1]; returns [n, width] for `log_probs`."""
+        rotation = self.rotations[positions]
+        x = self.embedding(tokens)
+        for layer, block in enumerate(self.blocks):
+            normed = block.norm_attention(x)
+            attended = attend(layer, block.queries(normed, rotation), block.keys_values(normed, rotation))
+            x = block.finish(x, attended)
+        return self.norm(x)
+
+    def log_probs(self, read: Tensor, actions: Tensor | None) -> Tensor:
+        """Log-probabilities [n, A] after what was `read` [n, width]; only the tokens `actions` [A] may follow."""
+        embeddings = self.embedding.weight if actions is None else self.embedding.weight[actions]
+        return torch.log_softmax(read @ embeddings.T, -1)
