@@ -1,4 +1,4 @@
-"""Digits: three handwritten digits side by side, to be named as one of 1,000 numbers.
+"""Digits: handwritten digits side by side, three of them to be named as one of 1,000 numbers.
 
 One action, so exact maximum likelihood is cross-entropy, and a policy that knows nothing passes one time in 1,000, as
 in the paper's image study (arXiv 2602.02710, ImageNet). The digits are the 8x8 images that ship with scikit-learn.
@@ -8,17 +8,16 @@ Every image belongs to one split, by its content; instances of a split are compo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
+from envs import options
 from maxrl_bench.graphs import FAILURE, SUCCESS, StateGraphs
 from maxrl_bench.tasks import SPLITS, PixelContexts, draw_instance, split_of
 
-DIGITS = 3
-CLASSES = 10**DIGITS
 _SHADES = " .:-=+*#%@"
 _SPACE = "digits"
 
@@ -33,41 +32,48 @@ def _images() -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray], list[str]]
     return images, data.target, members, split_of_image
 
 
-def _propose(rng: np.random.Generator) -> tuple[int, ...]:
-    """Any image, then two more from the split that the first one belongs to."""
+def _propose(rng: np.random.Generator, places: int) -> tuple[int, ...]:
+    """Any image, then more from the split that the first one belongs to."""
     images, _, members, split_of_image = _images()
     first = int(rng.integers(len(images)))
     pool = members[split_of_image[first]]
-    return first, *pool[rng.integers(len(pool), size=DIGITS - 1)].tolist()
+    return first, *pool[rng.integers(len(pool), size=places - 1)].tolist()
 
 
 def _key(chosen: tuple[int, ...]) -> bytes:
-    # The first image decides for all three.
+    # The first image decides for all.
     return _images()[0][chosen[0]].tobytes()
 
 
 class Digits:
-    """Rows of three digits from images of the split, drawn uniformly; the class is the number they spell."""
+    """Rows of `places` digits (1 to 4), of images drawn uniformly from the split; the class is the number they spell.
+
+    Raises ValueError on a number of places out of range.
+    """
 
     family = "digits"
-    name = "digits"
     horizon = 1
-    num_actions = CLASSES
     exact = True
-    contexts = PixelContexts((8, 8 * DIGITS))
+
+    def __init__(self, places: int = 3):
+        self._places = options.integer("places", places, 1, 4)
+        self.num_actions = 10**places
+        self.contexts = PixelContexts((8, 8 * places))
+        self.name = f"digits-{places}"
 
     def _draw(self, split: str, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-        """Pictures [B, 8, 24] uint8 from 0 to 16, and their numbers [B]."""
+        """Pictures [B, 8, 8 * places] uint8 from 0 to 16, and their numbers [B]."""
         images, labels, *_ = _images()
-        chosen = np.array([draw_instance(_SPACE, split, index, _propose, _key) for index in indices])
+        propose = partial(_propose, places=self._places)
+        chosen = np.array([draw_instance(_SPACE, split, index, propose, _key) for index in indices])
         pictures = images[chosen].transpose(0, 2, 1, 3).reshape(len(chosen), *self.contexts.shape)
-        return pictures, labels[chosen] @ 10 ** np.arange(DIGITS - 1, -1, -1)
+        return pictures, labels[chosen] @ 10 ** np.arange(self._places - 1, -1, -1)
 
     def batch(self, split: str, indices: Sequence[int]) -> StateGraphs:
         """The pictures at these indices of a split. Raises ValueError on an unknown split or a negative index."""
         pictures, numbers = self._draw(split, indices)
         states = np.arange(len(numbers))
-        successor = np.full((len(numbers), CLASSES), FAILURE)
+        successor = np.full((len(numbers), self.num_actions), FAILURE)
         successor[states, numbers] = SUCCESS
         return StateGraphs(
             observations=torch.from_numpy(pictures.astype(np.float32) / 16),
@@ -81,5 +87,5 @@ class Digits:
         """The picture in ten shades of text, the right number and the one that the policy named."""
         pictures, numbers = self._draw(split, [index])
         rows = ["".join(_SHADES[min(int(ink) * 10 // 17, 9)] * 2 for ink in row) for row in pictures[0]]
-        named = ", ".join(f"{action:03d}" for action in actions) or "(nothing)"
-        return "\n".join([*rows, f"{numbers[0]:03d}, named {named}"])
+        named = ", ".join(f"{action:0{self._places}d}" for action in actions) or "(nothing)"
+        return "\n".join([*rows, f"{numbers[0]:0{self._places}d}, named {named}"])

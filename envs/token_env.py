@@ -78,6 +78,7 @@ class TokenEnv(TaskEnv):
     """A token task: the observation is prompt and answer so far, [max_length], then the padding id (the vocabulary)."""
 
     _batch: TokenBatch
+    _states: np.ndarray
 
     def __init__(self, task: str, render_mode: str | None = None, **task_options: Any):
         super().__init__(task, render_mode, **task_options)
@@ -110,6 +111,8 @@ class PixelEnv(TaskEnv):
     """A memoryless task on pixels: the observation is the picture, floats in [0, 1]."""
 
     _batch: StateGraphs
+    _state: int
+    _seen: int
 
     def __init__(self, task: str, render_mode: str | None = None, **task_options: Any):
         super().__init__(task, render_mode, **task_options)
@@ -133,4 +136,4 @@ class PixelEnv(TaskEnv):
 
     def _observation(self) -> np.ndarray:
         # Where a rollout ends there is no state any more: the last one is shown again.
-        return self._batch.observations[self._batch.observation_of[self._seen]].numpy()
+        return self._batch.observations[self._batch.observation_of[self._seen]].numpy().copy()

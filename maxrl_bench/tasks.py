@@ -130,7 +130,8 @@ TASKS: dict[str, TaskEntry] = {
     "programs-2": TaskEntry("programs", "envs.programs:Programs", {"lines": 2}),
     "programs-3": TaskEntry("programs", "envs.programs:Programs", {"lines": 3}),
     **{f"maze-{size}": TaskEntry("maze", "envs.maze:Maze", {"size": size}) for size in range(7, 18, 2)},
-    "digits": TaskEntry("digits", "envs.digits:Digits", {}),
+    "digits-2": TaskEntry("digits", "envs.digits:Digits", {"places": 2}),
+    "digits": TaskEntry("digits", "envs.digits:Digits", {"places": 3}),
 }
 
 

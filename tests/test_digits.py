@@ -85,3 +85,15 @@ def test_rendering_shows_ink_and_names() -> None:
     assert [len(row) for row in picture] == [48] * 8
     assert "@" in shown
     assert verdict.endswith("named 042")
+
+
+@pytest.mark.parametrize("places", [0, 5, 3.0, "3"])
+def test_bad_options_are_refused(places: object) -> None:
+    with pytest.raises(ValueError, match="option 'places' must be a whole number from 1 to 4"):
+        make_task("digits", places=places)
+
+
+def test_fewer_places_are_fewer_classes() -> None:
+    task = make_task("digits-2")
+    assert task.num_actions == 100
+    assert task.batch("test", [0]).observations.shape == (1, 8, 16)
