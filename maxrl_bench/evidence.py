@@ -222,7 +222,7 @@ class Evidence:
         raise ValueError(f"unknown moment '{when}'; accepted: final, best, area, drop, rollouts_to")
 
     def instance_rates(self, runs: Sequence[str], end: str = "final") -> tuple[np.ndarray, int] | None:
-        """Pass rates [S, I] at the last ("final") or first ("start") step, and the n behind them; None if not stored."""
+        """Pass rates [S, I] at the last ("final") or first ("start") step, and their n; None if not stored."""
         stored = []
         for run in runs:
             step = int(self._rows[run]["step"][-1 if end == "final" else 0])

@@ -19,6 +19,7 @@ from maxrl_bench.figures_style import (
     label_y,
     legend,
     line,
+    listed,
     looks,
     power_ticks,
     seeds_phrase,
@@ -115,9 +116,8 @@ def coverage(evidence: Evidence) -> Drawing:
     )
     if savings and found:
         caption += (
-            f" Arrows: for the coverage of {found.theirs.label} with k = {found.k}, {found.ours.label} needs this many times "
-            f"fewer samples (interval over {over}; below 1: more; < and > mark factors beyond the measured k): "
-            f"{'; '.join(savings)}."
+            f" Arrows: for the coverage of {found.theirs.label} with k = {found.k}, {found.ours.label} needs "
+            f"so many times fewer samples (below 1: more; < and >: beyond the measured k; intervals over {over}): {listed(savings)}."
         )
     return Drawing(figure, caption, "Line plots of final pass@k against k on a log axis, one panel per task.")
 
@@ -207,10 +207,10 @@ def pareto(evidence: Evidence) -> Drawing:
     figure.align_ylabels()
     footnote(figure, f"Large: mean over {seeds}; small: single seeds. Crosses: 95 % bootstrap intervals over seeds.")
     caption = (
-        f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over {seeds} with 95 % "
-        f"intervals over seeds, small ones single seeds. Rings and dotted line: the frontier, objectives whose means no other "
-        f"beats on both axes. Final checkpoints: {'; '.join(fronts['final'])}. Below: each run's best evaluation (highest mean "
-        f"of the two axes, chosen with hindsight): {'; '.join(fronts['best'])}."
+        f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over {seeds} with "
+        "95 % intervals over seeds, small ones single seeds. Rings and dotted line: the frontier, objectives whose means no "
+        f"other beats on both axes. At the end: {listed(fronts['final'])}. At each run's best evaluation (highest mean "
+        f"of the two axes, chosen with hindsight): {listed(fronts['best'])}."
     )
     return Drawing(figure, caption, f"Scatter plots of pass@1 against pass@{k}, one panel per task and checkpoint.")
 

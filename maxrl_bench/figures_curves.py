@@ -18,6 +18,7 @@ from maxrl_bench.figures_style import (
     label_y,
     legend,
     line,
+    listed,
     looks,
     seeds_phrase,
     small_multiples,
@@ -75,7 +76,7 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> 
 
 
 def _absent(absent: dict[str, list[str]], panels: list[str]) -> str:
-    """ "GRPO (maze-9), exact ML": series with the panels that lack them, unless all do; a panel that nothing has, once."""
+    """Series with the panels that lack them (no panels named if all do); a panel that nothing is on, once."""
     empty = [title for title in panels if all(title in titles for titles in absent.values()) and len(absent) > 1]
     parts = [f"everything on {title}" for title in empty]
     for label, titles in absent.items():
@@ -99,7 +100,7 @@ def leaders(evidence: Evidence, metric: str, when: str = "final") -> str:
         if values:
             following = f", next {values[1][1]} {values[1][0]:.3g}" if len(values) > 1 else ""
             parts.append(f"{values[0][1]} on {panel.title} ({values[0][0]:.3g}{following})")
-    return "; ".join(parts)
+    return listed(parts)
 
 
 def training_curves(evidence: Evidence) -> Drawing:
@@ -141,8 +142,8 @@ def cosine_ml(evidence: Evidence) -> Drawing:
     drawing = draw_curves(evidence, ["cosine_ml"])
     return _say(
         drawing,
-        "1 is the direction in which exact maximum likelihood would move the same policy on the same instances; noise of "
-        f"sampling lowers it too. Highest mean over training: {leaders(evidence, 'cosine_ml', 'area')}.",
+        "1 is the direction in which exact maximum likelihood would move the same policy on the same instances; "
+        f"sampling noise lowers it too. Highest mean over training: {leaders(evidence, 'cosine_ml', 'area')}.",
     )
 
 

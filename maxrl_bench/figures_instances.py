@@ -15,6 +15,7 @@ from maxrl_bench.figures_style import (
     label_y,
     legend,
     line,
+    listed,
     looks,
     seeds_phrase,
     small_multiples,
@@ -32,7 +33,11 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
     drawn = False
     for panel, (ax,) in zip(panels, axes, strict=True):
         # All objectives of a seed start from one policy: one run per seed holds it.
-        runs = list({row["seed"]: run for run, row in evidence.runs.items() if row["task"] == panel.task}.values())
+        first: dict[int, str] = {}
+        for run, row in evidence.runs.items():
+            if row["task"] == panel.task:
+                first.setdefault(row["seed"], run)
+        runs = list(first.values())
         found = evidence.instance_rates(runs, "start")
         if found is None:
             ax.text(0.5, 0.5, "no pass rates of step 0", transform=ax.transAxes, ha="center", color=GREY)
@@ -64,8 +69,8 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
     over = f"{min(seeds)} seeds" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} seeds"
     footnote(figure, f"Mean over {over}. Whiskers: 95 % bootstrap intervals over seeds. Dashed: median instance.")
     caption = (
-        f"How hard the held-out instances are before training: mean share of instances per pass rate, {over}, with 95 % "
-        f"intervals over seeds. Objectives differ most on instances far to the left. {'; '.join(words)}."
+        f"How hard the held-out instances are before training: share of instances per pass rate, mean over {over} with "
+        f"95 % intervals over seeds. Objectives differ most on instances far to the left. {listed(words)}."
     )
     return Drawing(figure, caption, "Histograms of initial pass rates on a log axis, one panel per task.")
 
@@ -104,9 +109,9 @@ def gradient_norms(evidence: Evidence) -> Drawing:
     seeds = seeds_phrase(evidence, panels, lambda panel: list(found[panel]))
     footnote(figure, f"Mean over {seeds} within half decades of pass rate. Bands: 95 % bootstrap intervals over seeds.")
     caption = (
-        f"Norm of each instance's gradient against its pass rate, mean over {seeds} within half decades, 95 % intervals over "
-        f"seeds. Maximum likelihood is largest on hard instances (left), GRPO on middling ones. Share of the summed norm on "
-        f"instances with a pass rate of at most 0.1: {'; '.join(hard)}."
+        f"Norm of each instance's gradient against its pass rate, mean over {seeds} within half decades, with 95 % "
+        "intervals over seeds: high on the left is learning from hard instances. Share of the summed norm on instances "
+        f"with a pass rate of at most 0.1: {listed(hard)}."
     )
     return Drawing(figure, caption, "Line plots of per-instance gradient norm against pass rate, one panel per task.")
 

@@ -20,6 +20,7 @@ from maxrl_bench.figures_style import (
     label_y,
     legend,
     line,
+    listed,
     looks,
     power_ticks,
     seeds_phrase,
@@ -32,7 +33,7 @@ FLOOR, CEILING = 1e-4, 1 - 1e-4
 
 @dataclass(frozen=True)
 class Line:
-    """A series along a setting: its runs at each value of x; one value that is None where it does not have the setting."""
+    """A series along a setting: its runs at each value of x (the only one None where it has no such setting)."""
 
     series: Series
     points: list[tuple[float | None, list[str]]]
@@ -50,8 +51,8 @@ def rollout_scaling(evidence: Evidence) -> Drawing:
     low, high = f"{-np.log(CEILING):.0e}", f"{-np.log(FLOOR):.1f}"
     return Drawing(
         drawing.figure,
-        f"{drawing.caption} A line that keeps falling still gains from more rollouts; a flat one no longer does. Lower is "
-        f"better; values are cut to [{low}, {high}]. pass@1 from the smallest to the largest N: {ends}.",
+        f"{drawing.caption} Lower is better: a line that keeps falling still gains from more rollouts, a flat one no "
+        f"longer does. Values are cut to [{low}, {high}]. pass@1 from the smallest to the largest N: {ends}.",
         drawing.alt,
     )
 
@@ -68,7 +69,7 @@ def learning_rate(evidence: Evidence) -> Drawing:
                 best.append(f"{panel.task}, {line_.series.label} {max(scored)[1]:g}")
     return Drawing(
         drawing.figure,
-        f"{drawing.caption} A broad hump means that tuning matters little. Best for pass@1: {'; '.join(best)}.",
+        f"{drawing.caption} A broad hump means that tuning matters little. Best for pass@1: {listed(best)}.",
         drawing.alt,
     )
 
@@ -170,7 +171,7 @@ def _draw(
     names = ", ".join(y_label.format(k) for k in ks)
     caption = f"Final {names} against {x_label}, mean over {seeds} with 95 % intervals over seeds."
     alt = f"Line plots of {names} against {x_label}, one panel per task, one line per objective."
-    return Drawing(figure, caption, alt), "; ".join(ends)
+    return Drawing(figure, caption, alt), listed(ends)
 
 
 def _level(ax: Axes, xs: Sequence[float], mean: float, low: float, high: float, look: dict[str, object]) -> None:

@@ -175,6 +175,12 @@ def power_ticks(axes: Axes, values: Sequence[float], most: int = 6) -> None:
     axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
+def listed(parts: Sequence[str], most: int = 6) -> str:
+    """Parts of a caption in a row; of more than a few, the first and how many follow."""
+    rest = f"; and {len(parts) - most} more, to be read off" if len(parts) > most else ""
+    return "; ".join(parts[:most]) + rest
+
+
 def count(value: float) -> str:
     """A count in few signs: 950, 12k, 3.4M."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):

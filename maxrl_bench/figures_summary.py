@@ -14,12 +14,14 @@ from maxrl_bench.figures_style import (
     label_y,
     legend,
     line,
+    listed,
     looks,
     seeds_phrase,
     small_multiples,
 )
 
-OVER = "seeds and, where the pass-rate table holds them, held-out instances"
+OVER = "seeds and, where stored, held-out instances"
+SIGNIFICANCE = 0.05
 
 
 def end_points(evidence: Evidence) -> Drawing:
@@ -38,7 +40,7 @@ def end_points(evidence: Evidence) -> Drawing:
             for series in evidence.series(panel, facets):
                 scores = evidence.scores(evidence.members(series, panel), metric)
                 found = stats.estimate([scores])
-                style = look[series] | {"linestyle": "none", "markersize": 7}
+                style = {"markersize": 7, **look[series], "linestyle": "none"}
                 ax.hlines(rows[series], found.low, found.high, color=style["color"], linewidth=2)
                 ax.plot(found.value, rows[series], **style, markeredgecolor="white")
                 leader = max(leader, (series.label, found.value), key=lambda pair: pair[1])
@@ -48,8 +50,8 @@ def end_points(evidence: Evidence) -> Drawing:
     seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
     footnote(figure, f"Mean over {seeds}; 95 % bootstrap intervals over {OVER}.")
     caption = (
-        f"Final held-out scores, mean over {seeds} with 95 % intervals over {OVER}. Intervals of two objectives may overlap and "
-        f"their paired difference still be clear. Highest means: {'; '.join(best)}."
+        f"Final held-out scores, mean over {seeds} with 95 % intervals over {OVER}. Intervals may overlap and a paired "
+        f"difference still be clear. Highest means: {listed(best)}."
     )
     return Drawing(
         figure, caption, "Dot plots with intervals of final pass@1 and pass@k, one panel per task and metric."
@@ -80,6 +82,7 @@ def aggregates(evidence: Evidence) -> Drawing:
     levels = np.linspace(0, 1, 41)
     words = []
     for metric, (top, bottom) in zip(metrics, axes, strict=True):
+        middle = []
         for offset, (series, strata) in enumerate(scores[metric].items()):
             drawn = stats.profile(stats.resample_strata(strata), levels)
             plain = stats.profile(np.concatenate([stats.by_seed(s) for s in strata]), levels)
@@ -91,7 +94,9 @@ def aggregates(evidence: Evidence) -> Drawing:
                 style = look[series] | {"linestyle": "none", "fillstyle": fill}
                 bottom.plot(found.value, y, **style, markerfacecoloralt="white")
                 if statistic is stats.iqm:
-                    words.append(f"{series.label} {metric} {found.value:.3g} [{found.low:.3g}, {found.high:.3g}]")
+                    middle.append((found.value, f"{series.label} [{found.low:.3g}, {found.high:.3g}]"))
+        leader = max(middle)
+        words.append(f"{metric} {leader[0]:.3g}, {leader[1]}")
         top.set_xlabel(f"level of {metric}")
         bottom.set_xlabel(f"{metric}: mean (filled), interquartile mean (open)")
         label_rows(bottom, [s.label for s in rows])
@@ -101,9 +106,9 @@ def aggregates(evidence: Evidence) -> Drawing:
     seeds = seeds_phrase(evidence, panels, lambda _: every)
     footnote(figure, f"{len(panels)} tasks, {seeds} each. 95 % stratified bootstrap intervals over {OVER}.")
     caption = (
-        f"All {len(panels)} tasks together, {seeds} each, 95 % stratified bootstrap intervals over {OVER}. Above: the share of "
-        f"runs whose score exceeds a level (higher is better). Below: means and interquartile means; where the two part, a "
-        f"few runs decide. Interquartile means: {'; '.join(words)}."
+        f"All {len(panels)} tasks together, {seeds} each, 95 % stratified bootstrap intervals over {OVER}. Above: the "
+        "share of runs whose score exceeds a level (higher is better). Below: means and interquartile means; where "
+        f"they part, a few runs decide. Highest interquartile means: {'; '.join(words)}."
     )
     return Drawing(figure, caption, "Performance profiles above, means and interquartile means with intervals below.")
 
@@ -119,33 +124,35 @@ def improvement(evidence: Evidence) -> Drawing:
     panels = [Panel(task) for task in evidence.tasks]
     look = looks(every)
     figure, axes = small_multiples([Panel(f"final {m}") for m in metrics], 1, height=0.9 + 0.3 * len(others))
-    words = []
+    words, seeds = [], set()
     for metric, (ax,) in zip(metrics, axes, strict=True):
-        p_values, texts = [], []
+        p_values, means = [], []
         for row, series in enumerate(others):
             a, b = paired(evidence, panels, ours, series, metric)
             found = stats.probability_of_improvement(a, b)
             differences = [x - y for x, y in zip(a, b, strict=True)]
-            difference = stats.estimate(differences)
             p_values.append(stats.paired_p_value(differences))
+            means.append(stats.estimate(differences).value)
+            seeds.add(found.seeds)
             y = len(others) - 1 - row
             ax.hlines(y, found.low, found.high, color=look[series]["color"], linewidth=2)
-            ax.plot(found.value, y, **(look[series] | {"linestyle": "none", "markersize": 7}), markeredgecolor="white")
-            limits = f" [{difference.low:+.3f}, {difference.high:+.3f}]"
-            texts.append(f"{series.label} {difference.value:+.3f}{limits}")
-        adjusted = [f"{text} p = {p:.2g}" for text, p in zip(texts, stats.holm(p_values), strict=True)]
-        words.append(f"{metric}: {', '.join(adjusted)}")
+            style = {"markersize": 7, **look[series], "linestyle": "none"}
+            ax.plot(found.value, y, **style, markeredgecolor="white")
+        clear = [
+            f"{series.label} {mean:+.3f} (p = {p:.2g})"
+            for series, mean, p in zip(others, means, stats.holm(p_values), strict=True)
+            if p < SIGNIFICANCE
+        ]
+        words.append(f"{metric}: {', '.join(clear) or 'none'}")
         ax.axvline(0.5, color="black", linestyle=":", linewidth=1.2)
         ax.set(xlim=(-0.03, 1.03), xlabel=f"P({ours.label} above the other)")
         label_rows(ax, [s.label for s in others])
-    seeds = seeds_phrase(evidence, panels, lambda _: every)
-    footnote(
-        figure, f"{len(panels)} tasks, {seeds}. 95 % stratified bootstrap intervals over {OVER}. Dotted: even odds."
-    )
+    common = " or ".join(map(str, sorted(seeds)))
+    footnote(figure, f"{len(panels)} tasks, {common} common seeds. 95 % stratified bootstrap intervals over {OVER}.")
     caption = (
-        f"The chance that a run of {ours.label} scores above a run of each other objective, averaged over {len(panels)} tasks, "
-        f"{seeds} in common, 95 % stratified bootstrap intervals over {OVER}. Paired differences, with p of a paired t test "
-        f"over seeds, Holm-corrected: {'; '.join(words)}."
+        f"The chance that a run of {ours.label} scores above a run of each other objective (dotted: even odds), "
+        f"averaged over {len(panels)} tasks, {common} common seeds, 95 % stratified bootstrap intervals over {OVER}. Mean "
+        f"paired differences that are clear (p < {SIGNIFICANCE} in a paired t test over seeds, Holm): {listed(words)}."
     )
     return Drawing(figure, caption, f"Dot plots of the probability that {ours.label} improves on each other objective.")
 

@@ -137,7 +137,7 @@ def _checksums(folder: Path) -> dict[str, str] | None:
 
 
 def summarise(evidence: Evidence) -> list[Row]:
-    """Final scores of every series on every task, as estimates, and the rollouts it took to reach pass@1 = THRESHOLD."""
+    """Final scores of every series on every task, as estimates, and the rollouts to reach pass@1 = THRESHOLD."""
     rows = []
     metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
     for panel in evidence.panels():

@@ -13,15 +13,15 @@ from typing import Any
 Page = Mapping[str, Any]
 TITLE = "Which objective for binary rewards?"
 RULE = (
-    "Each test is written in the experiment file, before the runs. Supported: every comparison's 95 % interval lies beyond "
-    "the threshold on the claimed side, and a paired t test over seeds, Holm-corrected over the experiment's claims, has "
-    "p < 0.05. Not supported: some comparison's interval lies wholly on the other side. Inconclusive: all else. Effects "
-    "are paired by seed and held-out instance; intervals are bootstrapped over both."
+    "Each test is written in the experiment file, before the runs. Supported: every comparison's 95 % interval lies "
+    "beyond the threshold on the claimed side, and a paired t test over seeds, Holm-corrected over the experiment's "
+    "claims, has p < 0.05. Not supported: some comparison's interval lies wholly on the other side. Inconclusive: all "
+    "else. Effects are paired by seed and held-out instance; intervals are bootstrapped over both."
 )
 # Figures of `objective_figures.draw_all`, shown where it has drawn them.
 THEORY_FOLDER = "theory"
 THEORY = {
-    "weights": "How much each objective weighs an instance of pass rate p: exact population weights. Maximum likelihood is 1/p.",
+    "weights": "How much each objective weighs an instance of pass rate p, exactly. Maximum likelihood is 1/p.",
     "bias_variance_pass_rate": "Bias and noise of each objective's gradient, exactly, against the pass rate.",
     "bias_variance_rollouts": "Bias and noise of each objective's gradient, exactly, against the number of rollouts.",
     "rollouts_needed": "The rollouts that each objective needs for an equally exact gradient.",
@@ -77,8 +77,8 @@ def html_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path
 def _opening(pages: Sequence[Page]) -> str:
     runs = sum(page["provenance"]["runs"] for page in pages)
     return (
-        f"{len(pages)} experiment{'s' if len(pages) != 1 else ''}, {runs} runs. Every figure and number here is made by "
-        "`make plots` from the tables in results/; captions state the number of seeds and what the intervals are over. "
+        f"{len(pages)} experiment{'s' if len(pages) != 1 else ''}, {runs} runs. `make plots` makes every figure and "
+        "number here from the tables in results/; captions state the number of seeds and what the intervals are over. "
         "pass@k is the share of held-out instances that at least one of k rollouts solves."
     )
 

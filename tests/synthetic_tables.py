@@ -32,7 +32,7 @@ def make_tables(
     grad_norm: bool = False,
     sampled: tuple[str, ...] = (),
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Metrics and pass-rate tables in the project's schema; `settings` are values of columns, e.g. {"num_rollouts": 16}."""
+    """Metrics and pass-rate tables in the project's schema; `settings` are values of columns: {"num_rollouts": 16}."""
     metrics: list[dict[str, Any]] = []
     rates = []
     for task, (family, shift) in tasks.items():
