@@ -1,4 +1,4 @@
-"""The command line: `maxrl-bench list | run | sweep | status | plot | card | watch | bench | export`.
+"""The command line: `maxrl-bench list | run | sweep | status | plot | tune | card | watch | bench | export`.
 
 Every command imports what it needs when it is called, so that `--help` is instant and reading tables needs no torch.
 Exit codes: 0 all is well, 1 a run failed, 2 the input was refused, 130 stopped by Ctrl-C.
@@ -80,6 +80,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT")
     sub.add_argument("--profile", metavar="NAME")
     folders(sub, plots=True)
+
+    sub = command("tune", _tune, "choose learning rates from a finished sweep over them, on the validation split")
+    sub.add_argument("experiment", nargs="?", default="tune", metavar="EXPERIMENT", help="the sweep over rates (tune)")
+    sub.add_argument("--profile", metavar="NAME")
+    folders(sub)
 
     sub = command("export", _export, "write an experiment's metrics as one .csv or .parquet file")
     sub.add_argument("experiment", metavar="EXPERIMENT")
@@ -167,6 +172,15 @@ def _plot(arguments: argparse.Namespace) -> int:
             drawn += 1
     if not drawn:
         raise ValueError(f"no tables in {arguments.results}; `maxrl-bench sweep` makes them")
+    return 0
+
+
+def _tune(arguments: argparse.Namespace) -> int:
+    from maxrl_bench import tune
+    from maxrl_bench.experiment import load_experiments
+
+    for experiment in load_experiments([arguments.experiment], arguments.profile):
+        print(tune.tune(experiment, Path(arguments.results)))
     return 0
 
 
