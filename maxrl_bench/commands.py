@@ -156,9 +156,8 @@ class _Publisher:
         self._futures: list[tuple[Experiment, Future[str]]] = []
 
     def submit(self, experiment: Experiment, done: set[str]) -> None:
-        own = done & {config.hash for config in experiment.runs}
         plots = None if self._options.no_plots else self._options.plots
-        self._futures.append((experiment, self._pool.submit(publish, experiment, self._options.results, plots, own)))
+        self._futures.append((experiment, self._pool.submit(publish, experiment, self._options.results, plots, done)))
 
     def wait(self) -> bool:
         """Print what there is now of each experiment; False if something went wrong."""

@@ -23,7 +23,8 @@ def duration(seconds: float | None) -> str:
 class Progress:
     """Finished, running and failed runs, the rate, and the time left."""
 
-    def __init__(self, total: int, stored: int, stream: TextIO = sys.stderr):
+    def __init__(self, total: int, stored: int, stream: TextIO | None = None):
+        stream = stream or sys.stderr
         self._stream, self._total, self._started = stream, total, time.monotonic()
         self.finished = stored
         self.failed = 0

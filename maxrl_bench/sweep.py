@@ -15,6 +15,8 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from filelock import Timeout
+
 from maxrl_bench import costs
 from maxrl_bench.config import RunConfig
 from maxrl_bench.executors import Pool
@@ -111,7 +113,7 @@ class DiskFull(Exception):
 
 
 class Sweep:
-    """A sweep in progress. `on_experiment` gets each experiment whose runs have all ended, and what runs are done."""
+    """A sweep in progress. `on_experiment` gets each experiment whose runs have all ended, and those that are done."""
 
     def __init__(
         self,
@@ -132,9 +134,9 @@ class Sweep:
     def run(self) -> Report:
         """Go on until every run has ended. Raises DiskFull, and KeyboardInterrupt, after ending the workers."""
         self.plan.store.tidy_all()
-        for run, check in self.plan.found.items():
-            if check.state in ("corrupt", "stale"):
-                self.progress.line(f"{self.plan.store.folder(run)}: {check.why}; {self.plan.label(run)} is run again")
+        unusable = Counter(check.why for check in self.plan.found.values() if check.state in ("corrupt", "stale"))
+        for why, count in unusable.items():
+            self.progress.line(f"{count} stored runs are not used but run again: {why}")
         self._close_experiments()
         started = turned = time.monotonic()
         try:
@@ -216,9 +218,9 @@ class Sweep:
 
     def _record(self, run: str, message: str) -> Outcome:
         store = self.plan.store
-        if store.is_free(run):
-            with contextlib.suppress(OSError):
-                store.fail(self.plan.configs[run], message)
+        # A dying worker may hold its lock for a moment yet; another sweep may hold it for long, and knows better.
+        with contextlib.suppress(OSError, Timeout), store.lock(run).acquire(timeout=_POLL_SECONDS):
+            store.fail(self.plan.configs[run], message)
         return Outcome("failed", message)
 
     def _look_again(self) -> None:
@@ -231,6 +233,7 @@ class Sweep:
         """Hand over the experiments whose last run has ended."""
         ended = self.report.done | self.report.failed.keys()
         for experiment in list(self.open):
-            if all(config.hash in ended for config in experiment.runs):
+            own = {config.hash for config in experiment.runs}
+            if own <= ended:
                 self.open.remove(experiment)
-                self.on_experiment(experiment, self.report.done)
+                self.on_experiment(experiment, own & self.report.done)

@@ -79,7 +79,7 @@ def execute(job: Job) -> Outcome:
             found = store.check(config.hash)
             if found.state == "done" or (found.state == "stale" and job.keep_stale):
                 return outcome("done", computed=False)
-            if found.state in ("corrupt", "stale"):
+            if found.state == "corrupt":
                 notes.append(f"{store.folder(config.hash)}: {found.why}: made again")
             store.discard(config.hash)
             function(config, store)

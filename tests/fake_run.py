@@ -67,3 +67,21 @@ def run(config: RunConfig, store: Store) -> None:
     )
     store.write(config.hash, "policy.pt", json.dumps(state["value"]).encode())
     store.finish(config, state["rows"], pass_rates, {})
+
+
+def train_with_many_checkpoints(config: RunConfig, store: Store) -> None:
+    """The real thing, but for a checkpoint at every step and a pause in which to be killed."""
+    from maxrl_bench import train
+
+    train.CHECKPOINT_SECONDS = 0.0
+    step = train.Run.step
+
+    def slow_step(run: train.Run) -> None:
+        time.sleep(0.02)
+        step(run)
+
+    train.Run.step = slow_step  # type: ignore[method-assign]
+    try:
+        train.train(config, store)
+    finally:
+        train.Run.step = step  # type: ignore[method-assign]

@@ -1,0 +1,389 @@
+"""The sweep driver, with a stand-in for training: nothing twice, nothing lost, failures kept apart."""
+
+import contextlib
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import wait
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+import pytest
+
+from maxrl_bench import costs, executors, results, sweep
+from maxrl_bench.config import RunConfig
+from maxrl_bench.executors import DaskPool, LocalPool
+from maxrl_bench.experiment import Experiment
+from maxrl_bench.progress import Progress
+from maxrl_bench.provenance import code_fingerprint
+from maxrl_bench.store import Store
+from maxrl_bench.worker import execute, resolve
+
+HERE = Path(__file__).parent
+RUN = "fake_run:run"
+
+
+def config(seed: int = 0, **settings: object) -> RunConfig:
+    base = {"task": "fourrooms", "objective": "grpo", "steps": 6, "eval_every": 2, "num_rollouts": 8}
+    return RunConfig(**{**base, "seed": seed, **settings})
+
+
+def experiment(*runs: RunConfig, name: str = "study") -> Experiment:
+    return Experiment(name, Path(f"{name}.toml"), "laptop", "Why?", (), (), 0, runs)
+
+
+class Serial:
+    """A pool of no workers: jobs are done on submission, so that a test sees their order and can step in."""
+
+    size = 1
+
+    def __init__(self) -> None:
+        self.jobs: list[str] = []
+        self.killed = False
+
+    def submit(self, function, job):
+        from concurrent.futures import Future
+
+        self.jobs.append(RunConfig.model_validate_json(job.config).hash)
+        future: Future = Future()
+        future.set_result(function(job))
+        return future
+
+    def kill(self) -> None:
+        self.killed = True
+
+    def shutdown(self) -> None:
+        pass
+
+
+def run_sweep(root: Path, *experiments: Experiment, pool=None, handed=None, **options) -> sweep.Report:
+    plan = sweep.make_plan(experiments, root, run_function=RUN, **options)
+    progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
+    record = (lambda e, done: handed.append((e.name, done))) if handed is not None else (lambda e, done: None)
+    return sweep.Sweep(plan, pool or Serial(), progress, record).run()
+
+
+def tables_without_seconds(root: Path, runs: tuple[RunConfig, ...]) -> dict[str, tuple[str, str]]:
+    """The stored tables of runs as text, but for the seconds, which no two sweeps share."""
+    store = Store(root / "store")
+    stored = {}
+    for one in runs:
+        assert store.status(one.hash) == "done", store.check(one.hash)
+        metrics, rates = store.tables(one.hash)
+        stored[one.hash] = (metrics.drop(columns="seconds").to_csv(), rates.to_csv())
+    return stored
+
+
+def test_a_run_that_two_experiments_need_is_computed_once_and_experiments_end_in_order(tmp_path: Path) -> None:
+    shared, first, second = config(0), config(1), config(2)
+    pool, handed = Serial(), []
+    report = run_sweep(
+        tmp_path, experiment(first, shared, name="a"), experiment(shared, second, name="b"), pool=pool, handed=handed
+    )
+    assert sorted(pool.jobs) == sorted([shared.hash, first.hash, second.hash])
+    assert report.computed == 3
+    assert [name for name, _ in handed] == ["a", "b"]
+    assert handed[0][1] == {first.hash, shared.hash}
+    again = run_sweep(tmp_path, experiment(first, shared, second), pool=(pool := Serial()))
+    assert pool.jobs == []
+    assert again.computed == 0
+    assert again.done == {shared.hash, first.hash, second.hash}
+
+
+def test_a_failed_run_is_recorded_the_rest_go_on_and_it_is_tried_again(tmp_path: Path) -> None:
+    bad, good = config(0, policy={"fail_at": 3}), config(1)
+    handed: list = []
+    report = run_sweep(tmp_path, experiment(bad, good), handed=handed)
+    assert report.failed == {bad.hash: "FloatingPointError: the surrogate became nan"}
+    assert report.done == {good.hash}
+    assert handed == [("study", {good.hash})]
+    store = Store(tmp_path / "store")
+    assert "fake_run.py" in store.failure(bad.hash)
+    assert store.config(bad.hash) == bad
+    pool = Serial()
+    run_sweep(tmp_path, experiment(bad, good), pool=pool)
+    assert pool.jobs == [bad.hash]
+
+
+def test_a_full_disk_stops_the_sweep_and_the_same_sweep_goes_on(tmp_path: Path) -> None:
+    pool = Serial()
+    with pytest.raises(sweep.DiskFull, match="No space left"):
+        run_sweep(tmp_path, experiment(config(0), config(1, policy={"full_at": 3}), config(2)), pool=pool)
+    assert pool.killed
+    assert Store(tmp_path / "store").status(config(1, policy={"full_at": 3}).hash) == "missing"
+    assert run_sweep(tmp_path, experiment(config(0), config(2))).done == {config(0).hash, config(2).hash}
+
+
+def test_too_little_room_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = sweep.make_plan([experiment(config())], tmp_path, run_function=RUN)
+    sweep.check_room(plan)
+    monkeypatch.setattr(sweep.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 4e7}))
+    with pytest.raises(ValueError, match="40 MB are free; this sweep wants 50 MB"):
+        sweep.check_room(plan)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "half-written", "foreign"])
+def test_what_is_not_whole_is_reported_and_computed_again(tmp_path: Path, damage: str, capsys) -> None:
+    one, other = config(0), config(1)
+    run_sweep(tmp_path, experiment(one, other))
+    good = tables_without_seconds(tmp_path, (one, other))
+    folder = tmp_path / "store" / one.hash
+    if damage == "truncated":
+        (folder / "metrics.csv").write_bytes((folder / "metrics.csv").read_bytes()[:-20])
+    elif damage == "half-written":
+        (folder / "DONE").unlink()
+    else:
+        for path in (tmp_path / "store" / other.hash).iterdir():
+            (folder / path.name).write_bytes(path.read_bytes())
+    capsys.readouterr()
+    report = run_sweep(tmp_path, experiment(one, other))
+    assert report.computed == 1
+    reported = capsys.readouterr().err
+    assert "1 stored runs are not used but run again" in reported
+    assert one.hash in reported
+    assert tables_without_seconds(tmp_path, (one, other)) == good
+
+
+def test_results_of_other_code_are_computed_again_unless_they_are_to_be_kept(tmp_path: Path, capsys) -> None:
+    run_sweep(tmp_path, experiment(config(0), config(1)))
+    path = tmp_path / "store" / config(0).hash
+    store = Store(tmp_path / "store", "ffff")
+    metrics, rates = store.tables(config(0).hash)
+    store.finish(config(0), metrics.to_dict("records"), rates, {})
+    assert json.loads((path / "provenance.json").read_text())["code"] == "ffff"
+    assert run_sweep(tmp_path, experiment(config(0), config(1)), keep_stale=True).computed == 0
+    assert json.loads((path / "provenance.json").read_text())["code"] == "ffff"
+    capsys.readouterr()
+    assert run_sweep(tmp_path, experiment(config(0), config(1))).computed == 1
+    assert "another version of the code" in capsys.readouterr().err
+    assert json.loads((path / "provenance.json").read_text())["code"] == code_fingerprint("fourrooms", RUN)
+
+
+def test_a_worker_with_other_code_than_the_driver_computes_nothing(tmp_path: Path) -> None:
+    plan = sweep.make_plan([experiment(config())], tmp_path, run_function=RUN)
+    plan.codes["fourrooms"] = "another"
+    outcome = execute(plan.job(config().hash))
+    assert outcome.state == "failed"
+    assert "another version" in outcome.message
+    assert Store(tmp_path / "store").status(config().hash) == "missing"
+
+
+def test_the_fingerprint_ignores_comments_and_sees_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maxrl_bench import provenance
+
+    def fingerprint(trainer: str, helper: str) -> str:
+        (tmp_path / "trainer_x.py").write_text(trainer)
+        (tmp_path / "helper_x.py").write_text(helper)
+        provenance._fingerprint.cache_clear()
+        return provenance._fingerprint("trainer_x", "helper_x")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    first = fingerprint("import helper_x\nx = 1", "def f():\n    return 1")
+    assert fingerprint('"""Doc."""\nimport helper_x  # why\n\nx = 1', 'def f():\n    """Doc."""\n    return 1') == first
+    assert fingerprint("import helper_x\nx = 2", "def f():\n    return 1") != first
+    assert fingerprint("import helper_x\nx = 1", "def f():\n    return 2") != first
+
+
+def test_the_fingerprint_of_training_covers_what_can_change_a_number_and_nothing_else() -> None:
+    import maxrl_bench.provenance as provenance
+
+    counted: list[str] = []
+    real = provenance._meaning
+    provenance._fingerprint.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(provenance.importlib.util, "find_spec", _noting(provenance.importlib.util.find_spec, counted))
+        code_fingerprint("fourrooms", "maxrl_bench.train:train")
+    assert real is provenance._meaning
+    assert {"maxrl_bench.train", "maxrl_bench.objectives", "maxrl_bench.rollouts", "envs.navigation"} <= set(counted)
+    assert not {"maxrl_bench.sweep", "maxrl_bench.figures", "maxrl_bench.results", "envs.maze"} & set(counted)
+
+
+def _noting(function, names: list[str]):
+    def noting(name: str):
+        names.append(name)
+        return function(name)
+
+    return noting
+
+
+def test_longest_runs_first_from_recorded_durations(tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    slow, fast, unknown = config(0, num_rollouts=16), config(0), config(0, objective="rloo")
+    known = costs.Costs()
+    assert known.seconds(slow) is None
+    assert known.rank(slow) > known.rank(fast)  # more rollouts
+    known.learn(fast, 60.0)
+    known.learn(slow, 6.0)
+    assert known.seconds(config(5, steps=12)) == 120  # another seed, twice the steps
+    assert known.rank(fast) > known.rank(slow)
+    assert known.seconds(unknown) == 60  # same task and rollouts
+    runs = [config(1, num_rollouts=16), config(1), unknown]
+    # The same from the store: durations are read back from provenance.
+    for one, seconds in ((fast, 60.0), (slow, 6.0)):
+        run_sweep(tmp_path, experiment(one))
+        made = store.provenance(one.hash)
+        metrics, rates = store.tables(one.hash)
+        Store(store.root, made["code"]).finish(one, metrics.to_dict("records"), rates, {"wall_seconds": seconds})
+    plan = sweep.make_plan([experiment(slow, fast, *runs)], tmp_path, run_function=RUN)
+    assert plan.todo[-1] == runs[0].hash
+    assert plan.seconds(plan.todo) == pytest.approx(126)
+    # And where the store is empty, from the committed tables.
+    results.write_tables(experiment(slow, fast), store, tmp_path)
+    for path in sorted(store.root.rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    plan = sweep.make_plan([experiment(slow, fast, *runs)], tmp_path, run_function=RUN)
+    assert len(plan.todo) == 5
+    assert plan.seconds([fast.hash]) == 60
+
+
+@pytest.fixture(scope="module")
+def two_workers():
+    """A pool whose workers have imported what they need, as in the middle of a sweep."""
+    pool = LocalPool(2)
+    wait([pool.submit(resolve, RUN) for _ in range(2)])
+    yield pool
+    pool.shutdown()
+
+
+def test_one_worker_two_workers_and_dask_give_identical_tables(tmp_path: Path, two_workers: LocalPool) -> None:
+    runs = tuple(config(seed) for seed in range(5))
+    failing = config(9, policy={"fail_at": 2})
+    one_worker = LocalPool(1)
+    pools = {"one": one_worker, "two": two_workers}
+    with contextlib.suppress(ImportError):
+        import distributed  # noqa: F401
+
+        pools["dask"] = DaskPool("local", 2)
+        assert pools["dask"].size == 2
+    tables = {}
+    for name, pool in pools.items():
+        report = run_sweep(tmp_path / name, experiment(*runs, failing), pool=pool)
+        assert report.failed.keys() == {failing.hash}
+        tables[name] = tables_without_seconds(tmp_path / name, runs)
+        if pool is not two_workers:
+            pool.shutdown()
+    assert all(table == tables["one"] for table in tables.values())
+
+
+def test_workers_are_busy_at_least_nine_tenths_of_the_time(tmp_path: Path, two_workers: LocalPool) -> None:
+    runs = [config(seed, policy={"step_ms": 25}) for seed in range(8)]
+    report = run_sweep(tmp_path, experiment(*runs), pool=two_workers)
+    assert report.utilisation >= 0.9
+    assert report.peak_memory_mb > 10
+
+
+def test_a_worker_that_dies_breaks_only_its_own_future() -> None:
+    pool = LocalPool(2)
+    try:
+        slow = pool.submit(time.sleep, 1.0)
+        dead = pool.submit(os._exit, 3)
+        with pytest.raises(BrokenProcessPool):
+            dead.result(timeout=20)
+        assert not slow.done()
+        assert pool.submit(os.getpid).result(timeout=20) != os.getpid()
+        assert slow.result(timeout=20) is None
+    finally:
+        pool.shutdown()
+
+
+def test_a_poisonous_run_is_struck_out_and_every_other_run_succeeds(tmp_path: Path, two_workers, capsys) -> None:
+    poison = config(0, policy={"die_at": 3})
+    others = [config(seed, policy={"step_ms": 5}) for seed in range(1, 6)]
+    report = run_sweep(tmp_path, experiment(*others, poison), pool=two_workers)
+    assert report.done == {one.hash for one in others}
+    assert report.failed == {poison.hash: "its worker died 3 times (killed, out of memory, or crashed)"}
+    assert capsys.readouterr().err.count("died; it is run again") == sweep.STRIKES - 1
+    assert Store(tmp_path / "store").status(poison.hash) == "failed"
+
+
+def test_a_run_that_asks_for_too_much_memory_fails_by_itself() -> None:
+    pool = LocalPool(1, memory_limit=300 * 2**20)
+    try:
+        assert pool.submit(bytearray, 10**6).result(timeout=20) == bytearray(10**6)
+        with pytest.raises(MemoryError):
+            pool.submit(bytearray, 2**30).result(timeout=20)
+    finally:
+        pool.shutdown()
+
+
+def test_kill_ends_busy_workers_at_once() -> None:
+    pool = LocalPool(2)
+    futures = [pool.submit(time.sleep, 60) for _ in range(2)]
+    wait([pool.submit(os.getpid)], timeout=0.5)
+    started = time.monotonic()
+    pool.kill()
+    assert time.monotonic() - started < 5
+    assert all(future.done() for future in futures)
+
+
+def test_a_run_that_another_process_holds_is_left_alone_and_taken_up_later(tmp_path: Path) -> None:
+    held, other = config(0), config(1)
+    store = Store(tmp_path / "store")
+    lock = store.lock(held.hash)
+    lock.acquire()
+    order: list[str] = []
+
+    class Releasing(Serial):
+        def submit(self, function, job):
+            future = super().submit(function, job)
+            outcome = future.result()
+            order.append(outcome.state)
+            if order.count("done") == 1 and "locked" in order:
+                lock.release()
+            return future
+
+    report = run_sweep(tmp_path, experiment(held, other), pool=Releasing())
+    assert sorted(order) == ["done", "done", "locked"]
+    assert report.done == {held.hash, other.hash}
+
+
+def test_two_sweeps_at_once_on_one_folder_share_the_work(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        'question = "?"\n[[grid]]\ntask = "fourrooms"\nobjective = "grpo"\nseed = [0,1,2,3,4,5]\nsteps = 8\n'
+        "eval_every = 4\npolicy = { step_ms = 20 }\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+    command = [sys.executable, str(HERE / "fake_driver.py"), str(tmp_path / "study.toml"), str(tmp_path / "r"), "1"]
+    both = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    texts = [process.communicate(timeout=60)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    computed = [int(re.search(r"6 of 6 runs done \((\d+) now\)", text)[1]) for text in texts]  # type: ignore[index]
+    assert sum(computed) == 6
+    assert len(results.load("study", tmp_path / "r").metrics["run"].unique()) == 6
+
+
+def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        'question = "?"\n[[grid]]\ntask = "fourrooms"\nobjective = "grpo"\nseed = [0,1,2]\nsteps = 1000\n'
+        "policy = { step_ms = 20 }\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+    command = [sys.executable, str(HERE / "fake_driver.py"), str(tmp_path / "study.toml"), str(tmp_path / "r")]
+    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    store = tmp_path / "r" / "store"
+    deadline = time.monotonic() + 30
+    while len(list(store.glob("*/checkpoint.pt"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the driver and its workers
+    started = time.monotonic()
+    error = process.communicate(timeout=30)[1]
+    assert time.monotonic() - started < 5
+    assert process.returncode == 130
+    assert "stopped; finished runs are kept" in error
+    assert "Traceback" not in error
+    assert len(list(store.glob("*/checkpoint.pt"))) == 2
+    assert not list(tmp_path.rglob("*.tmp"))
+    assert all(Store(store).is_free(path.parent.name) for path in store.glob("*/checkpoint.pt"))
+
+
+def test_an_unreachable_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("distributed")
+    monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
+    with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1\b"):
+        DaskPool("tcp://127.0.0.1:1", 1)
+    with pytest.raises(ValueError, match="no Dask scheduler answers at nonsense"):
+        DaskPool("nonsense://x", 1)
