@@ -1,0 +1,78 @@
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from maxrl_bench.policies import make_policy
+from maxrl_bench.tasks import make_task
+from maxrl_bench.watch import watch
+
+SIZES = {"layers": 1, "width": 32, "heads": 2, "kv_heads": 1, "mlp": 32}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def trained(task_name: str, split: str, index: int) -> bytes:
+    """A policy that knows the demonstrated answer of one instance."""
+    task = make_task(task_name)
+    policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(0), **SIZES)
+    batch, optimizer = task.batch(split, [index]), torch.optim.Adam(policy.parameters(), lr=1e-2)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = batch.demonstration_loss(policy)
+        if loss < 1e-4:
+            break
+        loss.backward()
+        optimizer.step()
+    buffer = io.BytesIO()
+    torch.save(policy.state_dict(), buffer)
+    return buffer.getvalue()
+
+
+def test_a_trained_policy_is_seen_to_succeed_and_to_walk_to_the_goal(tmp_path: Path) -> None:
+    out = tmp_path / "new folder" / "walk.gif"
+    shown = watch("maze-7", "test", 2, trained("maze-7", "test", 2), out, sizes=SIZES)
+    demonstrations = make_task("maze-7").batch("test", [2]).demonstrations  # type: ignore[attr-defined]
+    route = [action for action in demonstrations[0].tolist() if action >= 0]
+    assert f"maze-7, test instance 2: success after {len(route)} actions" in shown
+    with Image.open(out) as gif:
+        assert gif.n_frames == len(route) + 1  # type: ignore[attr-defined]
+        gif.seek(len(route))
+        last = np.asarray(gif.convert("RGB")).astype(int)
+    goal = last[5 * 24 : 6 * 24, 5 * 24 : 6 * 24]
+    assert ((goal[..., 0] > 200) & (goal[..., 1] < 100)).any()  # the red agent stands there
+
+
+def test_an_untrained_policy_is_shown_as_text_with_its_pass_rate(tmp_path: Path) -> None:
+    shown = watch("add-2", index=1)
+    assert "=" in shown
+    assert "pass rate on this instance 0.00" in shown
+    assert watch("add-2", index=1) == shown
+    out = tmp_path / "rollout.txt"
+    assert str(out) in watch("add-2", "test", 1, None, out)
+    assert out.read_text() == shown + "\n"
+
+
+def test_digits_and_programs_are_shown() -> None:
+    assert "named" in watch("digits")
+    assert "hidden:" in watch("programs-1")
+
+
+def test_what_cannot_be_shown_is_refused_with_one_line(tmp_path: Path) -> None:
+    state = trained("add-2", "test", 0)
+    with pytest.raises(ValueError, match="does not fit task 'maze-7'"):
+        watch("maze-7", policy_state=state, sizes=SIZES)
+    with pytest.raises(ValueError, match=r"must end in \.gif"):
+        watch("maze-7", out=tmp_path / "maze.png")
+    with pytest.raises(ValueError, match="did you mean maze-9"):
+        watch("maze-99")
