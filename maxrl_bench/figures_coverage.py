@@ -117,7 +117,8 @@ def coverage(evidence: Evidence) -> Drawing:
     if savings and found:
         caption += (
             f" Arrows: for the coverage of {found.theirs.label} with k = {found.k}, {found.ours.label} needs "
-            f"so many times fewer samples (below 1: more; < and >: beyond the measured k; intervals over {over}): {listed(savings)}."
+            f"so many times fewer samples (below 1: more; < and >: beyond the measured k; intervals over {over}): "
+            f"{listed(savings)}."
         )
     return Drawing(figure, caption, "Line plots of final pass@k against k on a log axis, one panel per task.")
 
@@ -208,9 +209,9 @@ def pareto(evidence: Evidence) -> Drawing:
     footnote(figure, f"Large: mean over {seeds}; small: single seeds. Crosses: 95 % bootstrap intervals over seeds.")
     caption = (
         f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over {seeds} with "
-        "95 % intervals over seeds, small ones single seeds. Rings and dotted line: the frontier, objectives whose means no "
-        f"other beats on both axes. At the end: {listed(fronts['final'])}. At each run's best evaluation (highest mean "
-        f"of the two axes, chosen with hindsight): {listed(fronts['best'])}."
+        "95 % intervals over seeds, small ones single seeds. Rings and dotted line: the frontier, objectives whose "
+        f"means no other beats on both axes. At the end: {listed(fronts['final'])}. At each run's best evaluation "
+        f"(highest mean of the two axes, chosen with hindsight): {listed(fronts['best'])}."
     )
     return Drawing(figure, caption, f"Scatter plots of pass@1 against pass@{k}, one panel per task and checkpoint.")
 

@@ -193,16 +193,16 @@ def save(drawing: Drawing, path: Path) -> list[Path]:
     """Write path.png and path.svg; the same tables give the same bytes."""
     path.parent.mkdir(parents=True, exist_ok=True)
     png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
-    drawing.figure.draw_without_rendering()  # lays it out, once for both files
-    drawing.figure.set_layout_engine("none")
-    buffer = io.BytesIO()
-    drawing.figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    buffer.seek(0)
+    pixels, vectors = io.BytesIO(), io.BytesIO()
+    with style():
+        drawing.figure.draw_without_rendering()  # lays it out, once for both files
+        drawing.figure.set_layout_engine("none")
+        drawing.figure.savefig(pixels, format="png", dpi=DPI, metadata={"Software": None})
+        drawing.figure.savefig(vectors, format="svg", metadata={"Date": None, "Creator": None})
+    pixels.seek(0)
     # 256 colours keep every line's colour, at a third of the size (fewer bend some of them).
-    Image.open(buffer).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True)
-    buffer = io.BytesIO()
-    drawing.figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
-    svg.write_text(_compact(buffer.getvalue().decode()), encoding="utf-8", newline="\n")
+    Image.open(pixels).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True)
+    svg.write_text(_compact(vectors.getvalue().decode()), encoding="utf-8", newline="\n")
     return [png, svg]
 
 

@@ -151,8 +151,8 @@ def improvement(evidence: Evidence) -> Drawing:
     footnote(figure, f"{len(panels)} tasks, {common} common seeds. 95 % stratified bootstrap intervals over {OVER}.")
     caption = (
         f"The chance that a run of {ours.label} scores above a run of each other objective (dotted: even odds), "
-        f"averaged over {len(panels)} tasks, {common} common seeds, 95 % stratified bootstrap intervals over {OVER}. Mean "
-        f"paired differences that are clear (p < {SIGNIFICANCE} in a paired t test over seeds, Holm): {listed(words)}."
+        f"averaged over {len(panels)} tasks, {common} common seeds, 95 % stratified bootstrap intervals over {OVER}. "
+        f"Mean paired differences that are clear (p < {SIGNIFICANCE}, paired t test over seeds, Holm): {listed(words)}."
     )
     return Drawing(figure, caption, f"Dot plots of the probability that {ours.label} improves on each other objective.")
 

@@ -51,10 +51,10 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
         try:
             with style():
                 drawing = FIGURES[figure](evidence)
-                written += save(drawing, folder / figure)
         except NotDrawable as reason:
             not_drawn.append({"name": figure, "reason": str(reason)})
             continue
+        written += save(drawing, folder / figure)
         figures.append({"name": figure, "caption": drawing.caption, "alt": drawing.alt})
     verdicts = judge(evidence, claims)
     summary = summarise(evidence)

@@ -1,0 +1,186 @@
+"""Verdicts on claims, from tables whose effects are known by construction."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats as reference
+from synthetic_tables import make_tables
+
+from maxrl_bench.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Verdict, check_claims, judge
+from maxrl_bench.evidence import Evidence
+
+LABELS = {"MaxRL (Alg. 1)": ("maxrl_alg1", 0, 1), "GRPO": ("grpo", 0, 1), "RLOO": ("rloo", 0, 1)}
+CLAIM = {
+    "id": "one",
+    "statement": "MaxRL keeps more entropy than GRPO",
+    "metric": "entropy",
+    "compare": {"objective": "maxrl_alg1"},
+    "against": {"objective": "grpo"},
+}
+NOISE = np.array([0.00, 0.02, -0.01, 0.03, -0.02])
+
+
+def evidence(levels: dict[str, Any], metric: str = "entropy", **options: Any) -> Evidence:
+    """Two tasks, five seeds: an objective's metric at the last of three steps is its level plus noise."""
+    options = {"tasks": {"a": ("f", 0), "bb": ("f", 0)}, "instances": 4, "steps": (0, 10, 20), **options}
+    metrics, pass_rates = make_tables(objectives=LABELS, **options)
+    for label, level in levels.items():
+        rows = (metrics["objective"] == label) & (metrics["step"] == 20)
+        metrics.loc[rows, metric] = [level + NOISE[seed] * (1 + len(label)) for seed in metrics.loc[rows, "seed"]]
+    return Evidence("made-up", metrics, pass_rates)
+
+
+def verdict(found: Evidence, **changes: Any) -> Verdict:
+    return judge(found, [{**CLAIM, **changes}])[0]
+
+
+def test_the_effect_is_the_paired_difference_and_p_is_of_the_paired_test() -> None:
+    found = verdict(evidence({"MaxRL (Alg. 1)": 0.8, "GRPO": 0.5}))
+    ours, theirs = 0.8 + NOISE * 15, 0.5 + NOISE * 5
+    (one,) = found.comparisons
+    assert one.effect.value == pytest.approx((ours - theirs).mean())
+    assert one.effect.seeds == 5
+    assert found.p_value == pytest.approx(reference.ttest_rel(ours, theirs).pvalue)
+    assert (one.ours, one.theirs) == ("MaxRL (Alg. 1)", "GRPO")
+    assert [c.task for c in found.per_task] == ["a", "bb"]
+
+
+@pytest.mark.parametrize(
+    ("ours", "direction", "threshold", "expected"),
+    [
+        (0.9, "higher", 0.0, SUPPORTED),
+        (0.1, "higher", 0.0, NOT_SUPPORTED),
+        (0.52, "higher", 0.0, INCONCLUSIVE),
+        (0.1, "lower", 0.0, SUPPORTED),
+        (0.9, "lower", 0.0, NOT_SUPPORTED),
+        (0.9, "higher", 0.1, SUPPORTED),
+        (0.9, "higher", 0.9, NOT_SUPPORTED),  # better, but wholly below the smallest difference worth the name
+        (0.1, "lower", 0.1, SUPPORTED),
+        (0.1, "lower", 0.9, NOT_SUPPORTED),
+        (0.5, "equal", 1.0, SUPPORTED),
+        (0.9, "equal", 0.1, NOT_SUPPORTED),
+        (0.5, "equal", 0.05, INCONCLUSIVE),
+    ],
+)
+def test_the_rule(ours: float, direction: str, threshold: float, expected: str) -> None:
+    found = evidence({"MaxRL (Alg. 1)": ours, "GRPO": 0.5})
+    assert verdict(found, direction=direction, threshold=threshold).verdict == expected
+
+
+def test_every_comparison_must_hold() -> None:
+    both = [{"objective": "grpo"}, {"objective": "rloo"}]
+    assert verdict(evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 0.2}), against=both).verdict == SUPPORTED
+    assert verdict(evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 2}), against=both).verdict == NOT_SUPPORTED
+    assert verdict(evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 0.9}), against=both).verdict == INCONCLUSIVE
+
+
+def test_p_values_are_corrected_over_the_claims() -> None:
+    found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
+    alone = verdict(found)
+    many = judge(found, [{**CLAIM, "id": str(i)} for i in range(60)])
+    assert many[0].p_value == pytest.approx(min(1, 60 * alone.p_value))
+    assert alone.verdict == SUPPORTED
+    assert many[0].verdict == INCONCLUSIVE
+    assert "Holm" in many[0].notes[0]
+
+
+def test_moments_of_training() -> None:
+    """Entropy 1.0, 3.0, then 0.8 plus noise: best 3, drop 2.2, area (2 + 1.9) / 2."""
+    found = evidence({"MaxRL (Alg. 1)": 0.8, "GRPO": 0.0})
+    found.metrics.loc[found.metrics["step"] < 20, "entropy"] = 1.0
+    found.metrics.loc[found.metrics["step"] == 10, "entropy"] = 3.0
+    found = Evidence("made-up", found.metrics, found.pass_rates)
+    noise = NOISE.mean() * (15 - 5)
+    for when, expected in {"final": 0.8 + noise, "best": 0.0, "drop": -0.8 - noise, "area": (0.8 + noise) / 4}.items():
+        assert verdict(found, when=when).comparisons[0].effect.value == pytest.approx(expected)
+
+
+def test_rollouts_to_a_level_are_compared_as_a_ratio_and_censored_runs_named() -> None:
+    found = evidence({})
+    for label, reached in {"MaxRL (Alg. 1)": 10, "GRPO": 20, "RLOO": 99}.items():
+        rows = found.metrics["objective"] == label
+        found.metrics.loc[rows, "entropy"] = np.where(found.metrics.loc[rows, "step"] >= reached, 1.0, 0.0)
+    found = Evidence("made-up", found.metrics, found.pass_rates)
+    options = {"when": "rollouts_to", "level": 1.0, "direction": "lower"}
+    one = verdict(found, **options)
+    assert one.comparisons[0].effect.value == pytest.approx(-1)  # half of the rollouts
+    assert one.verdict == SUPPORTED
+    never = verdict(found, against={"objective": "rloo"}, **options)
+    assert never.comparisons[0].effect.value == pytest.approx(-1)  # at least: RLOO counts with its whole budget
+    assert "RLOO: 5 of 5 runs never reach 1" in never.notes[0]
+
+
+def test_gain_is_a_difference_of_differences() -> None:
+    found = evidence({}, settings=({"num_rollouts": 4}, {"num_rollouts": 64}))
+    levels = {("MaxRL (Alg. 1)", 4): 1.0, ("MaxRL (Alg. 1)", 64): 3.0, ("GRPO", 4): 5.0, ("GRPO", 64): 5.5}
+    for (label, rollouts), level in levels.items():
+        rows = (found.metrics["objective"] == label) & (found.metrics["num_rollouts"] == rollouts)
+        found.metrics.loc[rows, "entropy"] = level
+    found = Evidence("made-up", found.metrics, found.pass_rates)
+    one = verdict(found, gain={"num_rollouts": [4, 64]})
+    assert one.comparisons[0].effect.value == pytest.approx((3 - 1) - (5.5 - 5))
+    narrowed = verdict(found, where={"num_rollouts": 4})
+    assert narrowed.comparisons[0].effect.value == pytest.approx(-4)
+    with pytest.raises(ValueError, match="several runs per seed.*num_rollouts"):
+        verdict(found)
+
+
+def test_pass_at_k_claims_resample_instances_too() -> None:
+    """The same means without the pass-rate table give a narrower interval: the levels drawn might have been others."""
+    objectives = {"MaxRL (Alg. 1)": ("maxrl_alg1", 0.5, 3.0), "GRPO": ("grpo", 0.0, 0.1)}
+    metrics, rates = make_tables(tasks={"a": ("f", 0)}, objectives=objectives, steps=(0, 20), instances=12)
+    claim = {**CLAIM, "metric": "pass@1"}
+    (with_instances,) = judge(Evidence("e", metrics, rates), [claim])
+    (without,) = judge(Evidence("e", metrics, rates[rates["step"] == 0]), [claim])
+    wide, narrow = (v.comparisons[0].effect for v in (with_instances, without))
+    assert wide.value == pytest.approx(narrow.value)
+    assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
+
+
+def test_only_common_seeds_are_compared() -> None:
+    found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
+    kept = found.metrics[~((found.metrics["objective"] == "GRPO") & found.metrics["seed"].isin([0, 3]))]
+    one = verdict(Evidence("made-up", kept, found.pass_rates)).comparisons[0]
+    assert one.effect.seeds == 3
+    assert one.effect.value == pytest.approx(0.4 + (NOISE[[1, 2, 4]] * 10).mean())
+
+
+def test_what_cannot_be_judged_is_inconclusive_and_says_why() -> None:
+    found = evidence({})
+    none = verdict(found, against={"objective": "pkpo"})
+    assert (none.verdict, none.comparisons) == (INCONCLUSIVE, [])
+    assert "pkpo" in none.notes[0]
+    assert "no runs to compare on elsewhere" in verdict(found, tasks=["a", "elsewhere"]).notes
+    single = found.metrics[found.metrics["seed"] == 0]
+    assert "one seed: no interval" in verdict(Evidence("made-up", single, found.pass_rates)).notes
+    empty = found.metrics.assign(entropy=np.nan)
+    assert verdict(Evidence("made-up", pd.DataFrame(empty), found.pass_rates)).verdict == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"treshold": 1}, "'treshold' is unknown; did you mean 'threshold'"),
+        ({"statement": ""}, "'statement' is missing"),
+        ({"direction": "up"}, "must be one of higher, lower, equal, got 'up'"),
+        ({"when": "last"}, "must be one of final"),
+        ({"compare": "grpo"}, "are tables"),
+        ({"where": {"rollouts": 3}}, "cannot select runs by 'rollouts'"),
+        ({"gain": {"num_rollouts": [4]}}, "needs two values"),
+        ({"when": "rollouts_to"}, "'level' goes with"),
+        ({"level": 0.5}, "'level' goes with"),
+        ({"direction": "equal"}, "threshold above 0"),
+    ],
+)
+def test_malformed_claims_are_refused(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        check_claims([{**CLAIM, **changes}])
+
+
+def test_ids_differ() -> None:
+    with pytest.raises(ValueError, match="taken"):
+        check_claims([CLAIM, CLAIM])
