@@ -7,6 +7,7 @@ tree in one pass, with gradients. Both share the prompt's keys and values among 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -46,7 +47,7 @@ class PrefixTree:
         """Add to each node's value [n] those of all nodes below it."""
         total = values.astype(np.float64)
         levels = self.levels()
-        for above, level in reversed(list(zip(levels, levels[1:], strict=False))):
+        for above, level in reversed(list(pairwise(levels))):
             rows = self.parent[level] - above.start
             total[above] += np.bincount(rows, total[level], minlength=above.stop - above.start)
         return total
@@ -151,7 +152,7 @@ class _LevelAttention:
         pool[self.rows] = keys_values
         count, heads, size = queries.shape
         keys, values = (x.index_select(0, self.prompt) for x in frontier.prompts[layer])  # [G, kv, L, d]
-        kv_heads, length = keys.shape[1:3]
+        kv_heads = keys.shape[1]
         share = heads // kv_heads
         queries = queries * size**-0.5
         path = pool.index_select(0, self.path.flatten()).view(count, -1, 2, kv_heads, size)
@@ -177,8 +178,7 @@ class _LevelAttention:
 
 def _split(cache: Tensor, policy: TokenPolicy) -> tuple[Tensor, Tensor]:
     """A prompt cache [P, L, w] as keys and values [P, kv_heads, L, d]."""
-    block = policy.blocks[0]
-    keys, values = cache.unflatten(-1, (2, block.kv_heads, block.size)).permute(2, 0, 3, 1, 4)
+    keys, values = cache.unflatten(-1, (2, policy.kv_heads, policy.head_width)).permute(2, 0, 3, 1, 4)
     return keys.contiguous(), values.contiguous()
 
 
@@ -252,7 +252,7 @@ class _TreeAttention:
         sees &= position[members][:, :, None] < end[keys][:, None, :]
         sees &= (keys >= 0)[:, None, :]
         length = prefill.cache[0].shape[1]
-        share = policy.blocks[0].heads // policy.blocks[0].kv_heads
+        share = policy.heads // policy.kv_heads
         sees = np.concatenate([np.ones((*sees.shape[:2], length), bool), sees], 2)
         mask = torch.from_numpy(np.repeat(sees, share, axis=1)).to(device)[:, None]
         self.mask = torch.zeros(mask.shape, dtype=prefill.last.dtype, device=device).masked_fill_(~mask, -torch.inf)
@@ -267,7 +267,7 @@ class _TreeAttention:
         self.prefill, self.width = prefill, width
 
     def __call__(self, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
-        count, heads, size = queries.shape
+        _, heads, size = queries.shape
         kv_heads = keys_values.shape[1] // (2 * size)
         groups, width, share = len(self.rows), self.width, heads // kv_heads
         everything = torch.cat([self.prefill.cache[layer].flatten(0, 1), keys_values])

@@ -87,9 +87,7 @@ class TokenBatch:
         grad = grad and torch.is_grad_enabled()
         with torch.set_grad_enabled(grad):
             prefill = self.prefill(policy)
-        rollouts = _sample(self, policy, prefill, num_rollouts, rng)
-        rollouts.grad = grad
-        return rollouts
+        return _sample(self, policy, prefill, num_rollouts, rng, grad)
 
     def log_pass_rate(self, policy: torch.nn.Module) -> Tensor:
         """Exact log p [B] float64: the log of the summed probabilities of all accepted answers."""
@@ -125,7 +123,7 @@ class TokenBatch:
 
 
 def _sample(
-    batch: TokenBatch, policy: TokenPolicy, prefill: Prefill, num_rollouts: int, rng: np.random.Generator
+    batch: TokenBatch, policy: TokenPolicy, prefill: Prefill, num_rollouts: int, rng: np.random.Generator, grad: bool
 ) -> TokenRollouts:
     rows = batch.distinct[1]
     allowed = batch.allowed(policy)
@@ -159,14 +157,20 @@ def _sample(
     parent, action, instance = (np.concatenate(column) for column in zip(*nodes, strict=True))
     depth = np.repeat(np.arange(len(nodes)), [len(level[0]) for level in nodes])
     tree = PrefixTree(parent, action, instance, depth, rows)
+    node, action, count, succeeded, child = (np.concatenate(column) for column in zip(*edges, strict=True))
     return TokenRollouts(
         batch,
         policy,
-        prefill,
         num_rollouts,
+        grad,
         tree,
         np.concatenate(log_probs),
-        *map(np.concatenate, zip(*edges, strict=True)),
+        node,
+        action,
+        count,
+        succeeded,
+        child,
+        prefill,
     )
 
 
@@ -202,14 +206,15 @@ def draw_actions(
 class TokenRollouts:
     """N rollouts of each of B instances, as a tree of counts; edges [E] are the actions taken.
 
-    log_probs [n, A] float64: at every node, as sampled. node, action, count, succeeded, child [E]: where an edge starts,
-    its action, how many rollouts took it, whether they succeeded by it, and the node that it leads to (-1: it ends).
+    log_probs [n, A] float64: at every node, as sampled. node, action, count, succeeded, child [E]: where an edge
+    starts, its action, how many rollouts took it, whether they succeeded by it, and the node that it leads to (-1: it
+    ends). prefill: sampling's pass over the prompts, whose graph serves one backward pass.
     """
 
     batch: TokenBatch
     policy: TokenPolicy
-    prefill: Prefill | None
     num_rollouts: int
+    grad: bool
     tree: PrefixTree
     log_probs: np.ndarray
     node: np.ndarray
@@ -217,7 +222,7 @@ class TokenRollouts:
     count: np.ndarray
     succeeded: np.ndarray
     child: np.ndarray
-    grad: bool = True
+    prefill: Prefill | None
 
     @cached_property
     def successes(self) -> np.ndarray:

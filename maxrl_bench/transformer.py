@@ -1,13 +1,13 @@
 """A decoder-only transformer whose contexts form trees: prompts, then nodes that continue them token by token.
 
 The layers are those of the paper's maze policy (arXiv 2602.02710): RMSNorm, SiLU, rotary positions, grouped queries and
-tied embeddings. The weights know nothing of trees: whoever calls `continue_` says, through `Attend`, which keys and values a
-node attends to, so one body serves sampling level by level and the pass over a whole tree at once.
+tied embeddings. The weights know nothing of trees: whoever calls `continue_` says, through `Attend`, which keys and
+values a node attends to, so one body serves sampling level by level and the pass over a whole tree at once.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -54,7 +54,8 @@ class Block(nn.Module):
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """Add to the residual stream what attention found, then the perceptron's answer to it."""
         x = x + self.out(attended)
-        return x + self.down(functional.silu(self.up(self.norm_mlp(x))))
+        answer: Tensor = self.down(functional.silu(self.up(self.norm_mlp(x))))
+        return x + answer
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
@@ -65,7 +66,10 @@ def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
 
 
 class TokenPolicy(nn.Module):
-    """The policy of token tasks; `prefill` reads prompts, `continue_` reads one further token per node."""
+    """The policy of token tasks; `prefill` reads prompts, `continue_` reads one further token per node.
+
+    Raises ValueError on sizes that do not fit together, or more actions than tokens.
+    """
 
     rotations: Tensor
 
@@ -81,6 +85,8 @@ class TokenPolicy(nn.Module):
         mlp: int = 256,
     ):
         super().__init__()
+        if min(layers, width, heads, kv_heads, mlp) < 1:
+            raise ValueError("a transformer's layers, width, heads, kv_heads and mlp must be at least 1")
         if width % (2 * heads) or heads % kv_heads:
             raise ValueError(
                 f"a transformer's width must be a multiple of 2 x heads, and heads of kv_heads; "
@@ -88,11 +94,13 @@ class TokenPolicy(nn.Module):
             )
         if num_actions > contexts.vocabulary:
             raise ValueError(f"{num_actions} actions need as many tokens, but the vocabulary has {contexts.vocabulary}")
+        self.heads, self.kv_heads, self.head_width = heads, kv_heads, width // heads
         self.embedding = nn.Embedding(contexts.vocabulary, width)
-        self.blocks = nn.ModuleList(Block(width, heads, kv_heads, mlp) for _ in range(layers))
+        self.layers: Sequence[Block] = nn.ModuleList(  # type: ignore[assignment]
+            Block(width, heads, kv_heads, mlp) for _ in range(layers)
+        )
         self.norm = nn.RMSNorm(width, eps=1e-6)
-        size = width // heads
-        frequencies = 10_000.0 ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+        frequencies = 10_000.0 ** (-torch.arange(0, self.head_width, 2, dtype=torch.float64) / self.head_width)
         angles = torch.arange(contexts.max_length, dtype=torch.float64)[:, None] * frequencies
         rotations = torch.stack([angles.cos(), angles.sin()], 1)[:, :, None]
         self.register_buffer("rotations", rotations.to(self.embedding.weight.dtype), persistent=False)
@@ -110,11 +118,11 @@ class TokenPolicy(nn.Module):
         rotation = self.rotations[: prompts.shape[1]]
         x = self.embedding(prompts)
         cache = []
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(self.layers):
             normed = block.norm_attention(x)
             keys_values = block.keys_values(normed, rotation)
             cache.append(keys_values)
-            last = layer == len(self.blocks) - 1
+            last = layer == len(self.layers) - 1
             if last:
                 x, normed, rotation = x[:, -1:], normed[:, -1:], rotation[-1:]
             queries = block.queries(normed, rotation).transpose(1, 2)
@@ -129,11 +137,12 @@ class TokenPolicy(nn.Module):
         """Read tokens [n] at positions [n], or all at one position [1]; returns [n, width] for `log_probs`."""
         rotation = self.rotations[positions]
         x = self.embedding(tokens)
-        for layer, block in enumerate(self.blocks):
+        for layer, block in enumerate(self.layers):
             normed = block.norm_attention(x)
             attended = attend(layer, block.queries(normed, rotation), block.keys_values(normed, rotation))
             x = block.finish(x, attended)
-        return self.norm(x)
+        read: Tensor = self.norm(x)
+        return read
 
     def log_probs(self, read: Tensor, actions: Tensor | None) -> Tensor:
         """Log-probabilities [n, A] after what was `read` [n, width]; only the tokens `actions` [A] may follow."""
