@@ -50,6 +50,11 @@ def parser() -> argparse.ArgumentParser:
         if plots:
             sub.add_argument("--plots", default="plots", metavar="DIR", help="where figures are drawn (plots/)")
 
+    def run_function(sub: argparse.ArgumentParser) -> None:
+        default = "maxrl_bench.train:train"
+        text = f"what does a run, called with its configuration and the store ({default})"
+        sub.add_argument("--run-function", default=default, metavar="MODULE:NAME", help=text)
+
     sub = command("list", _list, "list tasks, objectives or experiments")
     sub.add_argument("what", choices=("tasks", "objectives", "experiments"))
     sub.add_argument("--json", action="store_true", help="as JSON (objectives)")
@@ -59,6 +64,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="e.g. task=fourrooms objective=grpo steps=100")
     sub.add_argument("--config", metavar="FILE", help="a run's config.json; KEY=VALUE go on top of it")
     folders(sub)
+    run_function(sub)
 
     sub = command("sweep", _sweep, "run experiments, write their tables and figures; goes on where it stopped")
     sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="names or files (all of experiments/)")
@@ -70,11 +76,13 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--keep-stale", action="store_true", help="keep results that another version of the code made")
     sub.add_argument("--no-plots", action="store_true", help="write tables only")
     folders(sub, plots=True)
+    run_function(sub)
 
     sub = command("status", _status, "say what is done, missing, failed and why")
     sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT")
     sub.add_argument("--profile", metavar="NAME")
     folders(sub)
+    run_function(sub)
 
     sub = command("plot", _plot, "redraw figures from the tables alone")
     sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT")
@@ -99,7 +107,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--figure", metavar="FILE")
 
     sub = command("watch", _watch, "show one rollout of a policy")
-    sub.add_argument("task", metavar="TASK")
+    sub.add_argument("task", nargs="?", metavar="TASK", help="a task's name (the run's)")
     sub.add_argument("--split", default="test")
     sub.add_argument("--index", type=int, default=0)
     sub.add_argument("--run", metavar="HASH", help="the stored run whose policy acts (an untrained one)")
@@ -142,7 +150,7 @@ def _list(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from maxrl_bench import commands
 
-    return commands.run(arguments.config, settings(arguments.settings), arguments.results)
+    return commands.run(arguments.config, settings(arguments.settings), arguments.results, arguments.run_function)
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
@@ -155,7 +163,8 @@ def _status(arguments: argparse.Namespace) -> int:
     from maxrl_bench import listing
     from maxrl_bench.experiment import load_experiments
 
-    print(listing.status(load_experiments(arguments.experiments, arguments.profile), arguments.results))
+    experiments = load_experiments(arguments.experiments, arguments.profile)
+    print(listing.status(experiments, arguments.results, arguments.run_function))
     return 0
 
 
@@ -200,19 +209,23 @@ def _card(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
-    import importlib
-
     from maxrl_bench.store import Store
+    from maxrl_bench.watch import watch
 
-    blob = None
+    task, blob, seed, sizes = {"name": arguments.task}, None, 0, {}
     if arguments.run:
-        blob = Store(Path(arguments.results) / "store").read(arguments.run, "policy.pt", any_code=True)
+        store = Store(Path(arguments.results) / "store")
+        blob = store.read(arguments.run, "policy.pt", any_code=True)
         if blob is None:
-            raise ValueError(f"{arguments.results}/store/{arguments.run} holds no policy")
-    watch = importlib.import_module("maxrl_bench.watch").watch
-    shown = watch(arguments.task, arguments.split, arguments.index, blob, arguments.out)
-    if shown is not None:
-        print(shown)
+            raise ValueError(f"{store.folder(arguments.run)} holds no policy")
+        config = store.config(arguments.run)
+        task, seed, sizes = config.task, config.seed, config.policy
+    elif not arguments.task:
+        raise ValueError("name a task, or a stored run with --run")
+    name, options = arguments.task or task["name"], {key: value for key, value in task.items() if key != "name"}
+    print(
+        watch(name, arguments.split, arguments.index, blob, arguments.out, seed=seed, task_options=options, sizes=sizes)
+    )
     return 0
 
 

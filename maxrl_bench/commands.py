@@ -17,16 +17,16 @@ import psutil
 from pydantic import ValidationError
 
 from maxrl_bench import listing
+from maxrl_bench import publish as publishing
 from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.executors import DaskPool, LocalPool, Pool
 from maxrl_bench.experiment import Experiment, load_experiments
 from maxrl_bench.objectives import bind
 from maxrl_bench.progress import Progress, duration
 from maxrl_bench.provenance import code_fingerprint
-from maxrl_bench.publish import publish
 from maxrl_bench.sweep import DiskFull, Plan, Sweep, check_room, make_plan
 from maxrl_bench.tasks import Task, make_task
-from maxrl_bench.worker import TRAIN, Job, execute
+from maxrl_bench.worker import TRAIN, Job, execute, resolve
 
 MEMORY_SHARE = 0.9  # of the machine's memory, for all workers together
 
@@ -50,6 +50,7 @@ class SweepOptions:
 
 def run(config_file: str | None, settings: dict[str, Any], results: str, run_function: str = TRAIN) -> int:
     """Do one run in this process, from a config.json and settings on top of it; returns the exit code."""
+    _find_own(run_function)
     base: dict[str, Any] = {}
     if config_file is not None:
         try:
@@ -100,11 +101,15 @@ def sweep(options: SweepOptions) -> int:
 
     Raises ValueError on bad input, and on a full disk.
     """
+    _find_own(options.run_function)
     experiments = load_experiments(options.experiments, options.profile)
     workers = options.workers or _cores()
     if workers < 1:
         raise ValueError(f"--workers must be 1 or more, got {workers}")
     plan = make_plan(experiments, options.results, run_function=options.run_function, keep_stale=options.keep_stale)
+    if not options.no_plots:
+        for experiment in experiments:
+            publishing.check(experiment)
     if options.dry_run:
         print(listing.dry_run(plan, workers))
         return 0
@@ -133,6 +138,13 @@ def sweep(options: SweepOptions) -> int:
     return 1 if report.failed or not drawn else 0
 
 
+def _find_own(run_function: str) -> None:
+    """Let a user's own run function be imported from the working directory, here and in the workers."""
+    if run_function != TRAIN:
+        sys.path.insert(0, os.getcwd())
+        resolve(run_function)
+
+
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -157,7 +169,9 @@ class _Publisher:
 
     def submit(self, experiment: Experiment, done: set[str]) -> None:
         plots = None if self._options.no_plots else self._options.plots
-        self._futures.append((experiment, self._pool.submit(publish, experiment, self._options.results, plots, done)))
+        self._futures.append(
+            (experiment, self._pool.submit(publishing.publish, experiment, self._options.results, plots, done))
+        )
 
     def wait(self) -> bool:
         """Print what there is now of each experiment; False if something went wrong."""

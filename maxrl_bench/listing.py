@@ -12,6 +12,7 @@ from maxrl_bench.experiment import Experiment, find_experiments, load_experiment
 from maxrl_bench.progress import duration
 from maxrl_bench.sweep import Plan, Report, make_plan
 from maxrl_bench.tasks import all_tasks, make_task
+from maxrl_bench.worker import TRAIN
 
 _SHOWN = 20
 
@@ -82,11 +83,11 @@ def _counts(states: Counter[str]) -> str:
     return ", ".join(f"{count} {state}" for state, count in states.most_common())
 
 
-def status(experiments: Sequence[Experiment], root: str) -> str:
+def status(experiments: Sequence[Experiment], root: str, run_function: str = TRAIN) -> str:
     """What is stored of every experiment: done, missing, running, failed and why, and the time that the rest takes."""
     lines = []
     for experiment in experiments:
-        plan = make_plan([experiment], root)
+        plan = make_plan([experiment], root, run_function=run_function)
         running = {run for run in plan.todo if not plan.store.is_free(run)}
         states = Counter("running" if run in running else check.state for run, check in plan.found.items())
         left = f"; {duration(plan.seconds(plan.todo))} of one worker's time left" if plan.todo else ""
@@ -110,8 +111,10 @@ def _some(runs: Sequence[str], plan: Plan) -> Iterable[str]:
 
 def reproduce(plan: Plan, run: str) -> str:
     """The command that does one run alone."""
-    results_option = "" if plan.root == "results" else f" --results {plan.root}"
-    return f"maxrl-bench run --config {Path(plan.root) / 'store' / run / 'config.json'}{results_option}"
+    command = f"maxrl-bench run --config {Path(plan.root) / 'store' / run / 'config.json'}"
+    if plan.root != "results":
+        command += f" --results {plan.root}"
+    return command if plan.run_function == TRAIN else f"{command} --run-function {plan.run_function}"
 
 
 def summary(plan: Plan, report: Report) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Container
 from pathlib import Path
 
 from maxrl_bench import results
+from maxrl_bench.config import did_you_mean
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.store import Store
 
@@ -26,9 +26,21 @@ def publish(experiment: Experiment, root: str, plots: str | None, done: Containe
 
 def draw(experiment: Experiment, root: str, plots: str) -> str:
     """Draw the figures of an experiment from its tables alone. Returns a line that says what there is now."""
-    try:
-        report = importlib.import_module("maxrl_bench.report")
-    except ModuleNotFoundError as error:
-        return f"no figures: {error}"
+    from maxrl_bench import report  # here, since it loads matplotlib
+
     report.draw(experiment, root, plots)
-    return f"{plots}/"
+    return f"{Path(plots) / experiment.name}/"
+
+
+def check(experiment: Experiment) -> None:
+    """Raises ValueError if an experiment asks for a figure that there is not, or makes a malformed claim."""
+    from maxrl_bench.claims import check_claims
+    from maxrl_bench.figures import FIGURES
+
+    for figure in experiment.figures:
+        if figure not in FIGURES:
+            raise ValueError(f"{experiment.path}: key 'figures': no figure '{figure}'; {did_you_mean(figure, FIGURES)}")
+    try:
+        check_claims(experiment.claims)
+    except ValueError as error:
+        raise ValueError(f"{experiment.path}: {error}") from None

@@ -93,29 +93,27 @@ def test_failures_are_summarised_with_the_command_that_reproduces_them(
     assert sweep() == 1
     told = capsys.readouterr().out
     failed = RunConfig(task="fourrooms", objective="ml", steps=4, policy={"fail_at": 3}).hash
-    command = f"maxrl-bench run --config results/store/{failed}/config.json"
+    command = f"maxrl-bench run --config results/store/{failed}/config.json --run-function {RUN}"
     assert "FAILED fourrooms ml N=64 seed=0: FloatingPointError: the surrogate became nan" in told
     assert command in told
     assert "4 of 5 runs done" in told
     assert results.load("study").provenance["missing"] == [failed]
 
-    # The command does that run again, here with the stand-in, and shows its traceback.
-    assert commands.run(f"results/store/{failed}/config.json", {}, "results", RUN) == 1
+    # The command does that run again, and shows its traceback.
+    assert cli.main(command.split()[1:]) == 1
     assert "fake_run.py" in capsys.readouterr().err
-    assert commands.run(f"results/store/{failed}/config.json", {"policy": {}}, "results", RUN) == 0
+    assert cli.main([*command.split()[1:], "policy={}"]) == 0
     assert "done in" in capsys.readouterr().out
-    assert commands.run(f"results/store/{failed}/config.json", {"policy": {}}, "results", RUN) == 0
+    assert cli.main([*command.split()[1:], "policy={}"]) == 0
     assert "done already" in capsys.readouterr().out
 
 
 def test_status_says_what_is_done_missing_running_and_failed_and_why(
-    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.main(["status"]) == 0
+    status = ["status", "--run-function", RUN]
+    assert cli.main(status) == 0
     assert "study: 4 runs: 4 missing" in capsys.readouterr().out
-    monkeypatch.setattr("maxrl_bench.listing.make_plan", lambda *a, **k: make_plan(*a, run_function=RUN, **k))
-    from maxrl_bench.sweep import make_plan
-
     assert sweep() == 0
     store = Store(here / "results/store")
     runs = list(results.load("study").provenance["runs"])
@@ -124,7 +122,7 @@ def test_status_says_what_is_done_missing_running_and_failed_and_why(
     (here / "results/store" / runs[2] / "DONE").unlink()
     capsys.readouterr()
     with store.lock(runs[2]):
-        assert cli.main(["status"]) == 0
+        assert cli.main(status) == 0
     told = capsys.readouterr().out
     first = told.splitlines()[0]
     assert all(part in first for part in ("1 done", "1 failed", "1 corrupt", "1 running", "time left"))
@@ -147,9 +145,17 @@ def test_mistakes_are_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert "no tables in results" in refused(capsys, "plot")
     assert "no results of experiment 'study'" in refused(capsys, "plot", "study")
     assert "no results of experiment 'study'" in refused(capsys, "export", "study", "x.csv")
+    assert "run function 'nowhere:run' cannot be found" in refused(capsys, "sweep", "--run-function", "nowhere:run")
+    assert "name a task" in refused(capsys, "watch")
     assert "holds no policy" in refused(capsys, "watch", "fourrooms", "--run", "0" * 16)
     (here / "experiments/study.toml").write_text(STUDY.replace("seed", "sed"))
     assert refused(capsys, "sweep").startswith("maxrl-bench: experiments/study.toml: [[grid]] 1: key 'sed' is unknown")
+    (here / "experiments/study.toml").write_text(STUDY.replace("[[grid]]", 'figures = ["coverag"]\n[[grid]]'))
+    assert "experiments/study.toml: key 'figures': no figure 'coverag'; did you mean 'coverage'" in refused(
+        capsys, "sweep"
+    )
+    (here / "experiments/study.toml").write_text(STUDY + '[[claims]]\nid = "a"\n')
+    assert "experiments/study.toml: claim 'a': key 'statement' is missing" in refused(capsys, "sweep")
 
 
 def test_task_options_are_refused_before_anything_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
