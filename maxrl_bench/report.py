@@ -24,9 +24,10 @@ from maxrl_bench.experiment import Experiment
 from maxrl_bench.figures import FIGURES
 from maxrl_bench.figures_style import NotDrawable, save, style
 from maxrl_bench.report_page import html_page, markdown_page
-from maxrl_bench.store import to_csv, to_json, write_file
+from maxrl_bench.store import checksum, to_csv, to_json, write_file
 
 INDEX = "figures.json"
+PRODUCTS = (".png", ".svg", ".csv")
 THRESHOLD = 0.5  # of pass@1, for the rollouts that a run needs to reach it
 Row = dict[str, Any]
 
@@ -75,10 +76,11 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
         if rows:
             write_file(folder / file, to_csv(pd.DataFrame(rows)))
             written.append(folder / file)
+    index["files"] = {path.name: checksum(path.read_bytes()) for path in written}
     write_file(folder / INDEX, to_json(index))
     written.append(folder / INDEX)
     for old in set(folder.iterdir()) - set(written):  # figures that are no longer asked for
-        if old.suffix in (".png", ".svg", ".csv"):
+        if old.suffix in PRODUCTS:
             old.unlink()
     write_report(results_root, plots_root)
     return written
@@ -98,8 +100,7 @@ def write_report(results_root: str | Path, plots_root: str | Path) -> list[Path]
     pages = [page for page in found.values() if page is not None]
     stale = stale_figures(results_root, plots_root)
     problems = [
-        f"{name}: {'not drawn yet' if found[name] is None else 'drawn from other tables than the present ones'}; "
-        "`make plots` draws it"
+        f"{name}: {'not drawn yet' if found[name] is None else 'not of the present tables'}; `make plots` draws it"
         for name in stale
     ]
     pages.sort(key=lambda page: (page["order"], page["experiment"]))
@@ -110,13 +111,22 @@ def write_report(results_root: str | Path, plots_root: str | Path) -> list[Path]
 
 
 def stale_figures(results_root: str | Path, plots_root: str | Path) -> list[str]:
-    """The experiments whose committed figures were drawn from other tables than the present ones, or not at all."""
+    """The experiments whose figures are not those of the present tables: absent, of other tables, or since changed."""
     stale = []
     for name in results.experiments(results_root):
-        page = _page(Path(plots_root) / name)
-        if page is None or page["drawn_from"] != _checksums(Path(results_root) / name):
+        folder = Path(plots_root) / name
+        page = _page(folder)
+        if (
+            page is None
+            or page["drawn_from"] != _checksums(Path(results_root) / name)
+            or page["files"] != {file: checksum((folder / file).read_bytes()) for file in _present(folder)}
+        ):
             stale.append(name)
     return stale
+
+
+def _present(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir() if path.suffix in PRODUCTS]
 
 
 def _page(folder: Path) -> Row | None:

@@ -1,0 +1,254 @@
+"""The report: drawn from tables alone, whole, self-contained, and honest about what is missing."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_tables import OBJECTIVES, TASKS, make_tables, write
+
+from maxrl_bench import report, results
+from maxrl_bench.experiment import load_experiment
+
+ROOT = Path(__file__).parent.parent
+MADE_BY = [
+    {"commit": "0123456789abcdef", "dirty": True, "python": "3.11.2", "packages": {"torch": "2.13.0"}, "runs": 20}
+]
+CLAIMS: tuple[dict[str, Any], ...] = (
+    {
+        "id": "entropy",
+        "statement": "REINFORCE keeps more <entropy> than GRPO | and so on",
+        "metric": "entropy",
+        "compare": {"objective": "reinforce"},
+        "against": {"objective": "grpo"},
+    },
+    {
+        "id": "absent",
+        "statement": "PKPO beats GRPO",
+        "metric": "pass@1",
+        "compare": {"objective": "pkpo"},
+        "against": {"objective": "grpo"},
+    },
+)
+
+
+@dataclass
+class Asked:
+    """What `draw` reads of an experiment."""
+
+    name: str = "headline"
+    figures: tuple[str, ...] = ("coverage", "entropy", "order", "paretto")
+    claims: tuple[dict[str, Any], ...] = CLAIMS
+    order: int = 0
+
+
+@dataclass
+class Page(HTMLParser):
+    """The tags of an HTML page with their attributes, and its text."""
+
+    tags: list[tuple[str, dict[str, str | None]]] = field(default_factory=list)
+    text: str = ""
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def attributes(self, tag: str, name: str) -> list[str]:
+        return [str(attributes[name]) for found, attributes in self.tags if found == tag and name in attributes]
+
+
+def parse(path: Path) -> Page:
+    page = Page()
+    page.feed(path.read_text())
+    return page
+
+
+def fill(root: Path, experiment: str = "headline", **provenance: Any) -> None:
+    objectives = {name: OBJECTIVES[name] for name in ("REINFORCE", "GRPO", "MaxRL")}
+    tasks = {name: TASKS[name] for name in ("fourrooms", "maze-9")}
+    tables = make_tables(tasks=tasks, objectives=objectives, steps=(0, 20, 40), instances=8)
+    runs = {run: {"wall_seconds": 2.5} for run in tables[0]["run"].unique()}
+    question = "Who <wins> & why?"
+    provenance = {"question": question, "profile": "laptop", "runs": runs, "made_by": MADE_BY, **provenance}
+    write(root / "results", experiment, *tables, **provenance)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("report")
+    fill(root, missing=["0123"])
+    report.draw(Asked(), root / "results", root / "plots")  # type: ignore[arg-type]
+    return root
+
+
+def test_what_was_asked_is_drawn_and_what_cannot_be_is_said(drawn: Path) -> None:
+    folder = drawn / "plots" / "headline"
+    found = {path.name for path in folder.iterdir()}
+    figures = {f"{name}.{suffix}" for name in ("coverage", "entropy") for suffix in ("png", "svg")}
+    assert found == figures | {"summary.csv", "claims.csv", "figures.json"}
+    text = parse(drawn / "plots" / "index.html").text
+    assert "order (the experiment has one value only of: truncation order T)" in text
+    assert "paretto (there is no such figure; did you mean 'pareto'?)" in text
+    assert "1 runs of the experiment have no result" in text
+
+
+def test_claims_come_first_with_effect_interval_and_verdict(drawn: Path) -> None:
+    text = (drawn / "plots" / "index.html").read_text()
+    assert text.index('id="claims"') < text.index('id="headline"') < text.index("<img")
+    readable = parse(drawn / "plots" / "index.html").text
+    assert re.search(
+        r"✔ supported\s*entropy against GRPO: \+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\], 5 seeds\s*p = ", readable
+    )
+    assert re.search(r"\? inconclusive\s*no data\s*Note: no runs with common seeds", readable)
+    assert "REINFORCE keeps more <entropy> than GRPO" in readable
+
+
+def test_the_page_needs_nothing_but_itself(drawn: Path) -> None:
+    page = parse(drawn / "plots" / "index.html")
+    sources = page.attributes("img", "src")
+    assert len(sources) == 2
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert all(len(alt) > 20 for alt in page.attributes("img", "alt"))
+    assert not [tag for tag, _ in page.tags if tag in ("script", "iframe", "object")]
+    assert "http" not in re.sub(r"base64,[^\"]*", "", (drawn / "plots" / "index.html").read_text())
+
+
+def test_every_link_leads_somewhere(drawn: Path) -> None:
+    page = parse(drawn / "plots" / "index.html")
+    anchors = {attributes["id"] for _, attributes in page.tags if "id" in attributes}
+    links = page.attributes("a", "href")
+    markdown = (drawn / "plots" / "README.md").read_text()
+    links += re.findall(r"\]\(([^)]+)\)", markdown)
+    assert len(links) > 10
+    for link in links:
+        assert link[1:] in anchors if link.startswith("#") else (drawn / "plots" / link).exists(), link
+
+
+def test_captions_and_provenance_are_on_both_pages(drawn: Path) -> None:
+    index = json.loads((drawn / "plots" / "headline" / "figures.json").read_text())
+    html, markdown = parse(drawn / "plots" / "index.html").text, (drawn / "plots" / "README.md").read_text()
+    for text in (html, markdown):
+        assert all(figure["caption"] in text for figure in index["figures"])
+        assert "75 seconds of computing, 2.5 per run on average" in text
+        assert "30 runs" in text
+    assert "commit 0123456789ab with uncommitted changes; Python 3.11.2; torch 2.13.0" in html
+    assert "| REINFORCE keeps more <entropy> than GRPO \\| and so on |" in markdown
+
+
+def test_the_summary_table_is_the_tables_means(drawn: Path) -> None:
+    import pandas as pd
+
+    summary = pd.read_csv(drawn / "plots" / "headline" / "summary.csv").set_index(["task", "objective"])
+    metrics = results.load("headline", drawn / "results").metrics
+    final = metrics[metrics["step"] == 40].groupby(["task", "objective"])[["pass@1", "pass@128", "log_p"]].mean()
+    for key, row in final.iterrows():
+        assert summary.loc[key, list(row.index)].to_numpy(float) == pytest.approx(row.to_numpy(), rel=1e-4)
+        assert summary.loc[key, "pass@1 low"] < row["pass@1"] < summary.loc[key, "pass@1 high"]
+    assert (summary["seeds"] == 5).all()
+
+
+def test_same_tables_same_bytes_and_old_figures_go(drawn: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn, tmp_path / "copy")
+    plots = tmp_path / "copy" / "plots"
+    (plots / "headline" / "pareto.png").write_bytes(b"of a figure that is no longer asked for")
+    before = {path.relative_to(plots): path.read_bytes() for path in plots.rglob("*") if path.is_file()}
+    report.draw(Asked(), tmp_path / "copy" / "results", plots)  # type: ignore[arg-type]
+    after = {path.relative_to(plots): path.read_bytes() for path in plots.rglob("*") if path.is_file()}
+    assert before.pop(Path("headline/pareto.png"))
+    assert after == before
+
+
+def test_figures_of_other_tables_are_told_apart(drawn: Path, tmp_path: Path) -> None:
+    root = tmp_path / "copy"
+    shutil.copytree(drawn, root)
+    arguments = (root / "results", root / "plots")
+    assert report.stale_figures(*arguments) == []
+    with open(root / "plots" / "headline" / "coverage.svg", "a") as file:
+        file.write(" ")
+    assert report.stale_figures(*arguments) == ["headline"]
+    shutil.copytree(drawn / "plots", root / "plots", dirs_exist_ok=True)
+    fill(root, profile="other")
+    assert report.stale_figures(*arguments) == []  # the same tables with another label are the same tables
+    write(root / "results", "headline", *make_tables(seeds=1, steps=(0, 1), instances=2))
+    fill(root, "undrawn")
+    assert report.stale_figures(*arguments) == ["headline", "undrawn"]
+    report.write_report(*arguments)
+    text = parse(root / "plots" / "index.html").text
+    assert "headline: not of the present tables; `make plots` draws it" in text
+    assert "undrawn: not drawn yet; `make plots` draws it" in text
+
+
+def test_damaged_tables_are_refused_and_malformed_claims_too(drawn: Path, tmp_path: Path) -> None:
+    shutil.copytree(drawn / "results", tmp_path / "results")
+    with pytest.raises(ValueError, match="'statment' is unknown; did you mean 'statement'"):
+        report.draw(Asked(figures=("entropy",), claims=({"statment": ""},)), tmp_path / "results", tmp_path / "plots")  # type: ignore[arg-type]
+    with open(tmp_path / "results" / "headline" / "metrics.csv", "a") as file:
+        file.write("half a li")
+    with pytest.raises(ValueError, match=r"metrics\.csv does not match its checksum"):
+        report.draw("headline", tmp_path / "results", tmp_path / "plots")
+
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs a Chromium to lay the page out; install one to run this test")
+@pytest.mark.parametrize("width", [400, 1400])
+def test_nothing_overflows_and_the_console_is_silent(drawn: Path, tmp_path: Path, width: int) -> None:
+    """In a frame of the width, since a window of the browser is never below 500 pixels; all details opened."""
+    shutil.copytree(drawn / "plots", tmp_path / "plots")
+    page, frame = tmp_path / "plots" / "index.html", tmp_path / "frame.html"
+    measure = """<script>addEventListener("load", () => {
+      for (const d of document.querySelectorAll("details")) d.open = true;
+      const broken = [...document.images].filter(i => !i.naturalWidth || i.getBoundingClientRect().right > innerWidth);
+      parent.postMessage([innerWidth, document.documentElement.scrollWidth, broken.length].join(), "*");
+    });</script></body>"""
+    page.write_text(page.read_text().replace("</body>", measure))
+    frame.write_text(
+        '<body><script>addEventListener("message", e => { document.title = e.data; });</script>'
+        f'<iframe src="plots/index.html" width="{width}" height="900" style="border: 0"></iframe></body>'
+    )
+    command = [str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
+    command += ["--virtual-time-budget=5000", f"--user-data-dir={tmp_path / 'profile'}", frame.as_uri()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    measured = re.search(r"<title>(\d+),(\d+),(\d+)</title>", done.stdout)
+    assert measured, done.stdout[:500]
+    inner, scroll, broken = map(int, measured.groups())
+    assert inner == width
+    assert scroll <= width
+    assert broken == 0
+    assert "CONSOLE" not in done.stderr
+
+
+COMMITTED = [name for name in results.experiments(ROOT / "results") if (ROOT / "experiments" / f"{name}.toml").exists()]
+
+
+@pytest.mark.skipif(not COMMITTED, reason="no reference results in results/ yet")
+def test_committed_figures_are_of_the_committed_tables() -> None:
+    assert report.stale_figures(ROOT / "results", ROOT / "plots") == []
+
+
+@pytest.mark.skipif(not COMMITTED, reason="no reference results in results/ yet")
+def test_the_smallest_committed_experiment_redraws_to_the_same_statements(tmp_path: Path) -> None:
+    """Numbers, captions and verdicts; not pixels, which differ between versions of matplotlib's fonts."""
+    name = min(COMMITTED, key=lambda one: (ROOT / "results" / one / "metrics.csv").stat().st_size)
+    profile = results.load(name, ROOT / "results").provenance["profile"]
+    shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
+    report.draw(
+        load_experiment(ROOT / "experiments" / f"{name}.toml", profile), tmp_path / "results", tmp_path / "plots"
+    )
+    committed, redrawn = (json.loads((root / "plots" / name / "figures.json").read_text()) for root in (ROOT, tmp_path))
+    for page in (committed, redrawn):
+        page.pop("files")
+    assert redrawn == committed
