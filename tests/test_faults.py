@@ -58,11 +58,11 @@ class Driver:
         return bool(workers)
 
     def kill(self) -> None:
-        """SIGKILL the driver; its workers must leave by themselves."""
+        """SIGKILL the driver; its workers must leave by themselves (those that are just beginning, once they have)."""
         workers = self.workers()
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
-        _, alive = psutil.wait_procs(workers, timeout=10)
+        _, alive = psutil.wait_procs(workers, timeout=60)
         assert not alive, "workers outlive their driver"
 
     def wait(self) -> int:
