@@ -59,6 +59,7 @@ def error_of(path: Path, profile: str | None = None) -> str:
     with pytest.raises(ValueError) as caught:  # noqa: PT011  the message is what the callers look at
         load_experiment(path, profile)
     message = str(caught.value)
+    assert message.startswith(str(path.parent))
     assert "\n" not in message
     return message
 
@@ -164,6 +165,11 @@ def test_a_profile_replaces_settings_and_chooses_blocks(folder: Path) -> None:
     assert smoke.name == "study-smoke"
     assert [run.seed for run in smoke.runs] == [7] * 6
     assert {run.steps for run in smoke.runs} == {2}
+    # What a profile says wins over the grid; blocks that come to mean the same are one.
+    path = edited(folder, "[profiles.smoke]", '[profiles.smoke]\nobjective = "grpo"\ntask = "fourrooms"')
+    assert [(run.task["name"], run.objective["name"]) for run in load_experiment(path, "smoke").runs] == [
+        ("fourrooms", "grpo")
+    ]
     assert "no profile 'full'" in error_of(folder / "study.toml", "full")
 
 
