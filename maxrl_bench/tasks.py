@@ -110,9 +110,26 @@ class TaskEntry:
 
 
 TASKS: dict[str, TaskEntry] = {
+    "empty-8": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "empty", "size": 8}),
     "fourrooms": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "fourrooms"}),
-    "simple-crossing": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "simple-crossing"}),
-    "lava-crossing": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "lava-crossing"}),
+    **{
+        f"{level}-{size}": TaskEntry(
+            "navigation", "envs.navigation:Navigation", {"level": level, "size": size, "crossings": crossings}
+        )
+        for level in ("simple-crossing", "lava-crossing")
+        for size, crossings in ((9, 2), (11, 5))
+    },
+    **{
+        f"multiroom-{rooms}": TaskEntry(
+            "navigation", "envs.navigation:Navigation", {"level": "multiroom", "rooms": rooms, "room_size": room_size}
+        )
+        for rooms, room_size in ((2, 4), (4, 5))
+    },
+    "unlock": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "unlock"}),
+    **{
+        f"doorkey-{size}": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "doorkey", "size": size})
+        for size in (5, 6, 8)
+    },
     "add-2": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "+", "digits": 2}),
     "add-3": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "+", "digits": 3}),
     "subtract-2": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "-", "digits": 2}),

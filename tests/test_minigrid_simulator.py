@@ -1,0 +1,153 @@
+"""The batched simulator against the minigrid package, step by step."""
+
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+from minigrid.core.constants import OBJECT_TO_IDX
+
+from envs.minigrid_graph import compile_graphs, distinct_rows, shortest_solution
+from envs.minigrid_simulator import ACTIONS, DROP, KEY, PICKUP, SUCCESS, TOGGLE, TRIPLES, Levels, encode_grid
+from envs.navigation import LEVELS, Navigation
+
+KINDS: list[dict[str, Any]] = [
+    {"level": "empty", "size": 6},
+    {"level": "fourrooms"},
+    {"level": "simple-crossing", "size": 11, "crossings": 4},
+    {"level": "lava-crossing", "size": 9, "crossings": 3},
+    {"level": "multiroom", "rooms": 2},
+    {"level": "multiroom", "rooms": 4, "room_size": 6},
+    {"level": "unlock"},
+    {"level": "doorkey", "size": 5},
+    {"level": "doorkey", "size": 7},
+]
+NAMES = ["-".join(str(v) for v in kind.values()) for kind in KINDS]
+STEPS = 1500  # per kind
+
+
+def levels_of(task: Navigation, count: int, split: str = "train") -> Levels:
+    return task.levels(split, range(count))
+
+
+def whole_grid(levels: Levels, state: np.ndarray) -> np.ndarray:
+    """All cells of a one-level state, as minigrid encodes them: [W, H, 3]."""
+    codes = levels.fixed[0].astype(np.int64)
+    codes[levels.doors[0]] = 5 + 3 * levels.door_colors[0] + state[4:]
+    if 0 <= state[3] < levels.carried:
+        codes[state[3]] = KEY + levels.key_colors[0]
+    return TRIPLES[codes].reshape(levels.width, levels.height, 3)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_every_step_is_the_packages(kind: dict[str, Any]) -> None:
+    """Position, direction, image, whole grid, load, termination and success; half of the actions lead to the goal."""
+    task, rng = Navigation(**kind), np.random.default_rng(0)
+    env = task.make_env()
+    seen: Counter[str] = Counter()
+    index = 0
+    while seen["steps"] < STEPS:
+        levels = task.levels("test", [index])
+        obs, _ = env.reset(seed=task.instance("test", index)[0])
+        index += 1
+        graphs = compile_graphs(levels, task.horizon)
+        distance = np.r_[graphs.distances, task.horizon + 1, 0]  # the sinks come last: failure, success
+        node, state = int(graphs.start[0]), levels.starts()
+        for _ in range(env.max_steps):
+            view = levels.observe(state)[0]
+            assert (TRIPLES[view[:-1]].reshape(7, 7, 3) == obs["image"]).all()
+            assert view[-1] == obs["direction"] == env.agent_dir
+            assert (graphs.observations[graphs.observation_of[node]].numpy() == view).all()
+            assert divmod(int(state[0, 1]), levels.height) == tuple(int(v) for v in env.agent_pos)
+            assert (whole_grid(levels, state[0]) == env.grid.encode()).all()
+            assert (state[0, 3] == levels.carried) == (env.carrying is not None)
+
+            towards = int(distance[graphs.successor[node]].argmin())
+            action = towards if rng.random() < 0.5 else int(rng.choice(7, p=[0.15, 0.15, 0.3, 0.1, 0.1, 0.15, 0.05]))
+            before = state
+            state, outcome = levels.step(state, np.array([action]))
+            obs, reward, terminated, truncated, _ = env.step(action)
+            assert (outcome[0] == SUCCESS) == (reward > 0)
+            assert (outcome[0] != 0) == terminated
+            node = int(graphs.successor[node, action])
+            seen["steps"] += 1
+            seen[ACTIONS[action]] += bool((before != state).any())
+            seen["success" if outcome[0] == SUCCESS else "failure"] += bool(terminated)
+            if terminated or truncated:
+                assert (node < 0) == terminated
+                assert not terminated or node == outcome[0]
+                break
+    assert seen["success"] > 10
+    if task.kind.build is LEVELS["lava-crossing"].build:
+        assert seen["failure"] > 10
+    for action, needs in ((PICKUP, "key"), (DROP, "key"), (TOGGLE, "door")):
+        present = (encode_grid(env.grid.encode()) >= (KEY if needs == "key" else 5)).any()
+        assert (seen[ACTIONS[action]] > 5) == bool(present or (needs == "key" and env.carrying))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_a_batch_is_its_levels_side_by_side(kind: dict[str, Any]) -> None:
+    """The same steps and views in a batch of four as one by one, for 200 random steps each."""
+    task, rng = Navigation(**kind), np.random.default_rng(1)
+    levels = levels_of(task, 4)
+    singles = [levels_of(task, 4).__class__([v], levels.see_through, levels.open_to_win) for v in levels.levels]
+    states, alone = levels.starts(), [single.starts() for single in singles]
+    for _ in range(200):
+        actions = rng.integers(0, len(ACTIONS), 4)
+        views = levels.observe(states)
+        stepped, outcome = levels.step(states, actions)
+        for i, single in enumerate(singles):
+            assert (single.observe(alone[i])[0] == views[i]).all()
+            alone[i], fate = single.step(alone[i], actions[i : i + 1])
+            assert (alone[i][0, 1:] == stepped[i, 1:]).all()
+            assert fate[0] == outcome[i]
+        states = np.where((outcome != 0)[:, None], levels.starts(), stepped)
+        alone = [single.starts() if outcome[i] else alone[i] for i, single in enumerate(singles)]
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_a_batch_of_graphs_is_its_graphs_side_by_side(kind: dict[str, Any]) -> None:
+    task = Navigation(**kind)
+    together = compile_graphs(levels_of(task, 3), task.horizon)
+    alone = [compile_graphs(task.levels("train", [i]), task.horizon) for i in range(3)]
+    assert len(together.successor) == sum(len(graph.successor) for graph in alone)
+    for i, graph in enumerate(alone):
+        rng, node, single = np.random.default_rng(i), int(together.start[i]), int(graph.start[0])
+        for _ in range(300):
+            assert (
+                together.observations[together.observation_of[node]] == graph.observations[graph.observation_of[single]]
+            ).all()
+            action = int(rng.integers(0, len(ACTIONS)))
+            node, single = int(together.successor[node, action]), int(graph.successor[single, action])
+            assert (node < 0) == (single < 0)
+            if node < 0:
+                assert node == single
+                node, single = int(together.start[i]), int(graph.start[0])
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=NAMES)
+def test_the_shortest_solution_is_that_of_the_graph(kind: dict[str, Any]) -> None:
+    task = Navigation(**kind)
+    levels = levels_of(task, 25)
+    graphs = compile_graphs(levels, task.horizon)
+    found = [shortest_solution(v, task.horizon, open_to_win=levels.open_to_win) for v in levels.levels]
+    assert found == graphs.distances[graphs.start].tolist()
+    assert shortest_solution(levels.levels[0], int(found[0] or 0) - 1, open_to_win=levels.open_to_win) is None
+    assert len(set(found)) > 3
+
+
+def test_observations_are_distinct_and_fingerprint_clashes_are_resolved() -> None:
+    rows = np.random.default_rng(0).integers(0, 2, (500, 7))
+    distinct, index = distinct_rows(rows)
+    assert len(np.unique(distinct, axis=0)) == len(distinct) == len(np.unique(rows, axis=0))
+    assert (distinct[index] == rows).all()
+    a, b = np.random.Generator(np.random.SFC64(0)).integers(1, 2**63, 2, dtype=np.uint64)  # the fingerprints' factors
+    clash = np.array([[b, 0], [0, a], [b, 0]], np.uint64)
+    distinct, index = distinct_rows(clash)
+    assert len(distinct) == 2
+    assert (distinct[index] == clash).all()
+
+
+def test_an_object_that_is_not_simulated_is_named() -> None:
+    with pytest.raises(ValueError, match="not simulated"):
+        encode_grid(np.full((3, 3, 3), OBJECT_TO_IDX["ball"]))

@@ -1,0 +1,119 @@
+"""Navigation tasks: instances, splits, options, and pass rates against the package's own episodes."""
+
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from envs.minigrid_graph import shortest_solution
+from envs.minigrid_simulator import TRIPLES
+from envs.navigation import Navigation
+from maxrl_bench.policies import ObservationPolicy, make_policy
+from maxrl_bench.tasks import SPLITS, TASKS, make_task
+
+NAVIGATION = [name for name, entry in TASKS.items() if entry.family == "navigation"]
+
+
+@pytest.mark.parametrize("name", NAVIGATION)
+def test_every_level_can_be_solved_within_the_horizon(name: str) -> None:
+    task = make_task(name)
+    assert isinstance(task, Navigation)
+    levels = task.levels("test", range(30))
+    for level in levels.levels:
+        assert shortest_solution(level, task.horizon, open_to_win=levels.open_to_win) is not None
+
+
+def test_levels_that_cannot_be_solved_in_time_are_not_drawn() -> None:
+    lengths = {
+        horizon: [
+            shortest_solution(v, 100) or 0 for v in Navigation("fourrooms", horizon).levels("train", range(40)).levels
+        ]
+        for horizon in (12, 60)
+    }
+    assert max(lengths[12]) <= 12
+    assert max(lengths[60]) > 12
+
+
+@pytest.mark.parametrize("options", [{"level": "fourrooms"}, {"level": "empty", "size": 5}])
+def test_splits_share_no_level(options: dict[str, Any]) -> None:
+    task = Navigation(**options)
+    keys = {split: {task.instance(split, i)[1].key() for i in range(150)} for split in SPLITS}
+    assert not keys["train"] & keys["validation"]
+    assert not keys["train"] & keys["test"]
+    assert not keys["validation"] & keys["test"]
+
+
+def test_instances_are_pure_in_every_process_and_order() -> None:
+    code = "from envs.navigation import Navigation; print([Navigation().instance('test', i)[0] for i in (3, 1)])"
+    task = Navigation()
+    expected = str([task.instance("test", 3)[0], task.instance("test", 1)[0]])
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == expected  # another process hashes with another PYTHONHASHSEED
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"level": "four-rooms"}, "option 'level': unknown 'four-rooms'; did you mean fourrooms?"),
+        ({"level": "fourrooms", "size": 9}, "option 'of level fourrooms': unknown 'size'"),
+        ({"level": "doorkey", "size": 16}, "option 'size' must be a whole number from 5 to 8, got 16"),
+        ({"level": "simple-crossing", "size": 8}, "option 'size' must be odd for crossings, got 8"),
+        ({"level": "simple-crossing", "size": 7, "crossings": 5}, "'crossings' must be at most size - 3 = 4, got 5"),
+        ({"level": "fourrooms", "horizon": 0}, "option 'horizon' must be a whole number from 1 to 100, got 0"),
+        ({"level": "fourrooms", "horizon": 101}, "option 'horizon' must be a whole number from 1 to 100, got 101"),
+        ({"level": "fourrooms", "horizon": True}, "option 'horizon' must be a whole number"),
+    ],
+)
+def test_bad_options_are_refused_in_one_line(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message.replace("?", r"\?")) as caught:
+        Navigation(**options)
+    assert "\n" not in str(caught.value)
+
+
+def test_exact_pass_rate_against_episodes_of_the_package() -> None:
+    """3 levels, 300 episodes each of the package, with its images; five standard errors: 1 false alarm in 500,000."""
+    torch.set_num_threads(1)
+    task = Navigation("empty", size=6, horizon=20)
+    policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(0), width=16)
+    assert isinstance(policy, ObservationPolicy)
+    torch.nn.init.normal_(policy.last.weight, 0, 0.3, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        exact = task.batch("test", range(3)).log_pass_rate(policy).exp().numpy()
+    assert exact.min() > 0.02
+    assert exact.max() < 0.98
+    code_of = {tuple(triple): code for code, triple in enumerate(TRIPLES.tolist())}
+    cache: dict[bytes, np.ndarray] = {}
+
+    def act(obs: dict[str, Any], rng: np.random.Generator) -> int:
+        key = obs["image"].tobytes() + bytes([obs["direction"]])
+        if key not in cache:
+            codes = [code_of[tuple(t)] for t in obs["image"].reshape(-1, 3).tolist()]
+            with torch.no_grad():
+                log_probs = policy.log_probs(torch.tensor([[*codes, int(obs["direction"])]]))
+            cache[key] = log_probs[0].double().softmax(0).numpy()
+        return int(rng.choice(7, p=cache[key]))
+
+    env, rng, episodes = task.make_env(), np.random.default_rng(1), 300
+    for index in range(3):
+        successes = 0
+        for _ in range(episodes):
+            obs, _ = env.reset(seed=task.instance("test", index)[0])
+            for _ in range(task.horizon):
+                obs, reward, terminated, _, _ = env.step(act(obs, rng))
+                successes += reward > 0
+                if terminated:
+                    break
+        error = np.sqrt(exact[index] * (1 - exact[index]) / episodes)
+        assert abs(successes / episodes - exact[index]) < 5 * error
+
+
+def test_render_shows_the_start_and_every_step() -> None:
+    frames = Navigation("empty", size=5).render("test", 0, [0, 1, 0])
+    assert len(frames) == 4
+    assert frames[0].shape == (80, 80, 3)
+    assert frames[0].dtype == np.uint8
+    assert (frames[0] == frames[2]).all()
+    assert (frames[0] != frames[1]).any()
