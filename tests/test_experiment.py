@@ -24,15 +24,15 @@ steps = 40
 learning_rate = 1e-3
 policy = { width = 32 }
 
-[task.lava-crossing]
+[task.lava-crossing-9]
 steps = 80
 
 [[grid]]
-task = ["fourrooms", "lava-crossing"]
+task = ["fourrooms", "lava-crossing-9"]
 objective = ["grpo", { name = "grpo", ddof = 1 }, { name = "maxrl_order", order = 4 }]
 
 [[grid]]
-task = "simple-crossing"
+task = "simple-crossing-9"
 objective = "ml"
 learning_rate = "tuned"
 profiles = ["laptop"]
@@ -44,7 +44,7 @@ steps = 2
 [[claims]]
 text = "It is."
 """
-RATES = '[simple-crossing]\nml = 0.01\n"grpo(ddof=1)" = 0.5\ngrpo = 0.25\n'
+RATES = '[simple-crossing-9]\nml = 0.01\n"grpo(ddof=1)" = 0.5\ngrpo = 0.25\n'
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def edited(folder: Path, old: str, new: str) -> Path:
 
 BASE = {"task": "fourrooms", "objective": "grpo"}
 CHANGES = {
-    "task": "lava-crossing",
+    "task": "lava-crossing-9",
     "objective": "rloo",
     "seed": 1,
     "num_rollouts": 65,
@@ -153,11 +153,11 @@ def test_layers_of_settings_from_defaults_to_grid(folder: Path) -> None:
     runs = load_experiment(folder / "study.toml").runs
     assert len(runs) == 2 * 3 * 2 + 2
     steps = {run.task["name"]: run.steps for run in runs}
-    # fourrooms: [defaults] wins over the recipe; lava-crossing: [task.NAME] wins over [defaults].
-    assert steps == {"fourrooms": 40, "lava-crossing": 80, "simple-crossing": 40}
+    # fourrooms: [defaults] wins over the recipe; lava-crossing-9: [task.NAME] wins over [defaults].
+    assert steps == {"fourrooms": 40, "lava-crossing-9": 80, "simple-crossing-9": 40}
     assert {run.batch_size for run in runs if run.task["name"] == "fourrooms"} == {5}
     assert {run.batch_size for run in runs if run.task["name"] != "fourrooms"} == {16}
-    assert {run.learning_rate for run in runs if run.task["name"] == "simple-crossing"} == {0.01}
+    assert {run.learning_rate for run in runs if run.task["name"] == "simple-crossing-9"} == {0.01}
 
 
 def test_a_profile_replaces_settings_and_chooses_blocks(folder: Path) -> None:
@@ -175,10 +175,10 @@ def test_a_profile_replaces_settings_and_chooses_blocks(folder: Path) -> None:
 
 def test_tuned_learning_rates_go_by_knobs_first(folder: Path) -> None:
     path = edited(folder, 'objective = "ml"', 'objective = ["grpo", { name = "grpo", ddof = 1 }]')
-    rates = [run.learning_rate for run in load_experiment(path).runs if run.task["name"] == "simple-crossing"]
+    rates = [run.learning_rate for run in load_experiment(path).runs if run.task["name"] == "simple-crossing-9"]
     assert sorted(rates) == [0.25, 0.25, 0.5, 0.5]
     path = edited(folder, 'objective = "ml"', 'objective = "rloo"')
-    assert "none for task 'simple-crossing', objective 'rloo'" in error_of(path)
+    assert "none for task 'simple-crossing-9', objective 'rloo'" in error_of(path)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_tuned_learning_rates_go_by_knobs_first(folder: Path) -> None:
         ("question", "qestion", "key 'qestion' is unknown; did you mean 'question'"),
         ('"Which is best?"', "3", "key 'question'"),
         ('["laptop"]', '["laptp"]', "[[grid]] 2: profile 'laptp' is unknown; did you mean 'laptop'"),
-        ("[task.lava-crossing]", "[task.lava]", "[task.lava]: unknown task 'lava'; did you mean lava-crossing"),
+        ("[task.lava-crossing-9]", "[task.lava]", "[task.lava]: unknown task 'lava'; did you mean lava-crossing-9"),
         ("[0, 1]", "[0, 1", "is not TOML"),
         (
             "seed = [0, 1]",
@@ -221,8 +221,8 @@ def test_mistakes_in_the_files_beside_it_name_those_files(folder: Path) -> None:
     (folder / "recipes.toml").write_text("[fourrooms]\nsteps = 0\n")
     assert error_of(folder / "study.toml").startswith(f"{folder / 'recipes.toml'}: [fourrooms]: key 'steps'")
     (folder / "recipes.toml").unlink()
-    (folder / "learning_rates.toml").write_text("[simple-crossing]\nml = -1\n")
-    assert "learning_rates.toml: [simple-crossing]: key 'ml'" in error_of(folder / "study.toml")
+    (folder / "learning_rates.toml").write_text("[simple-crossing-9]\nml = -1\n")
+    assert "learning_rates.toml: [simple-crossing-9]: key 'ml'" in error_of(folder / "study.toml")
 
 
 def mutations(text: str, rng: random.Random) -> str:
