@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from maxrl_bench.transformer import Prefill, TokenPolicy
 
 BLOCK = 64  # nodes that attend together, see `_Blocks`
 SLICE = 4096  # nodes of a level read together: bounds memory, and stays near the cache
+SEGMENT = 16_384  # nodes whose activations a backward pass holds at once
 
 
 @dataclass(frozen=True)
@@ -196,18 +198,53 @@ def _blocks(instance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, i
 
 
 def read_tree(policy: TokenPolicy, prefill: Prefill, tree: PrefixTree, actions: Tensor | None) -> Tensor:
-    """Log-probabilities [n, A] of the next action at every node of a tree, differentiable."""
+    """Log-probabilities [n, A] of the next action at every node of a tree, differentiable.
+
+    Big trees are read in segments that are forgotten and read again by the backward pass, so that the memory of the
+    pass is that of one segment.
+    """
+    if len(tree.parent) <= SEGMENT:
+        return policy.log_probs(_read_below(policy, prefill, tree, actions), actions)
+    position, _ = _preorder(tree)
+    order = np.argsort(position, kind="stable")
+    found = []
+    for start in range(0, len(order), SEGMENT):
+        segment = order[start : start + SEGMENT]
+        part, rows = _closure(tree, segment)
+
+        def read(part: PrefixTree = part, rows: np.ndarray = rows) -> Tensor:
+            below = _read_below(policy, prefill, part, actions)
+            return policy.log_probs(below[torch.from_numpy(rows).to(below.device)], actions)
+
+        found.append(checkpoint(read, use_reentrant=False))
+    back = torch.from_numpy(position).to(prefill.last.device)
+    return torch.cat(found)[back]
+
+
+def _closure(tree: PrefixTree, segment: np.ndarray) -> tuple[PrefixTree, np.ndarray]:
+    """The tree of the segment's nodes, all that they descend from and all roots; and the segment's rows in it."""
+    kept = tree.parent < 0
+    kept[segment] = True
+    # In a walk that visits parents first, only what the first node descends from can be missing.
+    node = int(segment[0])
+    while node >= 0:
+        kept[node] = True
+        node = int(tree.parent[node])
+    return tree.restrict(kept), (np.cumsum(kept) - 1)[segment]
+
+
+def _read_below(policy: TokenPolicy, prefill: Prefill, tree: PrefixTree, actions: Tensor | None) -> Tensor:
+    """What the network makes [n, width] of every node."""
     device = prefill.last.device
-    roots = torch.from_numpy(tree.prompt_of).to(device)
-    read = prefill.last[roots]
-    if len(tree.parent) > tree.num_roots:
-        attend = _TreeAttention(policy, prefill, tree)
-        chosen = torch.from_numpy(tree.action[attend.order]).to(device)
-        tokens = chosen if actions is None else actions[chosen]
-        depth = torch.from_numpy(tree.depth[attend.order]).to(device)
-        below = policy.continue_(tokens, depth + (prefill.cache[0].shape[1] - 1), attend)
-        read = torch.cat([read, below[attend.inverse]])
-    return policy.log_probs(read, actions)
+    read = prefill.last[torch.from_numpy(tree.prompt_of).to(device)]
+    if len(tree.parent) == tree.num_roots:
+        return read
+    attend = _TreeAttention(policy, prefill, tree)
+    chosen = torch.from_numpy(tree.action[attend.order]).to(device)
+    tokens = chosen if actions is None else actions[chosen]
+    depth = torch.from_numpy(tree.depth[attend.order]).to(device)
+    below = policy.continue_(tokens, depth + (prefill.cache[0].shape[1] - 1), attend)
+    return torch.cat([read, below[attend.inverse]])
 
 
 def _preorder(tree: PrefixTree) -> tuple[np.ndarray, np.ndarray]:

@@ -113,6 +113,7 @@ def test_how_the_work_is_cut_up_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     expected = gradient(policy, whole.surrogate(*WEIGHTS["both"]))
     monkeypatch.setattr(prefix_tree, "BLOCK", 4)
     monkeypatch.setattr(prefix_tree, "SLICE", 7)
+    monkeypatch.setattr(prefix_tree, "SEGMENT", 50)
     cut = batch.sample(policy, 300, np.random.default_rng(1))
     assert len(cut.tree.parent) > 100
     assert np.array_equal(cut.count, whole.count)
