@@ -236,7 +236,7 @@ def _profile(path: Path, data: dict[str, Any], profile: str) -> tuple[Layer, lis
     if profile not in names:
         raise NoSuchProfile(f"{path}: has no profile '{profile}'; {did_you_mean(profile, names)}")
     if not blocks:
-        raise ValueError(f"{path}: no [[grid]] table takes part in profile '{profile}'")
+        raise NoSuchProfile(f"{path}: no [[grid]] table takes part in profile '{profile}'")
     return profiles.get(profile, {}), blocks
 
 
