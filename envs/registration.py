@@ -1,0 +1,18 @@
+"""The everyday view of every task, for `gymnasium.make("maxrl_bench/NAME-v0")`. Importing this module registers them."""
+
+from __future__ import annotations
+
+import gymnasium
+
+from maxrl_bench.tasks import TASKS
+
+VIEWS = {
+    "arithmetic": "envs.token_env:TokenEnv",
+    "programs": "envs.token_env:TokenEnv",
+    "maze": "envs.token_env:TokenEnv",
+    "digits": "envs.token_env:PixelEnv",
+}
+
+for name, entry in TASKS.items():
+    if entry.family in VIEWS:
+        gymnasium.register(f"maxrl_bench/{name}-v0", entry_point=VIEWS[entry.family], kwargs={"task": name})
