@@ -1,4 +1,4 @@
-"""The everyday view of every task, for `gymnasium.make("maxrl_bench/NAME-v0")`. Importing this module registers them."""
+"""The everyday views, for `gymnasium.make("maxrl_bench/NAME-v0")`: importing this module registers them."""
 
 from __future__ import annotations
 
