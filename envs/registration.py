@@ -7,6 +7,7 @@ import gymnasium
 from maxrl_bench.tasks import TASKS
 
 VIEWS = {
+    "navigation": "envs.navigation_env:NavigationEnv",
     "arithmetic": "envs.token_env:TokenEnv",
     "programs": "envs.token_env:TokenEnv",
     "maze": "envs.token_env:TokenEnv",
