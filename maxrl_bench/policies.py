@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
 from maxrl_bench.tasks import CategoricalContexts, Contexts, PixelContexts, TokenContexts
+from maxrl_bench.transformer import TokenPolicy
 
 
 class OneHotLinear(nn.Module):
@@ -69,17 +70,11 @@ def make_policy(contexts: Contexts, num_actions: int, rng: np.random.Generator, 
 
     Raises ValueError on a size that the network does not have.
     """
-    build: Callable[..., nn.Module]
-    if isinstance(contexts, TokenContexts):
-        from maxrl_bench.transformer import TokenPolicy
-
-        build = TokenPolicy
-    else:
-        build = ObservationPolicy
+    build: Any = TokenPolicy if isinstance(contexts, TokenContexts) else ObservationPolicy
     known = list(inspect.signature(build).parameters)[2:]
     for key in size:
         if key not in known:
             raise ValueError(f"policy size '{key}' is unknown for {build.__name__}; accepted: {', '.join(known)}")
-    policy = build(contexts, num_actions, **size)
-    policy.initialise(torch.Generator().manual_seed(int(rng.integers(2**62))))  # type: ignore[operator]
+    policy: TokenPolicy | ObservationPolicy = build(contexts, num_actions, **size)
+    policy.initialise(torch.Generator().manual_seed(int(rng.integers(2**62))))
     return policy
