@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from maxrl_bench.transformer import Prefill, TokenPolicy
 
-BLOCK = 64  # nodes that attend together, see `_Blocks`
+BLOCK = 32  # nodes that attend together, see `_Blocks`
 SLICE = 4096  # nodes of a level read together: bounds memory, and stays near the cache
 SEGMENT = 16_384  # nodes whose activations a backward pass holds at once
 
@@ -146,14 +146,18 @@ class _LevelAttention:
         device = frontier.device
         self.width, self.groups = width, len(owner)
         self.place = torch.from_numpy(block * width + slot).to(device)
-        self.prompt = torch.from_numpy(frontier.prompt_of[owner]).to(device)
+        prompts = frontier.prompt_of[owner]
+        everyone = np.array_equal(prompts, np.arange(len(frontier.prompts[0][0])))
+        self.prompt = None if everyone else torch.from_numpy(prompts).to(device)
 
     def __call__(self, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
         frontier = self.frontier
         pool = frontier.pools[layer]
         pool[self.rows] = keys_values
         count, heads, size = queries.shape
-        keys, values = (x.index_select(0, self.prompt) for x in frontier.prompts[layer])  # [G, kv, L, d]
+        keys, values = frontier.prompts[layer]
+        if self.prompt is not None:
+            keys, values = keys.index_select(0, self.prompt), values.index_select(0, self.prompt)  # [G, kv, L, d]
         kv_heads = keys.shape[1]
         share = heads // kv_heads
         queries = queries * size**-0.5

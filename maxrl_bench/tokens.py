@@ -56,9 +56,12 @@ class TokenBatch:
 
     @cached_property
     def distinct(self) -> tuple[Tensor, np.ndarray]:
-        """The distinct prompts [P, L], and each instance's row among them [B]."""
-        prompts, rows = np.unique(self.prompts.cpu().numpy(), axis=0, return_inverse=True)
-        return torch.from_numpy(prompts), rows.reshape(-1)
+        """The distinct prompts [P, L] in order of appearance, and each instance's row among them [B]."""
+        prompts = self.prompts.cpu().numpy()
+        _, first, rows = np.unique(prompts, axis=0, return_index=True, return_inverse=True)
+        rank = np.empty(len(first), np.int64)
+        rank[np.argsort(first)] = np.arange(len(first))
+        return torch.from_numpy(prompts[np.sort(first)]), rank[rows.reshape(-1)]
 
     def prefill(self, policy: TokenPolicy) -> Prefill:
         """Read the distinct prompts."""
