@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter
 
 from maxrl_bench import stats
 from maxrl_bench.evidence import Evidence, Panel, Series
@@ -157,7 +157,7 @@ def _draw(
                 first, last = (_mean(evidence, points[i][1]) for i in (0, -1))
                 ends.append(f"{panel.task}, {one.series.label} {first:.3g} to {last:.3g}")
         for k, ax in zip(ks, column, strict=True):
-            _x_axis(ax, xs)
+            power_ticks(ax, xs)
             if transform:
                 _log_y(ax)
             label_y(ax, y_label.format(k))
@@ -190,13 +190,3 @@ def _log_y(ax: Axes) -> None:
 
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     ax.yaxis.set_minor_formatter(FuncFormatter(minor))
-
-
-def _x_axis(ax: Axes, xs: Sequence[float]) -> None:
-    if xs[0] >= 1:
-        power_ticks(ax, xs)
-        return
-    ax.set_xscale("log")
-    ax.xaxis.set_major_locator(LogLocator(numticks=6))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

@@ -107,7 +107,9 @@ def small_multiples(panels: Sequence[Panel], rows: int, height: float = 2.3) -> 
     for i, panel in enumerate(panels):
         block, column = divmod(i, columns)
         axes.append([grid[block * rows + row][column] for row in range(rows)])
-        axes[-1][0].set_title(panel.title, loc="left", fontweight="bold")
+        # A title wider than its panel would run into the next one.
+        title = panel.title if len(panel.title) * columns <= 90 else panel.title.replace(", ", "\n")
+        axes[-1][0].set_title(title, loc="left", fontweight="bold")
     for i in range(len(panels), blocks * columns):
         for row in range(rows):
             grid[(blocks - 1) * rows + row][i % columns].set_axis_off()
