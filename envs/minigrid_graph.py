@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from operator import and_
 
 import numpy as np
 import torch
@@ -90,44 +90,50 @@ def shortest_solution(level: Level, limit: int, *, open_to_win: bool = False) ->
     """The fewest actions that solve a level, or None if they are more than `limit`.
 
     A breadth-first search in which the set of reachable poses is one bit per cell in a Python integer, per direction,
-    with the key in hand and without. A closed door costs one more action, as a shortest solution passes it once.
+    without the key and, where there is one, with it. A closed door costs one more action, as a shortest solution passes
+    it once.
     """
-    height = level.cells.shape[1]
-
-    def where(mask: np.ndarray) -> int:
-        return sum(1 << int(cell) for cell in np.flatnonzero(mask))
-
     codes = level.cells.reshape(-1).astype(np.int64)
-    state = np.where((codes >= DOOR) & (codes < KEY), (codes - DOOR) % 3, -1)
-    goal, key = where(codes == GOAL), where(codes >= KEY)
-    free = where((codes == EMPTY) | (codes == GOAL) | (state == OPEN))
-    doors = [where(state == CLOSED), where(state >= CLOSED)]  # those that open: without the key, and with it
-    walkable = [free, free | key]
+    is_door = (codes >= DOOR) & (codes < KEY)
+    state = np.where(is_door, (codes - DOOR) % 3, -1)
+    goal, key, locked = _bits(codes == GOAL), _bits(codes >= KEY), _bits(state > CLOSED)
+    free = _bits((codes == EMPTY) | (codes == GOAL) | (state == OPEN))
+    # A pose to the east lies `height` bits higher, one to the south one bit; west and north shift the other way.
+    height = level.cells.shape[1]
+    east_to_north = ((height, 0), (1, 0), (0, height), (0, 1))
+    # Per load (none, key): the cells that can be entered at once, and the doors that open.
+    passages = [(free, _bits(state == CLOSED))]
+    if key:
+        passages.append((free | key, _bits(state >= CLOSED)))
+    facing_key = [key << right >> left for left, right in east_to_north]
+    facing_lock = [locked << right >> left for left, right in east_to_north]
 
-    def ahead(poses: int, direction: int) -> int:
-        return (poses << height, poses << 1, poses >> height, poses >> 1)[direction]
-
-    faces_key = [ahead(key, (direction + 2) % 4) for direction in range(4)]
-    faces_lock = [ahead(where(state > CLOSED), (direction + 2) % 4) for direction in range(4)]
-    poses = [[0] * 4, [0] * 4]
-    poses[0][level.direction] = 1 << (level.x * height + level.y)
-    before = [[0] * 4, [0] * 4]
+    start = [0, 0, 0, 0]
+    start[level.direction] = 1 << (level.x * height + level.y)
+    poses = [start, [0, 0, 0, 0]][: len(passages)]
+    before = [[0, 0, 0, 0] for _ in passages]
     for actions in range(1, limit + 1):
-        if open_to_win and any(p & f for p, f in zip(poses[1], faces_lock, strict=True)):
+        if open_to_win and any(map(and_, poses[-1], facing_lock)):
             return actions
         following = [
             [
-                here[d] | here[d - 1] | here[d - 3] | (ahead(here[d], d) & walkable[k]) | (ahead(last[d], d) & doors[k])
-                for d in range(4)
+                here[d]
+                | here[d - 1]
+                | here[d - 3]
+                | (here[d] << up >> down & walkable)
+                | (last[d] << up >> down & doors)
+                for d, (up, down) in enumerate(east_to_north)
             ]
-            for k, (here, last) in enumerate(zip(poses, before, strict=True))
+            for (walkable, doors), here, last in zip(passages, poses, before, strict=True)
         ]
-        following[1] = [f | (p & face) for f, p, face in zip(following[1], poses[0], faces_key, strict=True)]
-        if any(p & goal for p in _both(following)):
+        if key:
+            following[1] = [f | (p & face) for f, p, face in zip(following[1], poses[0], facing_key, strict=True)]
+        if any(p & goal for layer in following for p in layer):
             return actions
         before, poses = poses, following
     return None
 
 
-def _both(poses: list[list[int]]) -> Iterable[int]:
-    return (p for layer in poses for p in layer)
+def _bits(cells: np.ndarray) -> int:
+    """The integer whose bit c says whether cell c holds, [cells] bool."""
+    return int.from_bytes(np.packbits(cells, bitorder="little").tobytes(), "little")
