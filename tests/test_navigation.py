@@ -4,13 +4,18 @@ import subprocess
 import sys
 from typing import Any
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
 
+import envs.registration  # noqa: F401  the import registers the environments
 from envs.minigrid_graph import shortest_solution
 from envs.minigrid_simulator import TRIPLES
 from envs.navigation import Navigation
+from envs.navigation_env import NavigationEnv
+from maxrl_bench.graphs import SUCCESS, StateGraphs
 from maxrl_bench.policies import ObservationPolicy, make_policy
 from maxrl_bench.tasks import SPLITS, TASKS, make_task
 
@@ -58,7 +63,7 @@ def test_instances_are_pure_in_every_process_and_order() -> None:
     ("options", "message"),
     [
         ({"level": "four-rooms"}, "option 'level': unknown 'four-rooms'; did you mean fourrooms?"),
-        ({"level": "fourrooms", "size": 9}, "option 'of level fourrooms': unknown 'size'"),
+        ({"level": "fourrooms", "size": 9}, "level 'fourrooms' has no option 'size'; accepted: horizon"),
         ({"level": "doorkey", "size": 16}, "option 'size' must be a whole number from 5 to 8, got 16"),
         ({"level": "simple-crossing", "size": 8}, "option 'size' must be odd for crossings, got 8"),
         ({"level": "simple-crossing", "size": 7, "crossings": 4}, "'crossings' must be at most size - 4 = 3, got 4"),
@@ -118,3 +123,44 @@ def test_render_shows_the_start_and_every_step() -> None:
     assert frames[0].dtype == np.uint8
     assert (frames[0] == frames[2]).all()
     assert (frames[0] != frames[1]).any()
+
+
+@pytest.mark.parametrize("name", ["lava-crossing-9", "multiroom-2", "unlock", "doorkey-5"])
+def test_the_everyday_view_shows_what_the_graph_says(name: str) -> None:
+    """Observations, rewards and ends over 20 episodes of the package, half of the actions towards the goal."""
+    task, rng = make_task(name), np.random.default_rng(0)
+    env = gymnasium.make(f"maxrl_bench/{name}-v0", disable_env_checker=True)
+    batch = task.batch("validation", range(20))
+    assert isinstance(batch, StateGraphs)
+    distance = np.r_[batch.distances, task.horizon + 1, 0]  # the sinks come last: failure, success
+    ends = set()
+    for index in range(20):
+        node = int(batch.start[index])
+        obs, info = env.reset(options={"split": "validation", "index": index})
+        assert info == {"split": "validation", "index": index}
+        for step in range(1, task.horizon + 1):
+            assert obs.tolist() == batch.observations[batch.observation_of[node]].tolist()
+            towards = int(distance[batch.successor[node]].argmin())
+            action = towards if rng.random() < index / 20 else int(rng.integers(task.num_actions))
+            node = int(batch.successor[node, action])
+            obs, reward, terminated, truncated, _ = env.step(np.int64(action))
+            assert reward == (node == SUCCESS)
+            assert terminated == (node < 0)
+            assert truncated == (not terminated and step == task.horizon)
+            if terminated or truncated:
+                ends.add((reward, terminated))
+                break
+    assert {(1.0, True), (0.0, False)} <= ends
+
+
+@pytest.mark.filterwarnings("ignore")  # what the checker only finds unusual; what it finds wrong, it raises
+def test_the_everyday_view_passes_gymnasiums_checker_with_frames() -> None:
+    env = gymnasium.make("maxrl_bench/doorkey-5-v0", render_mode="rgb_array", disable_env_checker=True)
+    check_env(env.unwrapped)
+    env.reset(options={"split": "test", "index": 3})
+    assert (np.asarray(env.render()) == make_task("doorkey-5").render("test", 3, [])[0]).all()
+
+
+def test_the_everyday_view_refuses_other_tasks() -> None:
+    with pytest.raises(ValueError, match="'digits' is not a navigation task"):
+        NavigationEnv("digits")
