@@ -79,15 +79,32 @@ def test_bad_options_are_refused_in_one_line(options: dict[str, Any], message: s
     assert "\n" not in str(caught.value)
 
 
-def test_exact_pass_rate_against_episodes_of_the_package() -> None:
-    """3 levels, 300 episodes each of the package, with its images; five standard errors: 1 false alarm in 500,000."""
+@pytest.mark.parametrize(
+    ("options", "rounds"),
+    [
+        ({"level": "empty", "size": 6, "horizon": 20}, 2),
+        ({"level": "lava-crossing", "size": 7, "crossings": 2}, 20),
+        ({"level": "doorkey", "size": 5, "horizon": 40}, 20),
+    ],
+    ids=["empty", "lava-crossing", "doorkey"],
+)
+def test_exact_pass_rate_against_episodes_of_the_package(options: dict[str, Any], rounds: int) -> None:
+    """3 levels, 300 episodes each of the package, with its images; five standard errors: 1 false alarm in 100,000.
+
+    The policy leans on the demonstrations a little, so that pass rates are neither 0 nor 1.
+    """
     torch.set_num_threads(1)
-    task = Navigation("empty", size=6, horizon=20)
+    task = Navigation(**options)
     policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(0), width=16)
     assert isinstance(policy, ObservationPolicy)
-    torch.nn.init.normal_(policy.last.weight, 0, 0.3, generator=torch.Generator().manual_seed(0))
+    batch = task.batch("test", range(3))
+    optimizer = torch.optim.Adam(policy.parameters(), lr=1e-2)
+    for _ in range(rounds):
+        optimizer.zero_grad()
+        batch.demonstration_loss(policy).backward()
+        optimizer.step()
     with torch.no_grad():
-        exact = task.batch("test", range(3)).log_pass_rate(policy).exp().numpy()
+        exact = batch.log_pass_rate(policy).exp().numpy()
     assert exact.min() > 0.02
     assert exact.max() < 0.98
     code_of = {tuple(triple): code for code, triple in enumerate(TRIPLES.tolist())}
