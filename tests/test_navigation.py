@@ -142,6 +142,31 @@ def test_render_shows_the_start_and_every_step() -> None:
     assert (frames[0] != frames[1]).any()
 
 
+def test_frames_end_with_the_rollout() -> None:
+    task = Navigation("empty", size=5)
+    way = shortest_way(task.batch("test", [0]), 0)
+    assert len(task.render("test", 0, [*way, 0, 0])) == len(way) + 1
+
+
+def test_a_success_on_the_last_action_is_not_truncated() -> None:
+    graphs = Navigation("empty", horizon=6).batch("test", range(50))
+    index = int(np.argmax(graphs.distances[graphs.start] == 6))
+    env = gymnasium.make("maxrl_bench/empty-8-v0", horizon=6, disable_env_checker=True)
+    env.reset(options={"split": "test", "index": index})
+    ends = [env.step(np.int64(action))[1:4] for action in shortest_way(graphs, index)]
+    assert ends == [(0.0, False, False)] * 5 + [(1.0, True, False)]
+
+
+def shortest_way(graphs: StateGraphs, row: int) -> list[int]:
+    """The actions of a shortest solution."""
+    value = np.r_[graphs.distances, graphs.horizon + 1, 0]  # the sinks come last: failure, success
+    node, actions = int(graphs.start[row]), []
+    while node >= 0:
+        actions.append(int(value[graphs.successor[node]].argmin()))
+        node = int(graphs.successor[node, actions[-1]])
+    return actions
+
+
 @pytest.mark.parametrize("name", ["lava-crossing-9", "multiroom-2", "unlock", "doorkey-5"])
 def test_the_everyday_view_shows_what_the_graph_says(name: str) -> None:
     """Observations, rewards and ends over 20 episodes of the package, half of the actions towards the goal."""
