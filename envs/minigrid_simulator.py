@@ -54,8 +54,10 @@ class Level:
     direction: int
 
     def key(self) -> bytes:
-        """Its content as bytes."""
-        return self.cells.tobytes() + bytes((self.x, self.y, self.direction))
+        """Its content as bytes, wherever in the grid it stands: MultiRoom's rooms, shifted, look the same."""
+        xs, ys = (np.flatnonzero((self.cells != EMPTY).any(axis)) for axis in (1, 0))
+        used = self.cells[xs[0] : xs[-1] + 1, ys[0] : ys[-1] + 1]
+        return used.tobytes() + bytes((self.x - int(xs[0]), self.y - int(ys[0]), self.direction))
 
 
 def encode_grid(image: np.ndarray) -> np.ndarray:

@@ -110,7 +110,10 @@ class TaskEntry:
 
 
 TASKS: dict[str, TaskEntry] = {
-    "empty-8": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "empty", "size": 8}),
+    **{
+        f"empty-{size}": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "empty", "size": size})
+        for size in (8, 16)
+    },
     "fourrooms": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "fourrooms"}),
     **{
         f"{level}-{size}": TaskEntry(

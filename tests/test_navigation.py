@@ -11,8 +11,8 @@ import torch
 from gymnasium.utils.env_checker import check_env
 
 import envs.registration  # noqa: F401  the import registers the environments
-from envs.minigrid_graph import shortest_solution
-from envs.minigrid_simulator import TRIPLES
+from envs.minigrid_graph import compile_graphs, shortest_solution
+from envs.minigrid_simulator import EMPTY, TRIPLES, Level, Levels
 from envs.navigation import Navigation
 from envs.navigation_env import NavigationEnv
 from maxrl_bench.graphs import SUCCESS, StateGraphs
@@ -42,13 +42,26 @@ def test_levels_that_cannot_be_solved_in_time_are_not_drawn() -> None:
     assert max(lengths[60]) > 12
 
 
-@pytest.mark.parametrize("options", [{"level": "fourrooms"}, {"level": "empty", "size": 5}])
+@pytest.mark.parametrize("options", [{"level": "fourrooms"}, {"level": "empty", "size": 5}, {"level": "multiroom"}])
 def test_splits_share_no_level(options: dict[str, Any]) -> None:
     task = Navigation(**options)
     keys = {split: {task.instance(split, i)[1].key() for i in range(150)} for split in SPLITS}
     assert not keys["train"] & keys["validation"]
     assert not keys["train"] & keys["test"]
     assert not keys["validation"] & keys["test"]
+
+
+def test_rooms_that_are_only_shifted_are_the_same_instance() -> None:
+    """To the agent they are: they must not be in two splits."""
+    levels = Navigation("multiroom").levels("train", range(20)).levels
+    level = next(v for v in levels if (v.cells[-1] == EMPTY).all())
+    shifted = Level(np.roll(level.cells, 1, axis=0), level.x + 1, level.y, level.direction)
+    assert shifted.key() == level.key()
+    graphs = [compile_graphs(Levels([v]), 40) for v in (level, shifted)]
+    assert torch.equal(graphs[0].observations, graphs[1].observations)
+    assert (graphs[0].successor == graphs[1].successor).all()
+    turned = Level(level.cells, level.x, level.y, (level.direction + 1) % 4)
+    assert turned.key() != level.key()
 
 
 def test_instances_are_pure_in_every_process_and_order() -> None:
