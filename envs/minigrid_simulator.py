@@ -88,7 +88,7 @@ class Levels:
     """B levels of equal size and equal numbers of doors and keys, side by side.
 
     `see_through` lifts the walls' and doors' occlusion; `open_to_win` makes opening a door the success (Unlock).
-    Raises ValueError on more than one key in a level.
+    Raises ValueError, once read, on unequal sizes or numbers of doors and on more than one key in a level.
     """
 
     levels: Sequence[Level]

@@ -4,6 +4,11 @@ The policy sees what MiniGrid shows, the 7 x 7 egocentric view and the compass d
 seven of the package's actions are offered, also where some do nothing. Success is the package's own positive reward
 (reaching the goal; in Unlock, opening the door); walking into lava ends a rollout as a failure. Every level can be
 solved within the horizon. Pass rates are exact: a level is compiled to the graph of its reachable states.
+
+How far can a policy without memory go? After 200 to 2000 steps of exact maximum likelihood on fresh levels (batches of
+16, Adam at 3e-3, one seed), the mean exact pass rate on 128 validation levels (32 of six rooms) is 0.999 or more at
+every kind, doors and keys included: what is carried and what is open can be seen. The exception is FourRooms, where
+rooms must be told apart and searched: 0.68 after 1500 steps within 48 actions, 0.95 after 900 steps within 100.
 """
 
 from __future__ import annotations
@@ -46,7 +51,7 @@ def _crossing(obstacle: type) -> Callable[..., MiniGridEnv]:
     return build
 
 
-# Horizons are about twice the longest of the shortest solutions, so that a policy need not be perfect to succeed.
+# Horizons are two to six times the median shortest solution, so that a policy need not be perfect to succeed.
 LEVELS: Mapping[str, LevelKind] = {
     "empty": LevelKind(
         build=lambda size, **kwargs: EmptyEnv(size=size, agent_start_pos=None, **kwargs),

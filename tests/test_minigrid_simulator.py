@@ -6,9 +6,24 @@ from typing import Any
 import numpy as np
 import pytest
 from minigrid.core.constants import OBJECT_TO_IDX
+from minigrid.envs import DoorKeyEnv
 
 from envs.minigrid_graph import compile_graphs, distinct_rows, shortest_solution
-from envs.minigrid_simulator import ACTIONS, DROP, KEY, PICKUP, SUCCESS, TOGGLE, TRIPLES, Levels, encode_grid
+from envs.minigrid_simulator import (
+    ACTIONS,
+    DOOR,
+    DROP,
+    EMPTY,
+    KEY,
+    PICKUP,
+    SUCCESS,
+    TOGGLE,
+    TRIPLES,
+    Level,
+    Levels,
+    encode_grid,
+    encode_level,
+)
 from envs.navigation import LEVELS, Navigation
 
 KINDS: list[dict[str, Any]] = [
@@ -33,7 +48,7 @@ def levels_of(task: Navigation, count: int, split: str = "train") -> Levels:
 def whole_grid(levels: Levels, state: np.ndarray) -> np.ndarray:
     """All cells of a one-level state, as minigrid encodes them: [W, H, 3]."""
     codes = levels.fixed[0].astype(np.int64)
-    codes[levels.doors[0]] = 5 + 3 * levels.door_colors[0] + state[4:]
+    codes[levels.doors[0]] = DOOR + 3 * levels.door_colors[0] + state[4:]
     if 0 <= state[3] < levels.carried:
         codes[state[3]] = KEY + levels.key_colors[0]
     return TRIPLES[codes].reshape(levels.width, levels.height, 3)
@@ -81,7 +96,7 @@ def test_every_step_is_the_packages(kind: dict[str, Any]) -> None:
     if task.kind.build is LEVELS["lava-crossing"].build:
         assert seen["failure"] > 10
     for action, needs in ((PICKUP, "key"), (DROP, "key"), (TOGGLE, "door")):
-        present = (encode_grid(env.grid.encode()) >= (KEY if needs == "key" else 5)).any()
+        present = (encode_grid(env.grid.encode()) >= (KEY if needs == "key" else DOOR)).any()
         assert (seen[ACTIONS[action]] > 5) == bool(present or (needs == "key" and env.carrying))
 
 
@@ -90,7 +105,7 @@ def test_a_batch_is_its_levels_side_by_side(kind: dict[str, Any]) -> None:
     """The same steps and views in a batch of four as one by one, for 200 random steps each."""
     task, rng = Navigation(**kind), np.random.default_rng(1)
     levels = levels_of(task, 4)
-    singles = [levels_of(task, 4).__class__([v], levels.see_through, levels.open_to_win) for v in levels.levels]
+    singles = [Levels([v], levels.see_through, levels.open_to_win) for v in levels.levels]
     states, alone = levels.starts(), [single.starts() for single in singles]
     for _ in range(200):
         actions = rng.integers(0, len(ACTIONS), 4)
@@ -146,6 +161,48 @@ def test_observations_are_distinct_and_fingerprint_clashes_are_resolved() -> Non
     distinct, index = distinct_rows(clash)
     assert len(distinct) == 2
     assert (distinct[index] == clash).all()
+
+
+def test_a_key_of_another_color_opens_nothing_and_a_load_is_shown_once() -> None:
+    """Not among the package's levels, but its rules say so: 2,000 steps, half with a misfit, clear walls."""
+    env, rng, steps, toggled = DoorKeyEnv(size=6, see_through_walls=True), np.random.default_rng(0), 0, Counter[bool]()
+    for seed in range(60):
+        obs, _ = env.reset(seed=seed)
+        key = next(cell for cell in env.grid.grid if cell is not None and cell.type == "key")
+        key.color = "blue" if seed % 2 else "yellow"
+        obs = env.gen_obs()
+        levels = Levels([encode_level(env)], see_through=True)
+        state = levels.starts()
+        for _ in range(50):
+            assert (TRIPLES[levels.observe(state)[0, :-1]].reshape(7, 7, 3) == obs["image"]).all()
+            assert (whole_grid(levels, state[0]) == env.grid.encode()).all()
+            ahead = env.grid.get(*env.front_pos)
+            usual = {"key": PICKUP, "door": TOGGLE}.get(ahead.type if ahead is not None else "", 2)
+            action = usual if rng.random() < 0.4 else int(rng.integers(3))
+            toggled[bool(seed % 2)] += action == TOGGLE and env.carrying is not None
+            state, outcome = levels.step(state, np.array([action]))
+            obs, _, terminated, _, _ = env.step(action)
+            assert (outcome[0] != 0) == terminated
+            steps += 1
+            if terminated:
+                break
+    assert steps > 2000
+    assert min(toggled[False], toggled[True]) > 5
+
+
+def test_levels_with_too_many_states_are_refused() -> None:
+    env = DoorKeyEnv(size=16)
+    env.reset(seed=0)
+    with pytest.raises(ValueError, match="have more than 100000 states; choose a smaller size"):
+        compile_graphs(Levels([encode_level(env)]), 100)
+
+
+def test_levels_that_do_not_fit_side_by_side_are_refused() -> None:
+    level = Navigation("doorkey").instance("train", 0)[1]
+    for first, end, message in ((DOOR, KEY, "equal numbers of doors"), (KEY, 255, "one key each, or none")):
+        without = np.where((level.cells >= first) & (level.cells < end), EMPTY, level.cells)
+        with pytest.raises(ValueError, match=message):
+            Levels([level, Level(without, level.x, level.y, level.direction)]).starts()
 
 
 def test_an_object_that_is_not_simulated_is_named() -> None:

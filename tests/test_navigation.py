@@ -159,6 +159,7 @@ def test_frames_end_with_the_rollout() -> None:
     task = Navigation("empty", size=5)
     way = shortest_way(task.batch("test", [0]), 0)
     assert len(task.render("test", 0, [*way, 0, 0])) == len(way) + 1
+    assert len(task.render("test", 0, [0] * 99)) == task.horizon + 1
 
 
 def test_a_success_on_the_last_action_is_not_truncated() -> None:
