@@ -6,7 +6,7 @@ and, where there are any, instances (independently, since they are crossed), nev
 
 Percentile intervals of so few seeds are too narrow (five cover about 84 % instead of 95), so the percentiles are the
 expanded ones of Hesterberg 2015 (arXiv 1411.5279, section 5.3): those at which the interval for a mean of normal values
-has the width of Student's.
+has the width of Student's. Below five seeds no resample lies so far out: the interval is then their whole range.
 """
 
 from __future__ import annotations

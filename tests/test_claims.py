@@ -73,7 +73,9 @@ def test_the_rule(ours: float, direction: str, threshold: float, expected: str) 
 
 def test_every_comparison_must_hold() -> None:
     both = [{"objective": "grpo"}, {"objective": "rloo"}]
-    assert verdict(evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 0.2}), against=both).verdict == SUPPORTED
+    holds = verdict(evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 0.2}), against=both)
+    assert holds.verdict == SUPPORTED
+    assert holds.p_value == max(c.p_value for c in holds.comparisons) > min(c.p_value for c in holds.comparisons)
     assert verdict(evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 2}), against=both).verdict == NOT_SUPPORTED
     assert verdict(evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 0.9}), against=both).verdict == INCONCLUSIVE
 

@@ -194,6 +194,9 @@ def test_values_that_do_not_exist_are_named_not_drawn(plain: Evidence) -> None:
 def test_a_setting_that_does_not_vary_is_refused_with_the_reason(name: str, plain: Evidence) -> None:
     with pytest.raises(NotDrawable, match="one value only"):
         draw(name, plain)
+    if name == "order":
+        with pytest.raises(NotDrawable, match="one value only"):
+            draw(name, make(objectives={**OBJECTIVES, "MaxRL T=4": ORDERS["MaxRL T=4"]}))
 
 
 def test_optional_columns_may_be_absent(plain: Evidence) -> None:
@@ -226,9 +229,10 @@ def test_settings_become_panels_for_many_objectives_and_shades_for_one(varied: d
 def test_users_settings_are_neither_read_nor_changed(plain: Evidence) -> None:
     import matplotlib as mpl
 
-    with mpl.rc_context({"font.size": 31.0}):
+    with mpl.rc_context({"font.size": 31.0, "axes.facecolor": "red"}):
         drawing = draw("entropy", plain)
         assert mpl.rcParams["font.size"] == 31.0
+    assert drawing.figure.axes[0].get_facecolor() == (1, 1, 1, 1)
     sizes = {text.get_fontsize() for axes in drawing.figure.axes for text in axes.get_xticklabels()}
     assert max(sizes) < 12
 

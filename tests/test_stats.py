@@ -43,6 +43,15 @@ def test_interval_covers_95_of_100_where_the_plain_percentiles_do_not() -> None:
     assert 0.90 < covered < 0.97
 
 
+@pytest.mark.parametrize("n", [5, 7, 10])
+def test_of_normal_means_the_limits_are_students(n: int) -> None:
+    """Resampled means of n values scatter by the deviation with ddof 0; Student's interval takes that with ddof 1."""
+    values = np.linspace(-1, 1, n)
+    samples = reference.norm.ppf((np.arange(400_000) + 0.5) / 400_000) * values.std() / np.sqrt(n)
+    low, high = stats.limits(samples, n)
+    assert (low, high) == pytest.approx(reference.t.interval(0.95, n - 1, 0, reference.sem(values)), rel=0.01)
+
+
 def test_many_seeds_give_the_interval_of_student() -> None:
     """Of 40 normals; the quantiles of 4,000 resamples vary by about 3 % of the width."""
     values = np.random.default_rng(2).normal(size=40)
@@ -172,6 +181,13 @@ def test_samples_saved_is_the_shift_along_log_k(p: float, factor: int) -> None:
     theirs, ours = (1 - (1 - p) ** (ks * shift) for shift in (1, factor))
     assert stats.samples_saved(ks, ours, theirs, 128) == pytest.approx(factor, rel=1e-6)
     assert stats.samples_saved(ks, theirs, ours, 16) == pytest.approx(1 / factor, rel=1e-6)
+
+
+def test_samples_saved_between_the_measured_k() -> None:
+    """0.6 lies halfway from 0.4 at 2 to 0.8 at 4: at 2 * sqrt 2 along the log axis."""
+    ks = np.array([1.0, 2, 4])
+    found = stats.samples_saved(ks, np.array([0.2, 0.4, 0.8]), np.array([0.1, 0.2, 0.6]), 4)
+    assert found == pytest.approx(4 / (2 * np.sqrt(2)))
 
 
 def test_samples_saved_is_censored_beyond_the_curve() -> None:
