@@ -31,7 +31,7 @@ _NOTES: tuple[tuple[Callable[[Objective], bool], str], ...] = (
 )
 
 
-def card(name: str, num_rollouts: int, knobs: dict[str, Any], as_json: bool, figure: Path | None) -> str:
+def card(name: str, num_rollouts: int, knobs: dict[str, Any], as_json: bool, figure: str | Path | None) -> str:
     """The card of an objective for groups of `num_rollouts`, as text or one JSON object; with a figure if asked.
 
     `figure` is a path; its .png and .svg are written. Raises ValueError as `objectives.bind` does.
@@ -41,7 +41,7 @@ def card(name: str, num_rollouts: int, knobs: dict[str, Any], as_json: bool, fig
     if figure is not None:
         from maxrl_bench.objective_figures import draw_card  # matplotlib is slow to load
 
-        draw_card(objective, figure)
+        draw_card(objective, Path(figure))
     return json.dumps(facts, allow_nan=False) if as_json else _text(objective, facts)
 
 
@@ -153,7 +153,7 @@ def _population_table(facts: Mapping[str, Any]) -> str:
     p = facts["pass_rate"]
     header = ["pass rate p", "weight w(p)", "closed form", "rel. difference", "effective order"]
     closed = facts["closed_form"] or [None] * len(p)
-    differences = [None if c is None else abs(w - c) / c for w, c in zip(facts["weight"], closed, strict=True)]
+    differences = [None if not c else abs(w - c) / c for w, c in zip(facts["weight"], closed, strict=True)]
     columns = [p, facts["weight"], closed, differences, facts["effective_order"]]
     notes = [
         "w(p) by the exact binomial sum; effective order: that of MaxRL with the same weight at p (-: at or beyond ML)."

@@ -14,15 +14,20 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+from matplotlib.ticker import MaxNLocator
 
-from maxrl_bench.figures_style import GREY, WIDTH, Drawing, save, style
+from maxrl_bench.figures_style import GREY, WIDTH, Drawing, power_ticks, save, style
 from maxrl_bench.formula import Objective, maxrl_weight
 from maxrl_bench.objectives import bind
 from maxrl_bench.palette import style_of
 from maxrl_bench.population import Scores, least_second_moment, order_within, second_moment
 
 _CURVE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
+# A white rim, for text that curves run through.
+_CLEAR: dict[str, Any] = {"path_effects": [withStroke(linewidth=2.5, foreground="white")], "zorder": 4}
 _ORDERS = (1, 2, 4, 8, 16, 32, 64, 128)
+_NOISIEST = 300  # where the axis of the noise over the least ends
 _GRPO_ROLLOUTS = (4, 16, 64, 256)
 _COMPARED = ("reinforce", "rloo", "grpo", "maxrl_eq9", "maxrl_eq10", "maxrl_alg1", "maxrl_order_loo", "pkpo")
 
@@ -37,16 +42,16 @@ def _compared(num_rollouts: int, names: Sequence[str] = _COMPARED) -> list[Objec
     return [bind(name, num_rollouts, **knobs.get(name, {})) for name in names]
 
 
-def _pass_rates(low: float, high: float) -> np.ndarray:
+def _pass_rates(low: float, high: float, points: int = 81) -> np.ndarray:
     """Evenly in the log-odds, so that both ends are seen."""
-    odds = np.linspace(math.log(low / (1 - low)), math.log(high / (1 - high)), 81)
+    odds = np.linspace(math.log(low / (1 - low)), math.log(high / (1 - high)), points)
     return 1 / (1 + np.exp(-odds))
 
 
 def _curve(
     axes: Axes, x: np.ndarray, y: np.ndarray, name: str, label: str, offset: int, rank: float | None = None
 ) -> None:
-    every = max(1, len(x) // 6)
+    every = max(4, len(x) // 6)  # staggered, so that curves that coincide are all seen
     axes.plot(x, y, **style_of(name, rank), **_CURVE, label=label, markevery=(3 * offset % every, every))
 
 
@@ -69,7 +74,9 @@ def weights(folder: Path) -> list[Path]:
         for i, order in enumerate(_ORDERS):
             look = style_of("maxrl_order", i / (len(_ORDERS) - 1))
             orders.plot(p, maxrl_weight(p, order), color=look["color"])
-            orders.annotate(f"T = {order}", (p[0], order), (2, 2), textcoords="offset points", fontsize=7.5, color=GREY)
+            orders.annotate(
+                f"T = {order}", (p[0], order), (2, 4), textcoords="offset points", fontsize=7.5, color=GREY, **_CLEAR
+            )
         orders.plot(p, 1 / np.sqrt(p * (1 - p)), color=style_of("grpo")["color"], linestyle="--", label="GRPO, N = ∞")
         orders.plot([], [], color=style_of("maxrl_order")["color"], label="MaxRL of order T")
         _weight_axes(orders, "From RL (T = 1) to ML", 0.3, 3500)
@@ -119,7 +126,7 @@ def _three_rows(titles: Sequence[str], xlabel: str) -> tuple[Figure, np.ndarray]
     axes[0, 0].set_ylabel("share of ML's weight, p w(p)\n(1: no bias)")
     axes[1, 0].set_ylabel("noise E|g|²\n(orthogonal scores of norm 1)")
     axes[2, 0].set_ylabel("noise, times the least\nany estimator of this w(p) has")
-    axes[2, 0].set_ylim(0.9, 30)
+    axes[2, 0].set_ylim(0.9, _NOISIEST)
     return figure, axes
 
 
@@ -132,7 +139,8 @@ def _finish(figure: Figure, axes: np.ndarray) -> None:
     handles.append(Line2D([], [], color="black", linewidth=1.2, label="Exact ML"))
     figure.legend(handles=handles, loc="outside upper left", ncols=5, frameon=False, handlelength=3.2)
     note = (
-        "Exact binomial sums. MaxRL (eq. 9), (eq. 10) and LOO have one and the same weight; so have REINFORCE and RLOO."
+        "Exact binomial sums. MaxRL (eq. 9), (eq. 10) and LOO have one and the same weight; so have REINFORCE and "
+        f"RLOO. The last row is cut at {_NOISIEST}."
     )
     figure.supxlabel(note, fontsize=7.5, color=GREY, x=0.01, ha="left")
 
@@ -159,6 +167,8 @@ def bias_and_variance_by_rollouts(folder: Path) -> list[Path]:
         bound = [_compared(int(n)) for n in sizes]
         for column, rate in zip(axes.T, rates, strict=True):
             _bias_and_variance(column, sizes, [[(group[i], rate) for group in bound] for i in range(len(_COMPARED))])
+        for row in axes.flat:
+            power_ticks(row, sizes.tolist())
         _finish(figure, axes)
         alt = (
             "Nine log-log panels; only MaxRL's share of ML's weight approaches 1 as rollouts grow, at every pass rate."
@@ -168,7 +178,7 @@ def bias_and_variance_by_rollouts(folder: Path) -> list[Path]:
 
 def rollouts_needed(folder: Path) -> list[Path]:
     """How many rollouts bring MaxRL's weight within x % of maximum likelihood's, against the pass rate."""
-    p = _pass_rates(1e-6, 0.9)
+    p = _pass_rates(1e-6, 0.95, 801)  # so many that the steps near p = 1 stand upright
     with style():
         figure = Figure(figsize=(WIDTH * 0.72, 4.6), layout="constrained")
         axes = figure.subplots()
@@ -177,7 +187,7 @@ def rollouts_needed(folder: Path) -> list[Path]:
             look = style_of("maxrl_eq9", 0.3 + 0.7 * i / 3)
             look |= {"marker": "osD^"[i], "linestyle": ("-", "--", "-.", ":")[i]}
             axes.plot(
-                p, need, **look, **_CURVE, markevery=(3 * i, 16), label=f"within {tolerance:.1%}".replace(".0%", "%")
+                p, need, **look, **_CURVE, markevery=(30 * i, 160), label=f"within {tolerance:.1%}".replace(".0%", "%")
             )
         for n in (16, 128, 1024):
             axes.axhline(n, color=GREY, linewidth=0.7, zorder=1)
@@ -196,6 +206,11 @@ def rollouts_needed(folder: Path) -> list[Path]:
         return save(Drawing(figure, "Rollouts needed.", alt), folder / "rollouts_needed")
 
 
+def _nothing(axes: Axes, why: str) -> None:
+    axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
+    axes.annotate(why, (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color=GREY)
+
+
 def draw_card(objective: Objective, path: Path) -> list[Path]:
     """The figure beside a card: weights against K, and the population weight against p. Writes path .png and .svg."""
     p, n = _pass_rates(1e-4, 0.995), objective.num_rollouts
@@ -203,10 +218,15 @@ def draw_card(objective: Objective, path: Path) -> list[Path]:
         figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
         counts, population = figure.subplots(1, 2)
         look = style_of(objective.name)
+        counts.set(xlabel=f"successes K among {n} rollouts", ylabel="weight of a rollout")
+        counts.set_title("Weights", loc="left", fontweight="bold")
         if objective.exact or objective.row.pooled:
-            counts.annotate("no weights of its own", (0.5, 0.5), xycoords="axes fraction", ha="center", color=GREY)
+            why = (
+                "samples no rollouts:\nno weights" if objective.exact else "weighs the whole batch together:\nno table"
+            )
+            _nothing(counts, why)
         else:
-            K = np.unique(np.geomspace(1, n, 200).astype(int)) if n > 200 else np.arange(n + 1)
+            K = np.arange(n + 1) if n <= 200 else np.unique([0, *np.geomspace(1, n, 200).astype(int)])
             on_success, on_failure = objective.weights(K)
             size = 4 if n <= 40 else 0
             success, failure = K > 0, n > K
@@ -217,18 +237,25 @@ def draw_card(objective: Objective, path: Path) -> list[Path]:
             counts.axhline(0, color=GREY, linewidth=0.7, zorder=1)
             counts.legend(frameon=False)
             if n > 200:
-                counts.set_xscale("log")
-        counts.set(xlabel=f"successes K among {n} rollouts", ylabel="weight of a rollout")
-        counts.set_title("Weights", loc="left", fontweight="bold")
+                counts.set_xscale("symlog", linthresh=1)  # logarithmic, but for K = 0
+                counts.set_xlim(-0.1, 1.2 * n)
+            else:
+                counts.xaxis.set_major_locator(MaxNLocator(integer=True))
         _maximum_likelihood(population, p)
-        limit, closed = objective.limit(p), objective.closed_form(p)
-        closed = np.zeros_like(p) if closed is None else closed
-        if not objective.row.pooled:
-            _curve(
-                population, p, objective.population_weight(p), objective.name, f"{objective.label}, N = {n}, exact", 0
+        if objective.row.pooled:
+            population.annotate(
+                "no w(p): it depends on the batch", (0.5, 0.1), xycoords="axes fraction", color=GREY, ha="center"
             )
-        if limit is not None and not any(np.allclose(limit, other) for other in (1 / p, closed)):
-            population.plot(p, limit, color=GREY, linestyle="--", label="its limit as N grows", zorder=1.5)
+        elif not objective.exact:
+            weight, limit, closed = objective.population_weight(p), objective.limit(p), objective.closed_form(p)
+            _curve(population, p, weight, objective.name, f"{objective.label}, N = {n}, exact", 0)
+            if not weight.any():
+                population.annotate(
+                    "w(p) = 0: learns nothing", (0.5, 0.1), xycoords="axes fraction", color=GREY, ha="center"
+                )
+            known = [1 / p] if closed is None else [1 / p, closed]
+            if limit is not None and not any(np.allclose(limit, other) for other in known):
+                population.plot(p, limit, color=GREY, linestyle="--", label="its limit as N grows", zorder=1.5)
         _weight_axes(population, "Population weight w(p)", 0.05, 2e4)
         population.legend(frameon=False)
         figure.suptitle(f"{objective.label}: {objective.row.paper}", x=0.01, ha="left", fontsize=10)

@@ -10,6 +10,7 @@ import pytest
 from objective_cases import case_id, default_bound
 
 from maxrl_bench import cards, objective_figures
+from maxrl_bench.cli import main
 from maxrl_bench.objectives import OBJECTIVES, Objective, bind
 from maxrl_bench.palette import shade, style_of
 
@@ -55,6 +56,16 @@ def test_text_card_shows_formula_order_and_tables(objective: Objective) -> None:
         assert any(line[:3] == ["0.1", "5.217031", "5.217031"] and line[4] == "7" for line in lines if len(line) > 4)
 
 
+@pytest.mark.parametrize("n", [1, 2, 1000])
+def test_text_card_where_weights_vanish(n: int) -> None:
+    """At one rollout some objectives learn nothing, and k q^(k-1) is below the smallest float: w = 0, not an error."""
+    for objective in default_bound(n):
+        everything = {knob: n for knob in objective.knobs if knob in ("order", "k")}
+        text = cards.card(objective.name, n, {**objective.knobs, **everything}, False, None)
+        assert "nan" not in text.lower()
+        cards.card(objective.name, n, {**objective.knobs, **everything}, True, None)
+
+
 def test_text_card_of_many_rollouts_stays_short() -> None:
     assert len(cards.card("maxrl_order", 100_000, {"order": 8}, False, None).splitlines()) < 50
 
@@ -90,6 +101,19 @@ def test_card_figures(tmp_path: Path) -> None:
         cards.card(objective.name, 300, dict(objective.knobs), True, tmp_path / objective.name)
         assert (tmp_path / f"{objective.name}.png").stat().st_size > 5000
         assert (tmp_path / f"{objective.name}.svg").exists()
+
+
+def test_card_figure_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["card", "maxrl_alg1", "--rollouts", "8", "--figure", str(tmp_path / "new" / "card.png")]) == 0
+    assert "order    7" in capsys.readouterr().out
+    assert (tmp_path / "new" / "card.png").stat().st_size > 5000
+
+
+@pytest.mark.parametrize(("name", "n"), [("mean_baseline", 1), ("maxrl_order_failures", 1000), ("raft", 4)])
+def test_card_figures_at_the_edges(tmp_path: Path, name: str, n: int) -> None:
+    objective = next(o for o in default_bound(n) if o.name == name)
+    for path in objective_figures.draw_card(objective, tmp_path / name):
+        assert path.stat().st_size > 5000
 
 
 def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:

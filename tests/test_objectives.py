@@ -96,8 +96,19 @@ def test_the_stated_edge_cases_hold(objective: Objective) -> None:
         assert nothing == 0
     if "K = 0: pushes all rollouts down" in edges:
         assert nothing < 0
-    if "at K = 0 and K = N" in edges:
-        assert everything == 0
+    stated = [
+        ("at K = 0 and K = N", 0),
+        ("K = N: weights 0", 0),
+        ("weight 0 from K = N-k+2 on", 0),
+        ("from K = N-k+1 on", 0),
+        ("K = N: weight 1;", 1),
+        ("K = N: weight 1/(N+1)", 1 / (n + 1)),
+        ("K = N: weight k", bound.knobs.get("k")),
+        ("in the whole batch", 1),  # a batch of this one instance
+    ]
+    ends = {value for words, value in stated if words in edges}
+    assert len(ends) == 1, "say what happens at K = N"
+    assert everything == pytest.approx(ends.pop())
     if "N = 1: undefined" in edges:
         with pytest.raises(ValueError, match="needs at least 2 rollouts, got 1"):
             bind(objective.name, 1, **{k: 1 for k in bound.knobs if k != "gamma"})
