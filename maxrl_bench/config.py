@@ -89,7 +89,7 @@ class RunConfig(BaseModel):
     eval_rollouts: Count = 1024  # of each instance, where the pass rate has to be sampled
     policy: dict[str, Annotated[int, Field(gt=0)]] = {}  # sizes of the network
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] = "cpu"
-    dtype: Literal["float32", "float64"] = "float32"
+    dtype: Literal["float32", "float64", "bfloat16"] = "float32"  # bfloat16: mixed precision
 
     @model_validator(mode="after")
     def _resolve_objective(self) -> RunConfig:

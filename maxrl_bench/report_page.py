@@ -26,6 +26,7 @@ THEORY = {
     "bias_variance_rollouts": "Bias and noise of each objective's gradient, exactly, against the number of rollouts.",
     "rollouts_needed": "The rollouts that each objective needs for an equally exact gradient.",
 }
+TABLES = ("metrics.csv", "pass_rates.csv.gz", "provenance.json")
 _SIGNS = {"supported": "✔", "not supported": "✘", "inconclusive": "?"}
 _STYLE = """
 :root { color-scheme: light; }
@@ -105,7 +106,7 @@ def _section(page: Page, tables: str, plots_root: Path) -> list[str]:
         parts.append(f"<details><summary>Claims task by task (uncorrected)</summary>{inner}</details>")
     origin = "".join(f"<li>{escape(line)}</li>" for line in _origin(page["provenance"]))
     links = ", ".join(
-        f'<a href="{tables}/{name}/{file}">{file}</a>' for file in ("metrics.csv", "pass_rates.csv", "provenance.json")
+        f'<a href="{tables}/{name}/{file}">{file}</a>' for file in TABLES
     )
     own = ", ".join(f'<a href="{name}/{f}">{f}</a>' for f in _own_tables(page))
     parts.append(f"<details><summary>Provenance and tables</summary><ul>{origin}<li>{links}, {own}</li></ul></details>")
@@ -225,7 +226,7 @@ def markdown_page(pages: Sequence[Page], problems: Sequence[str], results_root: 
         if page["not_drawn"]:
             parts.append("Not drawn: " + "; ".join(f"{e['name']} ({e['reason']})" for e in page["not_drawn"]) + ".")
         own = [f"[{file}]({name}/{file})" for file in _own_tables(page)]
-        raw = [f"[{file}]({tables}/{name}/{file})" for file in ("metrics.csv", "pass_rates.csv", "provenance.json")]
+        raw = [f"[{file}]({tables}/{name}/{file})" for file in TABLES]
         parts.append(f"Tables: {', '.join(own + raw)}. {'. '.join(_origin(page['provenance'])[:3])}.")
     theory = [name for name in THEORY if (plots_root / THEORY_FOLDER / f"{name}.png").exists()]
     if theory:

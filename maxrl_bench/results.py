@@ -2,7 +2,7 @@
 
 results/store/<run>/        everything about a run; not committed
 results/<experiment>/       the tables of an experiment's runs, joined: what is committed, and all that figures read
-    metrics.csv  pass_rates.csv  provenance.json
+    metrics.csv  pass_rates.csv.gz  provenance.json
 
 >>> from maxrl_bench import results
 >>> tables = results.load("navigation")
@@ -11,7 +11,9 @@ results/<experiment>/       the tables of an experiment's runs, joined: what is 
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -36,7 +38,9 @@ IDENTITY = (
     "train_instances",
     "seed",
 )
-PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n")
+PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n", "grad_norm")
+METRICS, PASS_RATES = "metrics.csv", "pass_rates.csv.gz"
+DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
 
 
 class Tables(NamedTuple):
@@ -52,8 +56,8 @@ def write_tables(
 ) -> Tables | None:
     """Join the finished runs of an experiment (of these, `only`) into results/<experiment>/; None if there are none.
 
-    Rows are in the order of the experiment's runs, then by step. Pass rates are those of each run's first and last
-    evaluation, to 6 digits, which keeps the folder small. What is missing is named in the provenance.
+    Rows are in the order of the experiment's runs, then by step; numbers have 6 digits. Pass rates are those of each
+    run's first and last evaluation. What is missing is named in the provenance.
     """
     metrics, pass_rates, made = [], [], {}
     families = {name: entry.family for name, entry in all_tasks().items()}
@@ -78,13 +82,11 @@ def write_tables(
         rows = rows.drop(columns=[name for name in IDENTITY if name in rows])
         metrics.append(pd.concat([pd.DataFrame([identity] * len(rows), index=rows.index), rows], axis=1))
         ends = rates[rates["step"].isin((rates["step"].min(), rates["step"].max()))]
-        pass_rates.append(ends.assign(run=run)[list(PASS_RATE_COLUMNS)])
+        pass_rates.append(ends.assign(run=run).reindex(columns=list(PASS_RATE_COLUMNS)))
         made[run] = store.provenance(run)
     if not metrics:
         return None
-    rates = pd.concat(pass_rates, ignore_index=True)
-    rates["pass_rate"] = [float(f"{rate:.6g}") for rate in rates["pass_rate"]]
-    contents = {"metrics.csv": to_csv(pd.concat(metrics, ignore_index=True)), "pass_rates.csv": to_csv(rates)}
+    contents = {METRICS: _table(metrics, keep=IDENTITY), PASS_RATES: _table(pass_rates)}
     summary = {
         "format": FORMAT.strip(),
         "experiment": experiment.name,
@@ -103,8 +105,30 @@ def write_tables(
         # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
         write_file(folder / "provenance.json", to_json(summary))
         for name, data in contents.items():
-            write_file(folder / name, data)
+            write_file(folder / name, pack(name, data))
         return load(experiment.name, root)
+
+
+def _table(parts: list[pd.DataFrame], keep: Container[str] = ()) -> bytes:
+    """Parts of a table as one CSV, with numbers to DIGITS digits but in the columns to keep."""
+    table = pd.concat(parts, ignore_index=True)
+    for name in table.select_dtypes("float"):
+        if name not in keep:
+            table[name] = [float(f"{value:.{DIGITS}g}") for value in table[name]]
+    return to_csv(table)
+
+
+def pack(name: str, csv: bytes) -> bytes:
+    """A table as its file holds it: compressed if the name ends in .gz."""
+    return gzip.compress(csv, mtime=0) if name.endswith(".gz") else csv
+
+
+def unpack(name: str, data: bytes) -> bytes:
+    """The inverse of `pack`. Raises ValueError where the file is damaged."""
+    try:
+        return gzip.decompress(data) if name.endswith(".gz") else data
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ValueError(f"{name} is damaged: {error}") from None
 
 
 def _distinct(made: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -127,7 +151,8 @@ def load(experiment: str, root: str | Path = "results") -> Tables:
 
     `metrics` has one row per (run, evaluation): the configuration in brief (IDENTITY), step, rollouts and seconds spent
     in training, pass@k, log_p, entropy and the diagnostics. `pass_rates` has one row per (run, step, instance): the
-    pass rate, exact where n = 0, else from n samples. Raises ValueError, one line, if there are none or they are not
+    pass rate, exact where n = 0, else from n samples, and the norm of the gradient that the objective draws from that
+    instance alone, where it was measured. Raises ValueError, one line, if there are none or they are not
     whole.
     """
     folder = Path(root) / experiment
@@ -135,9 +160,16 @@ def load(experiment: str, root: str | Path = "results") -> Tables:
         provenance = json.loads((folder / "provenance.json").read_bytes())
         if provenance.get("format") != FORMAT.strip():
             raise ValueError(f"{folder} was written by an incompatible version; run its sweep again")
-        contents = {name: (folder / name).read_bytes() for name in ("metrics.csv", "pass_rates.csv")}
-        for name, data in contents.items():
-            if checksum(data) != provenance["checksums"].get(name):
+        contents = {}
+        for name in (METRICS, PASS_RATES):
+            data = (folder / name).read_bytes()
+            expected = provenance["checksums"].get(name)
+            try:
+                contents[name] = unpack(name, data)
+                whole = checksum(contents[name]) == expected  # of the text: compressors differ in their bytes
+            except ValueError:
+                whole = False
+            if not whole:
                 raise ValueError(
                     f"{folder / name} does not match its checksum; `maxrl-bench sweep {experiment}` mends it"
                 )
@@ -149,7 +181,7 @@ def load(experiment: str, root: str | Path = "results") -> Tables:
         raise ValueError(f"no results of experiment '{experiment}' in {root}: {hint}") from None
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError) as error:
         raise ValueError(f"{folder / 'provenance.json'} is damaged ({error}); run its sweep again") from None
-    return Tables(from_csv(contents["metrics.csv"]), from_csv(contents["pass_rates.csv"]), provenance)
+    return Tables(from_csv(contents[METRICS]), from_csv(contents[PASS_RATES]), provenance)
 
 
 def export(experiment: str, path: str | Path, root: str | Path = "results") -> None:

@@ -7,6 +7,7 @@ base policy and meet the same instances, and a resumed run ends in the same bits
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import json
@@ -23,6 +24,7 @@ import torch
 from maxrl_bench import metrics, objectives, policies
 from maxrl_bench.experiment import RunConfig
 from maxrl_bench.results import Store
+from maxrl_bench.rollouts import Rollouts
 from maxrl_bench.tasks import Batch, Task, make_task
 
 CHECKPOINT = "checkpoint.pt"
@@ -30,6 +32,8 @@ POLICY = "policy.pt"
 CHECKPOINT_SECONDS = 15.0
 # Exact pass rates need no evaluation rollouts; these few are for the entropy along the policy's own rollouts.
 ENTROPY_ROLLOUTS = 16
+# How many held-out instances are asked for a gradient of their own, before and after training.
+GRADIENT_INSTANCES = 32
 # Where each use of instances begins in the train split's indices; runs of different seeds share nothing.
 _SEED_STRIDE = 2**40
 _WARM_START_OFFSET = 2**39
@@ -41,6 +45,14 @@ def random_stream(seed: int, use: str) -> np.random.Generator:
     """The generator of one use of randomness ("rollouts", "policy", ...) under a seed."""
     words = np.frombuffer(hashlib.blake2b(use.encode(), digest_size=16).digest(), np.uint32)
     return np.random.default_rng([seed, *words.tolist()])
+
+
+def precision(config: RunConfig) -> contextlib.AbstractContextManager[Any]:
+    """What a run computes in: bfloat16 means mixed precision, with parameters and their updates in float32."""
+    if config.dtype != "bfloat16":
+        return contextlib.nullcontext()
+    # Its cache would hold on to the weights of the first step for as long as the context lasts.
+    return torch.autocast(config.device.partition(":")[0], torch.bfloat16, cache_enabled=False)
 
 
 def training_indices(config: RunConfig, step: int) -> list[int]:
@@ -67,7 +79,7 @@ def base_policy(config: RunConfig, task: Task, store: Store) -> torch.nn.Module:
     """
     policy = policies.make_policy(
         task.contexts, task.num_actions, random_stream(config.seed, "policy"), **config.policy
-    ).to(config.device, getattr(torch, config.dtype))
+    ).to(config.device, torch.float64 if config.dtype == "float64" else torch.float32)
     if not config.warm_start_steps:
         return policy
     keys = ("task", "policy", "seed", "device", "dtype")
@@ -133,6 +145,7 @@ class State:
     seconds: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
     pass_rates: list[torch.Tensor] = field(default_factory=list)  # [eval_instances] float64, one per row
+    grad_norms: list[torch.Tensor] = field(default_factory=list)  # likewise, NaN where not measured
     tally: Tally = field(default_factory=Tally)
 
 
@@ -185,7 +198,7 @@ class Run:
         state.step += 1
         due = state.step % config.eval_every == 0 or state.step == config.steps
         self.optimizer.zero_grad()
-        gain = self._likelihood(batch) if self.objective.exact else self._surrogate(batch)
+        gain = self._gain(batch)
         if not torch.isfinite(gain):
             raise FloatingPointError(
                 f"the surrogate of '{self.objective.name}' became {gain.item()} at step {state.step}"
@@ -212,24 +225,45 @@ class Run:
         self.optimizer.step()
         state.seconds += time.perf_counter() - started
 
-    def _likelihood(self, batch: Batch) -> torch.Tensor:
-        log_p = batch.log_pass_rate(self.policy)
-        self.state.tally.pass_rate += float(log_p.detach().exp().sum())
-        return log_p.mean()
-
-    def _surrogate(self, batch: Batch) -> torch.Tensor:
-        objective, tally = self.objective, self.state.tally
-        rollouts = batch.sample(self.policy, self.config.num_rollouts, self.rng, paths=objective.smoothing > 0)
-        on_success, on_failure = objective.weights(rollouts.successes)
-        gain = rollouts.surrogate(on_success, on_failure, smoothing=objective.smoothing)
-        if objective.entropy_bonus:
-            gain = gain + objective.entropy_bonus * rollouts.entropy()
+    def _gain(self, batch: Batch) -> torch.Tensor:
+        """What a step ascends, booked in the tally."""
+        tally = self.state.tally
+        if self.objective.exact:
+            log_p = batch.log_pass_rate(self.policy)
+            tally.pass_rate += float(log_p.detach().exp().sum())
+            return log_p.mean()
+        gain, rollouts = self._surrogate(batch, self.rng)
         self.state.rollouts += self.config.num_rollouts * len(rollouts.successes)
         tally.pass_rate += float(rollouts.successes.sum()) / self.config.num_rollouts
         tally.with_success += int((rollouts.successes > 0).sum())
         tally.contexts_evaluated += rollouts.contexts_evaluated
         tally.contexts_named += rollouts.contexts_named
         return gain
+
+    def _surrogate(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, Rollouts]:
+        objective = self.objective
+        rollouts = batch.sample(self.policy, self.config.num_rollouts, rng, paths=objective.smoothing > 0)
+        gain = rollouts.surrogate(*objective.weights(rollouts.successes), smoothing=objective.smoothing)
+        if objective.entropy_bonus:
+            gain = gain + objective.entropy_bonus * rollouts.entropy()
+        return gain, rollouts
+
+    def gradient_norms(self) -> torch.Tensor:
+        """Norm of the gradient that each of the first held-out instances alone would give: [eval_instances] float64.
+
+        One estimate each, from as many rollouts as in training; NaN for the other instances. Source: arXiv 2602.02710,
+        Fig. 6.
+        """
+        norms = torch.full((self.config.eval_instances,), math.nan, dtype=torch.float64)
+        rng = random_stream(self.config.seed, f"gradient norms {self.state.step}")
+        for index in range(min(GRADIENT_INSTANCES, len(norms))):
+            alone = self.task.batch(self.config.eval_split, [index])
+            gain = alone.log_pass_rate(self.policy).mean() if self.objective.exact else self._surrogate(alone, rng)[0]
+            norms[index] = 0.0
+            if gain.requires_grad:
+                found = torch.autograd.grad(gain, self.parameters, allow_unused=True)
+                norms[index] = torch.cat([g.double().flatten() for g in found if g is not None]).norm()
+        return norms
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
@@ -260,6 +294,11 @@ class Run:
         }
         state.rows.append(row)
         state.pass_rates.append(pass_rates)
+        if state.step in (0, config.steps):
+            with torch.enable_grad():
+                state.grad_norms.append(self.gradient_norms())
+        else:
+            state.grad_norms.append(torch.full_like(pass_rates, math.nan))
         state.tally = Tally()
         return row
 
@@ -272,6 +311,7 @@ class Run:
                 "instance": np.tile(np.arange(size), len(self.state.rows)),
                 "pass_rate": torch.cat(self.state.pass_rates).numpy(),
                 "n": 0 if self.task.exact else self.config.eval_rollouts,
+                "grad_norm": torch.cat(self.state.grad_norms).numpy(),
             }
         )
         self.store.write(self.config.hash, POLICY, _save(self.policy.state_dict()))
@@ -284,18 +324,19 @@ def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()
     Calls every callback with each new row of the metrics table. Raises ValueError on a configuration whose objective
     needs exact pass rates that its task does not offer, FloatingPointError if the surrogate stops being finite.
     """
-    run = Run(config, store)
-    if not run.resume():
-        _report(run.evaluate(), callbacks)
-    saved_at = time.monotonic()
-    while run.state.step < config.steps:
-        run.step()
-        if run.state.step % config.eval_every == 0 or run.state.step == config.steps:
+    with precision(config):
+        run = Run(config, store)
+        if not run.resume():
             _report(run.evaluate(), callbacks)
-        if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
-            run.save()
-            saved_at = time.monotonic()
-    run.finish()
+        saved_at = time.monotonic()
+        while run.state.step < config.steps:
+            run.step()
+            if run.state.step % config.eval_every == 0 or run.state.step == config.steps:
+                _report(run.evaluate(), callbacks)
+            if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
+                run.save()
+                saved_at = time.monotonic()
+        run.finish()
 
 
 def _report(row: dict[str, float], callbacks: Sequence[Callback]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from maxrl_bench.results import METRICS, PASS_RATES, pack
 from maxrl_bench.store import FORMAT, checksum, to_csv, to_json, write_file
 
 KS = tuple(2**i for i in range(11))
@@ -109,12 +110,12 @@ def hash_text(text: str) -> int:
 
 def write(root: Path, experiment: str, metrics: pd.DataFrame, pass_rates: pd.DataFrame, **provenance: Any) -> Path:
     """results/<experiment>/ as the harness writes it."""
-    contents = {"metrics.csv": to_csv(metrics), "pass_rates.csv": to_csv(pass_rates)}
+    contents = {METRICS: to_csv(metrics), PASS_RATES: to_csv(pass_rates)}
     summary = {"format": FORMAT.strip(), "experiment": experiment, "missing": [], **provenance}
     summary["checksums"] = {name: checksum(data) for name, data in contents.items()}
     folder = root / experiment
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "provenance.json", to_json(summary))
     for name, data in contents.items():
-        write_file(folder / name, data)
+        write_file(folder / name, pack(name, data))
     return folder

@@ -233,8 +233,8 @@ def test_tables_join_runs_with_their_configuration_in_the_order_of_the_experimen
     assert list(metrics["task"].unique()) == ["fourrooms", "fourrooms(horizon=9)"]
     assert list(metrics["objective_name"].unique()) == ["grpo", "maxrl_order"]
     assert set(metrics["family"]) == {"navigation"}
-    assert metrics["pass@1"][0] == 0.1 + 0.2
-    # Only the first and the last evaluation, to 6 digits.
+    assert metrics["pass@1"][0] == 0.3  # stored as 0.1 + 0.2: tables have 6 digits
+    # Only the first and the last evaluation.
     assert list(tables.pass_rates["step"].unique()) == [0, 9]
     assert list(tables.pass_rates["pass_rate"][:2]) == [0.333333, 0.0]
     assert tables.provenance["missing"] == [config(5).hash]
@@ -262,14 +262,16 @@ def test_tables_that_are_not_whole_are_refused_in_one_line(store: Store) -> None
     results.write_tables(experiment(config()), store, root)
     with pytest.raises(ValueError, match="did you mean 'study'"):
         results.load("studi", root)
-    for name in ("metrics.csv", "pass_rates.csv"):
+    for name in (results.METRICS, results.PASS_RATES):
         path = root / "study" / name
         whole = path.read_bytes()
-        path.write_bytes(whole.replace(b"\n", b"\r\n"))  # as a checkout on Windows may leave it
+        text = results.unpack(name, whole)
+        path.write_bytes(results.pack(name, text.replace(b"\n", b"\r\n")))  # as a checkout on Windows may leave it
         assert len(results.load("study", root).metrics) == 3
-        path.write_bytes(whole.replace(b"3", b"4", 1))
-        with pytest.raises(ValueError, match=f"{name} does not match its checksum"):
-            results.load("study", root)
+        for damaged in (results.pack(name, text.replace(b"3", b"4", 1)), whole[:-9], b"", b"foreign"):
+            path.write_bytes(damaged)
+            with pytest.raises(ValueError, match=f"{name} does not match its checksum"):
+                results.load("study", root)
         path.write_bytes(whole)
     provenance = root / "study" / "provenance.json"
     whole = provenance.read_bytes()
