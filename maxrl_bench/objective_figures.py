@@ -206,62 +206,81 @@ def rollouts_needed(folder: Path) -> list[Path]:
         return save(Drawing(figure, "Rollouts needed.", alt), folder / "rollouts_needed")
 
 
-def _nothing(axes: Axes, why: str) -> None:
-    axes.set(xticks=[], yticks=[], xlabel="", ylabel="")
-    axes.annotate(why, (0.5, 0.5), xycoords="axes fraction", ha="center", va="center", color=GREY)
+def _say(axes: Axes, text: str, height: float = 0.5) -> None:
+    axes.annotate(text, (0.5, height), xycoords="axes fraction", ha="center", va="center", color=GREY, fontsize=9)
+
+
+def _card_weights(axes: Axes, objective: Objective) -> None:
+    n = objective.num_rollouts
+    K = np.arange(n + 1) if n <= 200 else np.unique([0, *np.geomspace(1, n, 200).astype(int)])
+    on_success, on_failure = objective.weights(K)
+    success, failure = K > 0, n > K
+    size = 4 if n <= 40 else 0
+    color = style_of(objective.name)["color"]
+    axes.plot(K[success], on_success[success], "o-", color=color, markersize=size, label="on success, s(K)")
+    axes.plot(K[failure], on_failure[failure], "s--", color=GREY, markersize=size, label="on failure, f(K)")
+    axes.axhline(0, color=GREY, linewidth=0.7, zorder=1)
+    axes.set(xlabel=f"successes K among {n} rollouts", ylabel="weight of a rollout")
+    axes.margins(y=0.15)  # room for the legend
+    if not (on_success.any() or on_failure.any()):
+        axes.set_ylim(-1, 1)
+    axes.legend(frameon=False, fontsize=8)
+    if n > 200:
+        axes.set_xscale("symlog", linthresh=1)  # logarithmic, but for K = 0
+        axes.set_xlim(-0.1, 1.2 * n)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _card_population(axes: Axes, objective: Objective, p: np.ndarray) -> None:
+    weight, limit, closed = objective.population_weight(p), objective.limit(p), objective.closed_form(p)
+    _curve(axes, p, weight, objective.name, "this objective, exact", 0)
+    if not weight.any():
+        _say(axes, "w(p) = 0: learns nothing", 0.1)
+    known = [1 / p] if closed is None else [1 / p, closed]
+    if limit is not None and not any(np.allclose(limit, other) for other in known):
+        axes.plot(p, limit, color=GREY, linestyle="--", label="its limit as N grows", zorder=1.5)
+
+
+def _card_noise(axes: Axes, objective: Objective, p: np.ndarray) -> None:
+    noise = np.array([second_moment(objective, Scores(float(rate))) for rate in p])
+    least = np.array([least_second_moment(objective, float(rate)) for rate in p])
+    if not noise.any():
+        axes.set(xticks=[], yticks=[])
+        return _say(axes, "none: learns nothing")
+    _curve(axes, p, noise, objective.name, "this objective, exact", 0)
+    axes.plot(p, least, color=GREY, linestyle="--", label="the least for this w(p)", zorder=1.5)
+    axes.set(xscale="log", yscale="log", xlabel="pass rate p", ylabel="E|g|², orthogonal scores of norm 1")
+    top = noise.max()
+    axes.set_ylim(max(min(noise.min(), least.min()), 1e-6 * top) / 2, 30 * top)  # 30: room for the legend
+    axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
 def draw_card(objective: Objective, path: Path) -> list[Path]:
-    """The figure beside a card: weights against K, and the population weight against p. Writes path .png and .svg."""
-    p, n = _pass_rates(1e-4, 0.995), objective.num_rollouts
+    """The figure beside a card: weights against K, population weight and noise against p. Writes path .png and .svg."""
+    p = _pass_rates(1e-4, 0.995)
     with style():
         figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
-        counts, population = figure.subplots(1, 2)
-        look = style_of(objective.name)
-        counts.set(xlabel=f"successes K among {n} rollouts", ylabel="weight of a rollout")
-        counts.set_title("Weights", loc="left", fontweight="bold")
-        if objective.exact or objective.row.pooled:
-            why = (
-                "samples no rollouts:\nno weights" if objective.exact else "weighs the whole batch together:\nno table"
-            )
-            _nothing(counts, why)
-        else:
-            K = np.arange(n + 1) if n <= 200 else np.unique([0, *np.geomspace(1, n, 200).astype(int)])
-            on_success, on_failure = objective.weights(K)
-            size = 4 if n <= 40 else 0
-            success, failure = K > 0, n > K
-            counts.plot(
-                K[success], on_success[success], "o-", color=look["color"], markersize=size, label="on success, s(K)"
-            )
-            counts.plot(K[failure], on_failure[failure], "s--", color=GREY, markersize=size, label="on failure, f(K)")
-            counts.axhline(0, color=GREY, linewidth=0.7, zorder=1)
-            counts.legend(frameon=False)
-            if n > 200:
-                counts.set_xscale("symlog", linthresh=1)  # logarithmic, but for K = 0
-                counts.set_xlim(-0.1, 1.2 * n)
-            else:
-                counts.xaxis.set_major_locator(MaxNLocator(integer=True))
+        counts, population, noise = figure.subplots(1, 3)
         _maximum_likelihood(population, p)
-        if objective.row.pooled:
-            population.annotate(
-                "no w(p): it depends on the batch", (0.5, 0.1), xycoords="axes fraction", color=GREY, ha="center"
-            )
-        elif not objective.exact:
-            weight, limit, closed = objective.population_weight(p), objective.limit(p), objective.closed_form(p)
-            _curve(population, p, weight, objective.name, f"{objective.label}, N = {n}, exact", 0)
-            if not weight.any():
-                population.annotate(
-                    "w(p) = 0: learns nothing", (0.5, 0.1), xycoords="axes fraction", color=GREY, ha="center"
-                )
-            known = [1 / p] if closed is None else [1 / p, closed]
-            if limit is not None and not any(np.allclose(limit, other) for other in known):
-                population.plot(p, limit, color=GREY, linestyle="--", label="its limit as N grows", zorder=1.5)
-        _weight_axes(population, "Population weight w(p)", 0.05, 2e4)
-        population.legend(frameon=False)
-        figure.suptitle(f"{objective.label}: {objective.row.paper}", x=0.01, ha="left", fontsize=10)
-        return save(
-            Drawing(figure, objective.label, "Weights against counts; population weight against pass rate."), path
-        )
+        if objective.exact or objective.row.pooled:
+            for axes in (counts, noise):
+                axes.set(xticks=[], yticks=[])
+                _say(axes, "samples no rollouts" if objective.exact else "depends on the whole batch")
+            if objective.row.pooled:
+                _say(population, "none: depends on the whole batch", 0.1)
+        else:
+            _card_weights(counts, objective)
+            _card_population(population, objective, p)
+            _card_noise(noise, objective, p)
+        _weight_axes(population, "Population weight w(p)", 0.05, 2e5)
+        population.legend(frameon=False, fontsize=8, loc="upper right")
+        counts.set_title("Weights", loc="left", fontweight="bold")
+        noise.set_title("Noise", loc="left", fontweight="bold")
+        title = objective.label if objective.exact else f"{objective.label}, {objective.num_rollouts} rollouts"
+        figure.suptitle(f"{title}: {objective.row.paper}", x=0.01, ha="left", fontsize=10)
+        alt = "Weights against counts of successes; population weight and noise against the pass rate."
+        return save(Drawing(figure, objective.label, alt), path)
 
 
 FIGURES = (weights, bias_and_variance_by_pass_rate, bias_and_variance_by_rollouts, rollouts_needed)

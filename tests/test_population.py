@@ -74,6 +74,41 @@ def test_grpo_weight_at_2000_rollouts_against_40_digits(p: float) -> None:
     assert float(bind("grpo", n).population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12)
 
 
+def _miss(n: int, successes: int, k: int) -> mpmath.mpf:
+    return mpmath.binomial(n - successes, k) / mpmath.binomial(n, k) if successes <= n - k else mpmath.mpf(0)
+
+
+@pytest.mark.parametrize("p", [1e-9, 1e-6, 1 - 1e-6, 1 - 1e-9])
+def test_weights_without_a_closed_form_at_a_million_rollouts_against_40_digits(p: float) -> None:
+    """Near p = 1 the failures decide, whose weights must not be differences of numbers near 1."""
+    n, k = 10**6, 4
+
+    def grpo(j: int, gamma: float) -> mpmath.mpf:
+        """s(j+1) - f(j) of GRPO (ddof 0), times the share of failures to the power gamma."""
+        success = mpmath.sqrt(mpmath.mpf(n - j - 1) / (j + 1)) * (mpmath.mpf(n - j - 1) / n) ** gamma
+        return success + mpmath.sqrt(mpmath.mpf(j) / (n - j)) * (mpmath.mpf(n - j) / n) ** gamma
+
+    def pass_at_k(j: int) -> mpmath.mpf:
+        missed = _miss(n, j + 1, k)
+        failure = mpmath.mpf(j) / (n - j) * mpmath.sqrt(_miss(n, j, k) / (1 - _miss(n, j, k))) if j else 0
+        return mpmath.sqrt(missed / (1 - missed)) + failure
+
+    with mpmath.workdps(40):
+        rare = mpmath.mpf(p) if p < 0.5 else 1 - mpmath.mpf(p)  # successes or failures: at most a few dozen
+        chance = [mpmath.binomial(n - 1, i) * rare**i * (1 - rare) ** (n - 1 - i) for i in range(60)]
+        counts = [i if p < 0.5 else n - 1 - i for i in range(60)]
+        for objective, gap in (
+            (bind("grpo", n), lambda j: grpo(j, 0)),
+            (bind("f_grpo", n, gamma=1.0), lambda j: mpmath.sqrt(mpmath.mpf(n - 1) / n) * grpo(j, 1)),
+            (bind("f_grpo", n, gamma=2.5), lambda j: mpmath.sqrt(mpmath.mpf(n - 1) / n) * grpo(j, 2.5)),
+            (bind("pass_at_k_training", n, k=k), pass_at_k),
+        ):
+            expected = float(sum(c * gap(j) for c, j in zip(chance, counts, strict=True)))
+            assert float(objective.population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12), (
+                objective.label
+            )
+
+
 def test_the_ends_of_the_pass_rates() -> None:
     ends = np.array([0.0, 1.0])
     np.testing.assert_allclose(bind("maxrl_eq9", 8).population_weight(ends), [8, 1], rtol=1e-14)
