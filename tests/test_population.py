@@ -52,13 +52,13 @@ def test_population_weights_to_twelve_digits_at_any_size(n: int, p: float) -> No
     for objective in [o for o in all_bound([n]) if o.order is not None]:
         with mpmath.workdps(60):
             expected = float((1 - (1 - mpmath.mpf(p)) ** objective.order) / mpmath.mpf(p))
-        assert float(objective.population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12)
-        assert float(objective.closed_form(np.array(p))) == pytest.approx(expected, rel=1e-12)
+        assert float(objective.population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12, abs=0)
+        assert float(objective.closed_form(np.array(p))) == pytest.approx(expected, rel=1e-12, abs=0)
     for name in ("pkpo", "pkpo_loo"):
         k = min(10, n)
         with mpmath.workdps(60):
             expected = float(k * (1 - mpmath.mpf(p)) ** (k - 1))
-        assert float(bind(name, n, k=k).population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12)
+        assert float(bind(name, n, k=k).population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("p", [1e-9, 0.02, 0.5, 0.9])
@@ -71,7 +71,7 @@ def test_grpo_weight_at_2000_rollouts_against_40_digits(p: float) -> None:
             total += chance * (success + mpmath.sqrt(mpmath.mpf(j) / (n - j)))
             chance *= mpmath.mpf(n - 1 - j) / (j + 1) * mpmath.mpf(p) / q
         expected = float(total)
-    assert float(bind("grpo", n).population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12)
+    assert float(bind("grpo", n).population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 def _miss(n: int, successes: int, k: int) -> mpmath.mpf:
@@ -104,7 +104,7 @@ def test_weights_without_a_closed_form_at_a_million_rollouts_against_40_digits(p
             (bind("pass_at_k_training", n, k=k), pass_at_k),
         ):
             expected = float(sum(c * gap(j) for c, j in zip(chance, counts, strict=True)))
-            assert float(objective.population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12), (
+            assert float(objective.population_weight(np.array(p))) == pytest.approx(expected, rel=1e-12, abs=0), (
                 objective.label
             )
 
@@ -131,7 +131,7 @@ def test_second_moment_of_a_softmax_policy_by_enumeration(objective: Objective) 
         moment += policy[z].prod() * (g @ g)
         mean += policy[z].prod() * g
     of_policy = softmax_scores(LOGITS, ACCEPTED)
-    assert second_moment(objective, of_policy) == pytest.approx(moment, rel=1e-12)
+    assert second_moment(objective, of_policy) == pytest.approx(moment, rel=1e-12, abs=0)
     assert variance(objective, of_policy) == pytest.approx(moment - mean @ mean, rel=1e-9, abs=1e-12)
 
 
@@ -145,7 +145,7 @@ def test_second_moment_of_orthogonal_scores_by_enumeration(objective: Objective)
         on_success, on_failure = objective.weights(r.sum(keepdims=True))
         weights = np.where(r == 1, on_success, on_failure)
         expected += p ** r.sum() * (1 - p) ** (n - r.sum()) * np.sum(weights**2) / n**2
-    assert second_moment(objective, Scores(p)) == pytest.approx(expected, rel=1e-12)
+    assert second_moment(objective, Scores(p)) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
 @pytest.mark.parametrize("objective", default_bound(6), ids=case_id)
@@ -167,7 +167,7 @@ def baselined(gap: np.ndarray, baseline: np.ndarray, p: float) -> float:
 def test_theorem_1_every_estimator_is_a_gap_and_a_baseline() -> None:
     for objective in [o for o in all_bound([5]) if not o.exact]:
         gap, baseline = objective.gap(np.arange(5)), -objective.weights(np.arange(5))[1]
-        assert second_moment(objective, Scores(0.3)) == pytest.approx(baselined(gap, baseline, 0.3), rel=1e-12)
+        assert second_moment(objective, Scores(0.3)) == pytest.approx(baselined(gap, baseline, 0.3), rel=1e-12, abs=0)
 
 
 @pytest.mark.unbiased
@@ -177,7 +177,7 @@ def test_theorem_2_the_best_baseline_is_p_times_the_gap() -> None:
         gap = objective.gap(np.arange(5))
         for p in (0.01, 0.4, 0.9):
             least = baselined(gap, p * gap, p)
-            assert least == pytest.approx(least_second_moment(objective, p), rel=1e-12)
+            assert least == pytest.approx(least_second_moment(objective, p), rel=1e-12, abs=0)
             others = [baselined(gap, p * gap + rng.normal(size=5) * 0.1, p) for _ in range(20)]
             assert min(others) > least
 
@@ -227,7 +227,7 @@ def test_the_best_constant_baseline_of_order_n_is_pass_at_n() -> None:
 def test_rloo_is_within_one_part_in_n_of_the_least_noise() -> None:
     for n, p in itertools.product((2, 8, 500), (1e-4, 0.3, 0.99)):
         ratio = second_moment(bind("rloo", n), Scores(p)) / least_second_moment(bind("rloo", n), p)
-        assert ratio == pytest.approx(n / (n - 1), rel=1e-10)
+        assert ratio == pytest.approx(n / (n - 1), rel=1e-10, abs=0)
 
 
 def test_effective_order() -> None:
