@@ -5,7 +5,7 @@ PY := $(VENV)/bin/python
 PIP := $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 CLI := $(VENV)/bin/maxrl-bench
 
-# What `make sweep` runs: `make sweep EXPERIMENT=navigation PROFILE=smoke WORKERS=1`
+# What `make sweep` runs: `make sweep EXPERIMENT=objectives PROFILE=smoke WORKERS=1`
 PROFILE ?= laptop
 EXPERIMENT ?=
 WORKERS ?=

@@ -38,6 +38,19 @@ def pass_at_k_row(per_k: Iterable[tuple[int, np.ndarray]]) -> dict[str, float]:
     return {f"pass@{k}": float(np.mean(values)) for k, values in per_k}
 
 
+def share_of_harder_half(norms: np.ndarray, pass_rates: np.ndarray) -> float:
+    """What share of the gradient norms [B] falls on the half of the instances with the lower pass rates [B].
+
+    Of the instances whose norm was measured (is not NaN); NaN where none was, or where all are zero.
+    """
+    measured = np.flatnonzero(~np.isnan(norms))
+    total = float(norms[measured].sum())
+    if not total > 0:
+        return float("nan")
+    hardest_first = measured[np.argsort(pass_rates[measured], kind="stable")]
+    return float(norms[hardest_first[: len(measured) // 2]].sum()) / total
+
+
 def flat_gradient(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
     """The gradients of all parameters as one vector [P]; a parameter without gradient counts as zeros."""
     return torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])

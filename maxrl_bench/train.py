@@ -33,7 +33,7 @@ CHECKPOINT_SECONDS = 15.0
 # Exact pass rates need no evaluation rollouts; these few are for the entropy along the policy's own rollouts.
 ENTROPY_ROLLOUTS = 16
 # How many held-out instances are asked for a gradient of their own, before and after training.
-GRADIENT_INSTANCES = 32
+GRADIENT_INSTANCES = 16
 # Where each use of instances begins in the train split's indices; runs of different seeds share nothing.
 _SEED_STRIDE = 2**40
 _WARM_START_OFFSET = 2**39
@@ -292,13 +292,14 @@ class Run:
             "entropy": float(rollouts.entropy()),
             **state.tally.row(sampled=not self.objective.exact),
         }
-        state.rows.append(row)
-        state.pass_rates.append(pass_rates)
+        norms = torch.full_like(pass_rates, math.nan)
         if state.step in (0, config.steps):
             with torch.enable_grad():
-                state.grad_norms.append(self.gradient_norms())
-        else:
-            state.grad_norms.append(torch.full_like(pass_rates, math.nan))
+                norms = self.gradient_norms()
+        row["hard_gradient"] = metrics.share_of_harder_half(norms.numpy(), pass_rates.numpy())
+        state.rows.append(row)
+        state.pass_rates.append(pass_rates)
+        state.grad_norms.append(norms)
         state.tally = Tally()
         return row
 

@@ -44,3 +44,10 @@ def test_cosine_of_parallel_opposite_and_zero_vectors() -> None:
     assert metrics.cosine(a, -a) == pytest.approx(-1.0)
     assert metrics.cosine(a, torch.tensor([-4.0, 3.0])) == pytest.approx(0.0)
     assert math.isnan(metrics.cosine(a, torch.zeros(2)))
+
+
+def test_share_of_the_harder_half() -> None:
+    norms, rates = np.array([1.0, 5.0, np.nan, 2.0, 2.0]), np.array([0.9, 0.1, 0.0, 0.2, 0.8])
+    assert metrics.share_of_harder_half(norms, rates) == pytest.approx((5 + 2) / 10)
+    assert np.isnan(metrics.share_of_harder_half(np.zeros(4), rates[:4]))
+    assert np.isnan(metrics.share_of_harder_half(np.full(5, np.nan), rates))

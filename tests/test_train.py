@@ -250,7 +250,7 @@ def test_gradient_norms_are_those_of_single_instances(tmp_path: Path) -> None:
         for name in ("ml", "maxrl_eq9", "rloo")
     }
     exact = train.Run(config(objective={"name": "ml"}), store)
-    for index in range(exact.config.eval_instances):
+    for index in range(train.GRADIENT_INSTANCES):
         log_p = exact.task.batch("test", [index]).log_pass_rate(exact.policy)
         gradient = torch.autograd.grad(log_p.sum(), exact.parameters)
         norm = float(torch.cat([g.flatten() for g in gradient]).norm())
@@ -263,7 +263,7 @@ def test_gradient_norms_are_stored_before_and_after_training(tmp_path: Path) -> 
     _, store, settings = run(tmp_path, steps=4, eval_every=2)
     measured = store.tables(settings.hash)[1].dropna(subset="grad_norm")
     assert list(measured["step"].unique()) == [0, 4]
-    assert len(measured) == 2 * settings.eval_instances
+    assert len(measured) == 2 * train.GRADIENT_INSTANCES
 
 
 def test_bfloat16_is_mixed_precision_and_learns(tmp_path: Path) -> None:
