@@ -12,7 +12,7 @@ WORKERS ?=
 SWEEP_FLAGS = --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep smoke test check lint types plots bench stress clean
+.PHONY: help sweep smoke test check lint types tune plots bench stress clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -47,6 +47,10 @@ types: $(VENV)/.dev ## check the types
 	$(PY) -m mypy
 
 check: lint types test ## what CI runs: lint, types, tests
+
+tune: $(VENV)/.base ## choose learning rates on the validation split; writes experiments/learning_rates.toml
+	$(CLI) sweep learning_rate --profile tune $(if $(WORKERS),--workers $(WORKERS))
+	$(CLI) tune
 
 plots: $(VENV)/.base ## redraw every figure and the report from the tables alone
 	$(CLI) plot $(EXPERIMENT)

@@ -90,8 +90,9 @@ def parser() -> argparse.ArgumentParser:
     folders(sub, plots=True)
 
     sub = command("tune", _tune, "choose learning rates from a finished sweep over them, on the validation split")
-    sub.add_argument("experiment", nargs="?", default="tune", metavar="EXPERIMENT", help="the sweep over rates (tune)")
-    sub.add_argument("--profile", metavar="NAME")
+    default = "learning_rate"
+    sub.add_argument("experiment", nargs="?", default=default, metavar="EXPERIMENT", help=f"the sweep ({default})")
+    sub.add_argument("--profile", default="tune", metavar="NAME", help="its profile (tune)")
     folders(sub)
 
     sub = command("export", _export, "write an experiment's metrics as one .csv or .parquet file")
@@ -181,6 +182,8 @@ def _plot(arguments: argparse.Namespace) -> int:
             drawn += 1
     if not drawn:
         raise ValueError(f"no tables in {arguments.results}; `maxrl-bench sweep` makes them")
+    if not arguments.experiments:
+        print(f"the objectives themselves: {publish.draw_theory(arguments.results, arguments.plots)}")
     return 0
 
 

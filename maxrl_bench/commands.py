@@ -165,23 +165,23 @@ class _Publisher:
 
     def __init__(self, options: SweepOptions):
         self._options, self._pool = options, LocalPool(1)
-        self._futures: list[tuple[Experiment, Future[str]]] = []
+        self._futures: dict[str, Future[str]] = {}  # the latest of each experiment
 
     def submit(self, experiment: Experiment, done: set[str]) -> None:
         plots = None if self._options.no_plots else self._options.plots
-        self._futures.append(
-            (experiment, self._pool.submit(publishing.publish, experiment, self._options.results, plots, done))
+        self._futures[experiment.name] = self._pool.submit(
+            publishing.publish, experiment, self._options.results, plots, set(done)
         )
 
     def wait(self) -> bool:
         """Print what there is now of each experiment; False if something went wrong."""
         good = True
-        for experiment, future in self._futures:
+        for experiment, future in self._futures.items():
             try:
                 print(future.result())
             except Exception as error:  # the results are safe; the other experiments' figures are wanted all the same
                 good = False
-                print(f"{experiment.name}: tables or figures FAILED: {type(error).__name__}: {error}", file=sys.stderr)
+                print(f"{experiment}: tables or figures FAILED: {type(error).__name__}: {error}", file=sys.stderr)
         return good
 
     def __enter__(self) -> _Publisher:

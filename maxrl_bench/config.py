@@ -117,7 +117,8 @@ class RunConfig(BaseModel):
 
     def describe(self) -> str:
         """The run in a few words, for progress lines and failure reports."""
-        return f"{self.task_label} {label(self.objective)} N={self.num_rollouts} seed={self.seed}"
+        how = f"N={self.num_rollouts} lr={self.learning_rate:g} seed={self.seed}"
+        return f"{self.task_label} {label(self.objective)} {how}"
 
 
 FIELDS: dict[str, TypeAdapter[Any]] = {

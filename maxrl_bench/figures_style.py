@@ -209,8 +209,8 @@ def save(drawing: Drawing, path: Path) -> list[Path]:
 
 
 def _compact(svg: str) -> str:
-    """The same picture in half the bytes: hundredths of a point, repeated styles as classes, no indentation."""
-    svg = re.sub(r"(?<=[\s\"(,-])(\d+\.\d{3,})", lambda m: f"{float(m[1]):.2f}", svg)
+    """The same picture in half the bytes: tenths of a point, repeated styles as classes, no indentation."""
+    svg = re.sub(r"(?<=[\s\"(,-])(\d+\.\d{3,})", lambda m: f"{float(m[1]):.1f}", svg)
     classes: dict[str, str] = {}
     svg = re.sub(r'style="([^"]*)"', lambda m: f'class="{classes.setdefault(m[1], f"s{len(classes)}")}"', svg)
     rules = "".join(f".{name}{{{style}}}" for style, name in classes.items())

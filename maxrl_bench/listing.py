@@ -30,16 +30,17 @@ def tasks(root: str) -> str:
         metrics = results.load(name, root).metrics
         for label, rates in metrics[metrics["step"] == 0].groupby("task")["pass@1"]:
             base.setdefault(str(label), []).extend(rates)
-    rows = [("task", "family", "horizon", "actions", "pass rate", "base pass@1")]
+    rows = [("task", "family", "difficulty", "horizon", "actions", "pass rate", "base pass@1")]
     for name, entry in all_tasks().items():
+        difficulty = " ".join(f"{option}={value}" for option, value in entry.options.items())
         try:
             task = make_task(name)
         except (ImportError, ValueError) as error:  # one broken plug-in must not hide the others
-            rows.append((name, entry.family, "", "", f"not available: {error}", ""))
+            rows.append((name, entry.family, difficulty, "", "", f"not available: {error}", ""))
             continue
         known = f"{sum(base[name]) / len(base[name]):.3f}" if base.get(name) else "-"
         exact = "exact" if task.exact else "sampled"
-        rows.append((name, entry.family, str(task.horizon), str(task.num_actions), exact, known))
+        rows.append((name, entry.family, difficulty, str(task.horizon), str(task.num_actions), exact, known))
     return columns(rows)
 
 

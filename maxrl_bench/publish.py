@@ -8,6 +8,7 @@ from pathlib import Path
 from maxrl_bench import results
 from maxrl_bench.config import did_you_mean
 from maxrl_bench.experiment import Experiment
+from maxrl_bench.report_page import THEORY_FOLDER
 from maxrl_bench.store import Store
 
 
@@ -29,7 +30,19 @@ def draw(experiment: Experiment, root: str, plots: str) -> str:
     from maxrl_bench import report  # here, since it loads matplotlib
 
     report.draw(experiment, root, plots)
+    if not (Path(plots) / THEORY_FOLDER).exists():
+        draw_theory(root, plots)
     return f"{Path(plots) / experiment.name}/"
+
+
+def draw_theory(root: str, plots: str) -> str:
+    """Draw the figures of the objectives themselves, which need no run, and the report; returns their folder."""
+    from maxrl_bench import objective_figures, report
+
+    folder = Path(plots) / THEORY_FOLDER
+    objective_figures.draw_all(folder)
+    report.write_report(root, plots)
+    return f"{folder}/"
 
 
 def check(experiment: Experiment) -> None:

@@ -105,9 +105,7 @@ def _section(page: Page, tables: str, plots_root: Path) -> list[str]:
         inner = _table(("claim", "task", "effect", "interval alone"), cells)
         parts.append(f"<details><summary>Claims task by task (uncorrected)</summary>{inner}</details>")
     origin = "".join(f"<li>{escape(line)}</li>" for line in _origin(page["provenance"]))
-    links = ", ".join(
-        f'<a href="{tables}/{name}/{file}">{file}</a>' for file in TABLES
-    )
+    links = ", ".join(f'<a href="{tables}/{name}/{file}">{file}</a>' for file in TABLES)
     own = ", ".join(f'<a href="{name}/{f}">{f}</a>' for f in _own_tables(page))
     parts.append(f"<details><summary>Provenance and tables</summary><ul>{origin}<li>{links}, {own}</li></ul></details>")
     return parts

@@ -27,6 +27,7 @@ from maxrl_bench.store import Check, Store
 from maxrl_bench.worker import TRAIN, Job, Outcome, execute
 
 STRIKES = 3  # workers that a run may take down before it counts as failed
+PUBLISH_SECONDS = 240.0  # between looks at an experiment that is not finished yet
 _POLL_SECONDS = 1.0
 _SPARE_BYTES = 50e6
 
@@ -113,7 +114,11 @@ class DiskFull(Exception):
 
 
 class Sweep:
-    """A sweep in progress. `on_experiment` gets each experiment whose runs have all ended, and those that are done."""
+    """A sweep in progress.
+
+    `on_experiment` gets each experiment whose runs have all ended, and those of them that are done; and, now and then,
+    the experiment in progress with the runs that are done by then, so that long ones can be read early.
+    """
 
     def __init__(
         self,
@@ -129,6 +134,7 @@ class Sweep:
         self.strikes: Counter[str] = Counter()
         self.report = Report(done={run for run, check in plan.found.items() if check.state == "done"})
         self.open = list(plan.experiments)
+        self.shown_at, self.shown = time.monotonic(), len(self.report.done)
         self.busy = self.capacity = 0.0
 
     def run(self) -> Report:
@@ -156,6 +162,7 @@ class Sweep:
                 del finished  # a finished future that is kept alive is run again by Dask after a kill
                 if self.held and len(self.running) < self.pool.size:
                     self._look_again()
+                self._show_progress()
                 now = time.monotonic()
                 self.capacity += (now - turned) * self.pool.size
                 turned = now
@@ -228,6 +235,16 @@ class Sweep:
         free = [run for run in self.held if self.plan.store.is_free(run)]
         self.held = [run for run in self.held if run not in free]
         self.todo += free
+
+    def _show_progress(self) -> None:
+        """Hand over the first unfinished experiment, if it is time and there is anything new."""
+        done = self.report.done
+        if not self.open or len(done) == self.shown or time.monotonic() - self.shown_at < PUBLISH_SECONDS:
+            return
+        self.shown_at, self.shown = time.monotonic(), len(done)
+        own = {config.hash for config in self.open[0].runs} & done
+        if own:
+            self.on_experiment(self.open[0], own)
 
     def _close_experiments(self) -> None:
         """Hand over the experiments whose last run has ended."""

@@ -94,7 +94,7 @@ def test_failures_are_summarised_with_the_command_that_reproduces_them(
     told = capsys.readouterr().out
     failed = RunConfig(task="fourrooms", objective="ml", steps=4, policy={"fail_at": 3}).hash
     command = f"maxrl-bench run --config results/store/{failed}/config.json --run-function {RUN}"
-    assert "FAILED fourrooms ml N=64 seed=0: FloatingPointError: the surrogate became nan" in told
+    assert "FAILED fourrooms ml N=64 lr=0.001 seed=0: FloatingPointError: the surrogate became nan" in told
     assert command in told
     assert "4 of 5 runs done" in told
     assert results.load("study").provenance["missing"] == [failed]
@@ -204,6 +204,21 @@ def test_settings_are_toml_values_or_text() -> None:
         "learning_rate": 1e-3,
         "policy": {},
     }
+
+
+def test_plot_draws_the_objectives_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from maxrl_bench import objective_figures
+
+    drawn: list[Path] = []
+    monkeypatch.setattr(objective_figures, "draw_all", lambda folder: (drawn.append(folder), folder.mkdir()))
+    assert sweep() == 0
+    assert cli.main(["plot", "study"]) == 0
+    assert drawn == [Path("plots/theory")]
+    assert cli.main(["plot", "study"]) == 0  # they are there
+    assert len(drawn) == 1
+    monkeypatch.setattr(objective_figures, "draw_all", drawn.append)
+    assert cli.main(["plot"]) == 0
+    assert len(drawn) == 2
 
 
 def test_lists_of_objectives_and_experiments(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -192,7 +192,11 @@ def test_tuned_learning_rates_go_by_knobs_first(folder: Path) -> None:
         ),
         ("order = 4", "order = 99", "[[grid]] 1: "),
         ("ddof", "dof", "[[grid]] 1: objective 'grpo' does not read the knob 'dof'"),
-        ('["grpo",', '["grpo", "grpo",', "[[grid]] 1: repeats a run of [[grid]] 1: fourrooms grpo(ddof=0) N=16 seed=0"),
+        (
+            '["grpo",',
+            '["grpo", "grpo",',
+            "[[grid]] 1: repeats a run of [[grid]] 1: fourrooms grpo(ddof=0) N=16 lr=0.001 seed=0",
+        ),
         ("[0, 1]", "[]", "[defaults]: key 'seed' is an empty list"),
         ("1e-3", "0", "[defaults]: key 'learning_rate'"),
         ("question", "qestion", "key 'qestion' is unknown; did you mean 'question'"),

@@ -94,6 +94,17 @@ def test_a_run_that_two_experiments_need_is_computed_once_and_experiments_end_in
     assert again.done == {shared.hash, first.hash, second.hash}
 
 
+def test_an_experiment_in_progress_is_shown_now_and_then(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs, handed = [config(seed) for seed in range(3)], []
+    run_sweep(tmp_path / "a", experiment(*runs), handed=handed)
+    assert [len(done) for _, done in handed] == [3]  # it takes no time
+    monkeypatch.setattr(sweep, "PUBLISH_SECONDS", 0.0)
+    handed.clear()
+    run_sweep(tmp_path / "b", experiment(*runs), handed=handed)
+    assert [len(done) for _, done in handed] == [1, 2, 3]
+    assert all(done <= {run.hash for run in runs} for _, done in handed)
+
+
 def test_a_failed_run_is_recorded_the_rest_go_on_and_it_is_tried_again(tmp_path: Path) -> None:
     bad, good = config(0, policy={"fail_at": 3}), config(1)
     handed: list = []
