@@ -116,7 +116,8 @@ def parser() -> argparse.ArgumentParser:
     folders(sub)
 
     sub = command("bench", _bench, "time the rollout engine against the textbook loop and others")
-    sub.add_argument("arguments", nargs=argparse.REMAINDER)
+    sub.add_argument("--quick", action="store_true", help="the main ratios, in under a minute")
+    sub.add_argument("--out", default="build/bench", metavar="DIR", help="for bench.json and bench.png (build/bench/)")
     return top
 
 
@@ -233,9 +234,7 @@ def _watch(arguments: argparse.Namespace) -> int:
 
 
 def _bench(arguments: argparse.Namespace) -> int:
-    import importlib
+    from maxrl_bench.bench import run_bench
 
-    shown = importlib.import_module("maxrl_bench.bench").run_bench(*arguments.arguments)
-    if shown is not None:
-        print(shown)
+    print(run_bench(arguments.quick, Path(arguments.out)))
     return 0
