@@ -5,7 +5,7 @@ results/<experiment>/       the tables of an experiment's runs, joined: what is 
     metrics.csv  pass_rates.csv.gz  provenance.json
 
 >>> from maxrl_bench import results
->>> tables = results.load("navigation")
+>>> tables = results.load("objectives")
 >>> tables.metrics.groupby("objective")["pass@1"].max()
 """
 
