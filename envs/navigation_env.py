@@ -20,6 +20,8 @@ class NavigationEnv(TaskEnv):
     Raises ValueError on a task of another family.
     """
 
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012  gymnasium's own convention
+
     _navigation: Navigation
     _env: MiniGridEnv
     _seen: np.ndarray

@@ -10,7 +10,7 @@ VIEWS = {
     "navigation": "envs.navigation_env:NavigationEnv",
     "arithmetic": "envs.token_env:TokenEnv",
     "programs": "envs.token_env:TokenEnv",
-    "maze": "envs.token_env:TokenEnv",
+    "maze": "envs.token_env:MazeEnv",
     "digits": "envs.token_env:PixelEnv",
 }
 

@@ -22,14 +22,17 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.int64]):
     """What the views share: the choice of an instance, the horizon, rendering.
 
     `reset(options={"split": ..., "index": ...})` chooses the instance; without an index it is drawn from the seed. The
-    split is "train" unless given. A rollout that is still going after the horizon is truncated. `render()` gives text
-    ("ansi") or the latest frame ("rgb_array"), as the task has it.
-    Raises ValueError on an unknown task, split or option, or a negative index.
+    split is "train" unless given. A rollout that is still going after the horizon is truncated. `render()` gives what
+    the one render mode of the class says: text ("ansi"), or the latest frame ("rgb_array").
+    Raises ValueError on an unknown task, split, option or render mode, or a negative index.
     """
 
-    metadata = {"render_modes": ["ansi", "rgb_array"], "render_fps": 4}  # noqa: RUF012  gymnasium's own convention
+    metadata: dict[str, Any]
 
     def __init__(self, task: str, render_mode: str | None = None, **task_options: Any):
+        modes = self.metadata["render_modes"]
+        if render_mode is not None and render_mode not in modes:
+            raise ValueError(f"unknown render mode '{render_mode}' of task '{task}'; accepted: {', '.join(modes)}")
         self.task = make_task(task, **task_options)
         self.action_space = spaces.Discrete(self.task.num_actions)
         self.render_mode = render_mode
@@ -77,6 +80,8 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.int64]):
 class TokenEnv(TaskEnv):
     """A token task: the observation is prompt and answer so far, [max_length], then the padding id (the vocabulary)."""
 
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012  gymnasium's own convention
+
     _batch: TokenBatch
     _states: np.ndarray
 
@@ -107,8 +112,16 @@ class TokenEnv(TaskEnv):
         return observation
 
 
+class MazeEnv(TokenEnv):
+    """A token task that is drawn: what the policy reads is text, what the eye sees are MiniGrid's frames."""
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 4}  # noqa: RUF012
+
+
 class PixelEnv(TaskEnv):
     """A memoryless task on pixels: the observation is the picture, floats in [0, 1]."""
+
+    metadata = {"render_modes": ["ansi"]}  # noqa: RUF012
 
     _batch: StateGraphs
     _state: int

@@ -112,6 +112,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--split", default="test")
     sub.add_argument("--index", type=int, default=0)
     sub.add_argument("--run", metavar="HASH", help="the stored run whose policy acts (an untrained one)")
+    sub.add_argument("--base", action="store_true", help="with --run: the base policy that the run started from")
     sub.add_argument("--out", metavar="FILE", help="where to write it (the terminal)")
     folders(sub)
 
@@ -214,16 +215,20 @@ def _card(arguments: argparse.Namespace) -> int:
 
 def _watch(arguments: argparse.Namespace) -> int:
     from maxrl_bench.store import Store
-    from maxrl_bench.watch import watch
+    from maxrl_bench.watch import base_state, watch
 
     task, blob, seed, sizes = {"name": arguments.task}, None, 0, {}
     if arguments.run:
         store = Store(Path(arguments.results) / "store")
         blob = store.read(arguments.run, "policy.pt", any_code=True)
-        if blob is None:
+        if blob is None and not arguments.base:
             raise ValueError(f"{store.folder(arguments.run)} holds no policy")
         config = store.config(arguments.run)
+        if arguments.base:
+            blob = base_state(config, store.root)
         task, seed, sizes = config.task, config.seed, config.policy
+    elif arguments.base:
+        raise ValueError("--base needs a stored run: name it with --run")
     elif not arguments.task:
         raise ValueError("name a task, or a stored run with --run")
     name, options = arguments.task or task["name"], {key: value for key, value in task.items() if key != "name"}

@@ -11,8 +11,11 @@ import numpy as np
 import torch
 from PIL import Image
 
+from maxrl_bench.config import RunConfig
 from maxrl_bench.policies import make_policy
+from maxrl_bench.store import Store
 from maxrl_bench.tasks import Task, make_task
+from maxrl_bench.train import base_policy
 
 FRAME_MILLISECONDS = 250
 LAST_FRAME_MILLISECONDS = 1500
@@ -52,6 +55,24 @@ def watch(
             ending += f"; pass rate on this instance {float(batch.log_pass_rate(policy).exp()[0]):.3g}"
     summary = f"{task.name}, {split} instance {index}: {ending}"
     return _show(task, split, index, actions, summary, Path(out) if out is not None else None)
+
+
+class _AsFound(Store):
+    """A store that is only looked at: blobs are read whatever code wrote them, and none is written."""
+
+    def read(self, run: str, name: str, *, any_code: bool = True) -> bytes | None:
+        return super().read(run, name, any_code=True)
+
+    def write(self, run: str, name: str, data: bytes) -> None:
+        pass
+
+
+def base_state(config: RunConfig, root: str | Path) -> bytes:
+    """The base policy that a run started from, as `policy_state`: out of the store at `root`, or else made again."""
+    policy = base_policy(config, make_task(**config.task), _AsFound(root))
+    buffer = io.BytesIO()
+    torch.save(policy.state_dict(), buffer)
+    return buffer.getvalue()
 
 
 def _show(task: Task, split: str, index: int, actions: Sequence[int], summary: str, out: Path | None) -> str:

@@ -230,8 +230,24 @@ def test_the_everyday_view_passes_gymnasiums_checker(name: str) -> None:
     with warnings.catch_warnings():
         # What the checker only finds unusual is ours to decide; what it finds wrong, it raises.
         warnings.simplefilter("ignore")
-        check_env(env.unwrapped, skip_render_check=True)
-        check_env(env.unwrapped, skip_render_check=True)
+        check_env(env.unwrapped)
+        check_env(env.unwrapped)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_everyday_view_renders_as_its_render_mode_says(name: str) -> None:
+    shown = {"ansi": str, "rgb_array": np.ndarray}
+    (mode,) = gymnasium.spec(f"maxrl_bench/{name}-v0").make(disable_env_checker=True).metadata["render_modes"]
+    env = gymnasium.make(f"maxrl_bench/{name}-v0", render_mode=mode, disable_env_checker=True)
+    env.reset(options={"split": "test", "index": 0})
+    assert isinstance(env.render(), shown[mode])
+    env.step(0)
+    assert isinstance(env.render(), shown[mode])
+    (other,) = set(shown) - {mode}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # gymnasium warns before we refuse
+        with pytest.raises(ValueError, match=f"accepted: {mode}"):
+            gymnasium.make(f"maxrl_bench/{name}-v0", render_mode=other, disable_env_checker=True)
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -7,9 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
+from maxrl_bench.cli import main
+from maxrl_bench.config import RunConfig
 from maxrl_bench.policies import make_policy
+from maxrl_bench.store import Store
 from maxrl_bench.tasks import make_task
-from maxrl_bench.watch import watch
+from maxrl_bench.train import base_policy
+from maxrl_bench.watch import base_state, watch
 
 SIZES = {"layers": 1, "width": 32, "heads": 2, "kv_heads": 1, "mlp": 32}
 
@@ -66,6 +70,32 @@ def test_an_untrained_policy_is_shown_as_text_with_its_pass_rate(tmp_path: Path)
 def test_digits_and_programs_are_shown() -> None:
     assert "named" in watch("digits")
     assert "hidden:" in watch("programs-1")
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_the_base_policy_of_a_run_is_shown_and_the_store_left_as_it_was(
+    stored: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = RunConfig(task={"name": "add-2"}, objective={"name": "rloo"}, policy=SIZES, seed=3, warm_start_steps=3)
+    root = tmp_path / "store"
+    # Made by other code than the one that looks at it.
+    base = base_policy(config, make_task("add-2"), Store(root if stored else tmp_path / "elsewhere", code="other"))
+    Store(root)
+    (root / config.hash).mkdir()
+    (root / config.hash / "config.json").write_text(config.model_dump_json())
+    before = sorted(path for path in root.glob("*/*") if path.parent.name != ".locks")
+    found = torch.load(io.BytesIO(base_state(config, root)), weights_only=True)
+    assert all(torch.equal(found[name], tensor) for name, tensor in base.state_dict().items())
+    assert main(["watch", "--run", config.hash, "--base", "--results", str(tmp_path)]) == 0
+    with torch.no_grad():
+        p = float(make_task("add-2").batch("test", [0]).log_pass_rate(base).exp()[0])
+    assert f"pass rate on this instance {p:.3g}" in capsys.readouterr().out
+    assert sorted(path for path in root.glob("*/*") if path.parent.name != ".locks") == before
+
+
+def test_a_base_policy_without_a_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "add-2", "--base", "--results", str(tmp_path)]) == 2
+    assert "--base needs a stored run" in capsys.readouterr().err
 
 
 def test_what_cannot_be_shown_is_refused_with_one_line(tmp_path: Path) -> None:
