@@ -19,14 +19,14 @@ from pydantic import ValidationError
 from maxrl_bench import listing
 from maxrl_bench import publish as publishing
 from maxrl_bench.config import RunConfig, one_line, read_config
-from maxrl_bench.executors import DaskPool, LocalPool, Pool
+from maxrl_bench.executors import DaskPool, LocalPool, Pool, PoolLost
 from maxrl_bench.experiment import Experiment, load_experiments
 from maxrl_bench.objectives import bind
 from maxrl_bench.progress import Progress, duration
 from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.sweep import DiskFull, Plan, Sweep, check_room, make_plan
 from maxrl_bench.tasks import Task, make_task
-from maxrl_bench.worker import TRAIN, Job, execute, resolve
+from maxrl_bench.worker import TRAIN, Job, execute, find_own, resolve
 
 MEMORY_SHARE = 0.9  # of the machine's memory, for all workers together
 
@@ -103,9 +103,11 @@ def sweep(options: SweepOptions) -> int:
     """
     _find_own(options.run_function)
     experiments = load_experiments(options.experiments, options.profile)
-    workers = options.workers or _cores()
+    workers = _cores() if options.workers is None else options.workers
     if workers < 1:
         raise ValueError(f"--workers must be 1 or more, got {workers}")
+    if options.memory is not None and not 0 < options.memory <= 2**20:
+        raise ValueError(f"--memory must be a number of GB above 0, got {options.memory:g}")
     plan = make_plan(experiments, options.results, run_function=options.run_function, keep_stale=options.keep_stale)
     if not options.no_plots:
         for experiment in experiments:
@@ -129,6 +131,8 @@ def sweep(options: SweepOptions) -> int:
             raise ValueError(
                 f"the disk is full ({error}); what is stored is whole; make room and repeat: {again}"
             ) from None
+        except PoolLost as error:
+            raise ValueError(f"{error}; finished runs are kept; repeat to go on: {again}") from None
         except KeyboardInterrupt:
             print(
                 f"\nstopped; finished runs are kept, the others go on from their checkpoints: {again}", file=sys.stderr
@@ -139,9 +143,9 @@ def sweep(options: SweepOptions) -> int:
 
 
 def _find_own(run_function: str) -> None:
-    """Let a user's own run function be imported from the working directory, here and in the workers."""
+    """Raises ValueError if a user's own run function is not there."""
+    find_own(run_function)
     if run_function != TRAIN:
-        sys.path.insert(0, os.getcwd())
         resolve(run_function)
 
 
@@ -153,7 +157,9 @@ def _pool(options: SweepOptions, plan: Plan, workers: int) -> Pool:
     if options.scheduler is not None:
         return DaskPool(options.scheduler, workers)
     limit = (
-        int(options.memory * 2**30) if options.memory else int(MEMORY_SHARE * psutil.virtual_memory().total / workers)
+        int(options.memory * 2**30)
+        if options.memory is not None
+        else int(MEMORY_SHARE * psutil.virtual_memory().total / workers)
     )
     # Drivers of accelerators map far more than they use; the limit would be one on that.
     on_cpu = all(config.device == "cpu" for config in plan.configs.values())

@@ -155,5 +155,5 @@ def read_config(text: str, source: str) -> RunConfig:
         return RunConfig.model_validate(json.loads(text))
     except ValidationError as error:
         raise ValueError(f"{source}: {one_line(error)}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{source}: not JSON: {error}") from None

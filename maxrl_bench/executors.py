@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,12 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10
+
+
+class PoolLost(Exception):
+    """The pool is gone, with the jobs that it was at."""
+
+
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
@@ -102,6 +109,8 @@ class DaskPool(Executor):
         except ImportError:
             raise ValueError("--scheduler needs Dask: pip install 'maxrl-bench[cluster]'") from None
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
+        # It tells of a lost scheduler or worker in tracebacks; the sweep says in a line what it means.
+        logging.getLogger("distributed").setLevel(logging.CRITICAL)
         self._cluster = None
         if scheduler == "local":
             self._cluster = LocalCluster(workers, threads_per_worker=1, processes=True, dashboard_address=None)
@@ -114,8 +123,14 @@ class DaskPool(Executor):
 
     @property
     def size(self) -> int:
-        """Threads of the workers at this moment, which come and go; at least 1, so that work is waiting for them."""
-        return max(1, sum(self._client.nthreads().values()))
+        """Threads of the workers at this moment, which come and go; at least 1, so that work is waiting for them.
+
+        Raises PoolLost if the scheduler does not answer any more.
+        """
+        try:
+            return max(1, sum(self._client.nthreads().values()))
+        except OSError as error:
+            raise PoolLost(f"the scheduler is gone: {error}") from None
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn` on some worker. Dask itself retries a job whose worker died, a few times."""

@@ -40,6 +40,7 @@ RECIPES = "recipes.toml"
 LEARNING_RATES = "learning_rates.toml"
 DEFAULT_PROFILE = "laptop"
 MAX_RUNS = 100_000
+STORE = "store"  # the folder of results/ that holds the runs themselves
 _KEYS = ("question", "figures", "claims", "order", "defaults", "task", "grid", "profiles")
 
 
@@ -277,7 +278,8 @@ def find_experiments(names: list[str], folder: Path = Path("experiments")) -> li
 def load_experiments(names: list[str], profile: str | None = None) -> list[Experiment]:
     """Experiments by name or path, all that have the profile if none is given; by their `order`, then by name.
 
-    Raises ValueError as `load_experiment` and `find_experiments` do, and if no experiment has the profile.
+    Raises ValueError as `load_experiment` and `find_experiments` do, if no experiment has the profile, and if two files
+    would write the same folder of results/, or one the run store's.
     """
     loaded = []
     for path in find_experiments(names):
@@ -288,4 +290,10 @@ def load_experiments(names: list[str], profile: str | None = None) -> list[Exper
                 raise
     if not loaded:
         raise ValueError(f"no experiment has the profile '{profile}'")
+    owners: dict[str, Path] = {STORE: Path(STORE)}
+    for experiment in loaded:
+        owner = owners.setdefault(experiment.name, experiment.path)
+        if owner.resolve() != experiment.path.resolve():
+            whose = "is the run store's" if owner == Path(STORE) else f"is that of {owner}"
+            raise ValueError(f"{experiment.path}: its folder of results, '{experiment.name}', {whose}; rename the file")
     return sorted(loaded, key=lambda experiment: (experiment.order, experiment.name))

@@ -100,7 +100,8 @@ def environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    commit = _git("rev-parse", "HEAD")
+    # Installed into an environment inside of somebody else's repository, we are no part of that.
+    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", Path(__file__).name) else None
     return {
         "commit": commit,
         # Only source counts: the products of the sweep itself must not make its own version dirty.
@@ -109,6 +110,7 @@ def environment() -> dict[str, Any]:
         "packages": versions,
         "platform": platform.platform(),
         "processor": _processor(),
+        "accelerator": _accelerator(),
         "cores": os.cpu_count(),
         "memory_gb": round(_memory() / 2**30, 1),
     }
@@ -122,6 +124,11 @@ def _processor() -> str:
     except OSError:
         pass
     return platform.processor() or platform.machine()
+
+
+def _accelerator() -> str | None:
+    torch = sys.modules.get("torch")  # where it is not loaded, nothing ran on one
+    return str(torch.cuda.get_device_name()) if torch is not None and torch.cuda.is_available() else None
 
 
 def _memory() -> int:

@@ -12,6 +12,7 @@ Every file is written beside its place, synced, and moved there in one step: a r
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import itertools
@@ -121,6 +122,15 @@ class Store:
                 f"{self.root} was written by an incompatible version ('{found.strip()[:60]}'; this one reads "
                 f"and writes '{FORMAT.strip()}'); move it away or choose another folder with --results"
             )
+
+    def check_writable(self) -> None:
+        """Raises ValueError if nothing can be written; `Store` itself is content with reading an existing one."""
+        probe = self.root / f".probe.{secrets.token_hex(4)}"
+        try:
+            write_file(probe, b"")
+            probe.unlink()
+        except OSError as error:
+            raise ValueError(f"results folder {self.root} cannot be written: {error.strerror}") from None
 
     def folder(self, run: str) -> Path:
         """Where a run's files lie."""
@@ -268,7 +278,7 @@ class Store:
     def tidy_all(self) -> None:
         """Remove what killed writers have left behind anywhere, but for runs that somebody holds."""
         for run in {path.parent.name for path in self.root.glob("*/.*.tmp")}:
-            if self.is_free(run):
+            with contextlib.suppress(Timeout), self.lock(run).acquire(blocking=False):
                 self.tidy(run)
 
     def is_free(self, run: str) -> bool:
@@ -282,8 +292,12 @@ class Store:
     def bytes_per_run(self) -> float:
         """Mean size of the stored runs (of the first hundred); 100 kB where there are none to judge by."""
         folders = [path.parent for path in itertools.islice(self.root.glob("*/" + DONE), 100)]
-        sizes = [sum(file.stat().st_size for file in folder.iterdir()) for folder in folders]
-        return sum(sizes) / len(sizes) if sizes else 1e5
+        total = 0
+        for folder in folders:
+            for file in folder.iterdir():
+                with contextlib.suppress(FileNotFoundError):  # another sweep may be tidying up
+                    total += file.stat().st_size
+        return total / len(folders) if folders else 1e5
 
     def tables(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The metrics and pass rates of a finished run, as the run gave them. Check it first."""

@@ -7,11 +7,12 @@ seconds since the checkpoints of the runs in progress; the same command goes on.
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,11 +20,11 @@ from filelock import Timeout
 
 from maxrl_bench import costs
 from maxrl_bench.config import RunConfig
-from maxrl_bench.executors import Pool
+from maxrl_bench.executors import Pool, PoolLost
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.progress import Progress
 from maxrl_bench.provenance import code_fingerprint
-from maxrl_bench.store import Check, Store
+from maxrl_bench.store import DONE, Check, Store
 from maxrl_bench.worker import TRAIN, Job, Outcome, execute
 
 STRIKES = 3  # workers that a run may take down before it counts as failed
@@ -63,9 +64,13 @@ class Plan:
 
     def job(self, run: str) -> Job:
         """What a worker needs to know of a run."""
-        config = self.configs[run]
-        code = self.codes[config.task["name"]]
-        return Job(config.model_dump_json(), str(self.store.root), code, self.keep_stale, self.run_function)
+        # Absolute: a worker on another machine need not have our working directory.
+        root = os.path.abspath(self.store.root)
+        return Job(self.configs[run].model_dump_json(), root, self.code(run), self.keep_stale, self.run_function)
+
+    def code(self, run: str) -> str:
+        """The fingerprint of the code that a run depends on."""
+        return self.codes[self.configs[run].task["name"]]
 
     def label(self, run: str) -> str:
         """A run in a few words."""
@@ -90,7 +95,8 @@ def make_plan(
 
 
 def check_room(plan: Plan) -> None:
-    """Raises ValueError if the disk has too little room for what is still to be stored."""
+    """Raises ValueError if the store cannot be written, or the disk has too little room for what is to be stored."""
+    plan.store.check_writable()
     needed = _SPARE_BYTES + 2 * len(plan.todo) * plan.store.bytes_per_run()
     free = shutil.disk_usage(plan.store.root).free
     if free < needed:
@@ -138,11 +144,16 @@ class Sweep:
         self.busy = self.capacity = 0.0
 
     def run(self) -> Report:
-        """Go on until every run has ended. Raises DiskFull, and KeyboardInterrupt, after ending the workers."""
+        """Go on until every run has ended. Raises DiskFull, PoolLost and KeyboardInterrupt after ending the workers."""
         self.plan.store.tidy_all()
         unusable = Counter(check.why for check in self.plan.found.values() if check.state in ("corrupt", "stale"))
         for why, count in unusable.items():
             self.progress.line(f"{count} stored runs are not used but run again: {why}")
+        if self.plan.keep_stale:
+            done = self.report.done
+            kept = sum(self.plan.store.provenance(run).get("code") != self.plan.code(run) for run in done)
+            if kept:
+                self.progress.line(f"{kept} stored runs are kept though another version of the code made them")
         self._close_experiments()
         started = turned = time.monotonic()
         try:
@@ -156,10 +167,11 @@ class Sweep:
                     finished, _ = wait(self.running, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
                 else:
                     time.sleep(_POLL_SECONDS)
-                for future in finished:
+                while finished:  # a finished future that is kept alive is run again by Dask after a kill
+                    future = finished.pop()
                     run, _ = self.running.pop(future)
                     self._take(run, future)
-                del finished  # a finished future that is kept alive is run again by Dask after a kill
+                    del future
                 if self.held and len(self.running) < self.pool.size:
                     self._look_again()
                 self._show_progress()
@@ -198,6 +210,8 @@ class Sweep:
                 self.todo.append(run)
                 return
             outcome = self._record(run, f"its worker died {STRIKES} times (killed, out of memory, or crashed)")
+        except CancelledError:  # we cancel none: the scheduler has gone, which is no fault of the run
+            raise PoolLost("the scheduler is gone") from None
         except Exception as error:  # whatever an executor makes of a lost worker; the other runs go on
             outcome = self._record(run, f"{type(error).__name__}: {error}")
         self.busy += outcome.seconds
@@ -209,6 +223,10 @@ class Sweep:
             return
         if outcome.state == "full":
             raise DiskFull(outcome.message)
+        if outcome.state == "done" and not (self.plan.store.folder(run) / DONE).exists():
+            outcome = Outcome(
+                "failed", f"a worker says that it is done, but there is no result in {self.plan.store.root}"
+            )
         if outcome.state == "done":
             self.report.done.add(run)
             self.report.computed += outcome.computed
@@ -224,9 +242,12 @@ class Sweep:
         self._close_experiments()
 
     def _record(self, run: str, message: str) -> Outcome:
-        store = self.plan.store
+        """Store that a run failed, unless it was finished before its worker was lost."""
+        store = Store(self.plan.store.root, "" if self.plan.keep_stale else self.plan.code(run))
         # A dying worker may hold its lock for a moment yet; another sweep may hold it for long, and knows better.
         with contextlib.suppress(OSError, Timeout), store.lock(run).acquire(timeout=_POLL_SECONDS):
+            if store.status(run) == "done":
+                return Outcome("done")
             store.fail(self.plan.configs[run], message)
         return Outcome("failed", message)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import importlib
+import os
 import sys
 import time
 import traceback
@@ -43,6 +44,12 @@ class Outcome:
     notes: tuple[str, ...] = ()  # what had to be thrown away
 
 
+def find_own(run_function: str) -> None:
+    """Let a user's own run function be imported from the working directory, as the driver and every worker must."""
+    if run_function != TRAIN and os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+
+
 def resolve(run_function: str) -> Callable[[RunConfig, Store], None]:
     """The function that "module:function" names. Raises ValueError if there is none."""
     module_name, _, name = run_function.partition(":")
@@ -57,6 +64,7 @@ def execute(job: Job) -> Outcome:
     """Do one run unless it is stored already or somebody else is at it. Failures are recorded, not raised."""
     notes: list[str] = []
     config = RunConfig.model_validate_json(job.config)
+    find_own(job.run_function)
     code = code_fingerprint(config.task["name"], job.run_function)
     if code != job.code:
         return Outcome("failed", f"this worker's code is another version ({code}) than the driver's ({job.code})")
@@ -73,6 +81,8 @@ def execute(job: Job) -> Outcome:
         lock = store.lock(config.hash).acquire(blocking=False)
     except Timeout:
         return outcome("locked", computed=False)
+    except OSError as error:
+        return outcome("full" if error.errno in _DISK_FULL else "failed", str(error), computed=False)
     with lock:
         try:
             store.tidy(config.hash)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from maxrl_bench import publish
 from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.experiment import find_experiments, load_experiment, load_experiments
 
@@ -287,6 +288,26 @@ def test_hundreds_of_malformed_files_never_end_in_a_traceback(folder: Path) -> N
     assert all(str(folder) in message and "\n" not in message for message in messages)
 
 
+def test_nor_do_malformed_copies_of_the_experiments_of_this_project(tmp_path: Path) -> None:
+    rng = random.Random(0)
+    files = {path.name: path.read_text() for path in sorted((ROOT / "experiments").glob("*.toml"))}
+    for name, text in files.items():
+        (tmp_path / name).write_text(text)
+    # The two files beside the experiments are read through an experiment that uses both.
+    used_by = {"recipes.toml": "objectives.toml", "learning_rates.toml": "objectives.toml"}
+    messages = []
+    for name, text in files.items():
+        for _ in range(15):
+            (tmp_path / name).write_text(mutations(text, rng))
+            try:
+                publish.check(load_experiment(tmp_path / used_by.get(name, name), rng.choice([None, "smoke", "full"])))
+            except ValueError as error:
+                messages.append("" if isinstance(error, ValidationError) else str(error))
+        (tmp_path / name).write_text(text)
+    assert len(messages) >= 100
+    assert all(str(tmp_path) in message and "\n" not in message for message in messages)
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"\x00", b"", b"[" * 5000, b"a = " + b"[" * 5000])
 def test_what_is_no_text_or_nested_without_end_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "odd.toml"
@@ -301,6 +322,19 @@ def test_experiments_are_found_by_name_with_near_matches(folder: Path, monkeypat
     assert find_experiments(["study"], folder) == [folder / "study.toml"]
     with pytest.raises(ValueError, match="unknown experiment 'studi'; did you mean 'study'"):
         find_experiments(["studi"], folder)
+
+
+def test_two_files_never_share_a_folder_of_results(folder: Path) -> None:
+    (folder / "b").mkdir()
+    other = folder / "b" / "study.toml"
+    other.write_text(VALID.replace('"tuned"', "1e-3"))
+    study = str(folder / "study.toml")
+    with pytest.raises(ValueError, match=f"{other}: its folder of results, 'study', is that of {study}"):
+        load_experiments([study, str(other)])
+    assert len(load_experiments([study, study])) == 2  # the same one, which does no harm
+    (folder / "store.toml").write_text(VALID)
+    with pytest.raises(ValueError, match="'store', is the run store's; rename the file"):
+        load_experiments([str(folder / "store.toml")])
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "full"])

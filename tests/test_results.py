@@ -12,7 +12,8 @@ import pandas as pd
 import pytest
 from filelock import Timeout
 
-from maxrl_bench import results
+from maxrl_bench import provenance, results
+from maxrl_bench import store as store_module
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.store import DONE, MANIFEST, TABLES, Store, write_file
@@ -295,3 +296,50 @@ def test_export_writes_csv_and_parquet(store: Store, tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     results.export("study", tmp_path / "x.parquet", tmp_path)
     pd.testing.assert_frame_equal(pd.read_parquet(tmp_path / "x.parquet"), tables.metrics, check_dtype=False)
+
+
+def test_parquet_without_pyarrow_is_one_line(store: Store, tmp_path: Path) -> None:
+    finish(store, config())
+    results.write_tables(experiment(config()), store, tmp_path)
+    code = (
+        "import sys; sys.modules['pyarrow'] = None; from maxrl_bench.cli import main;"
+        "sys.exit(main(['export', 'study', 'x.parquet', '--results', '.']))"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr == "maxrl-bench: Parquet needs pyarrow: pip install 'maxrl-bench[parquet]'\n"
+    assert not (tmp_path / "x.parquet").exists()
+
+
+def test_a_store_that_can_only_be_read_is_told_before_a_sweep(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    store.check_writable()
+    assert sorted(path.name for path in store.root.iterdir()) == ["FORMAT"]
+
+    def refuse(path: Path, data: bytes) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(store_module, "write_file", refuse)
+    with pytest.raises(ValueError, match="cannot be written: Permission denied"):
+        Store(store.root).check_writable()
+
+
+def test_what_somebody_is_writing_is_not_tidied_away(store: Store) -> None:
+    """The run's lock is held for as long as its leftovers are removed, not only while it is looked at."""
+    (store.root / "r").mkdir()
+    (store.root / "r" / ".x.tmp").write_text("")
+    held: list[bool] = []
+    store.tidy = lambda run: held.append(not store.is_free(run))  # type: ignore[method-assign]
+    store.tidy_all()
+    assert held == [True]
+    with store.lock("r"):
+        store.tidy_all()
+    assert held == [True]
+
+
+def test_a_repository_that_we_are_merely_installed_in_is_not_our_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(provenance, "_git", lambda *arguments: None if arguments[0] == "ls-files" else "abc")
+    made = provenance.environment.__wrapped__()
+    assert made["commit"] is None
+    assert made["dirty"] is None

@@ -1,14 +1,19 @@
 """The sweep driver, with a stand-in for training: nothing twice, nothing lost, failures kept apart."""
 
 import contextlib
+import dataclasses
+import errno
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
-from concurrent.futures import wait
+import weakref
+from concurrent.futures import CancelledError, wait
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
@@ -168,7 +173,7 @@ def test_results_of_other_code_are_computed_again_unless_they_are_to_be_kept(tmp
     assert json.loads((path / "provenance.json").read_text())["code"] == "ffff"
     assert run_sweep(tmp_path, experiment(config(0), config(1)), keep_stale=True).computed == 0
     assert json.loads((path / "provenance.json").read_text())["code"] == "ffff"
-    capsys.readouterr()
+    assert "1 stored runs are kept though another version of the code made them" in capsys.readouterr().err
     assert run_sweep(tmp_path, experiment(config(0), config(1))).computed == 1
     assert "another version of the code" in capsys.readouterr().err
     assert json.loads((path / "provenance.json").read_text())["code"] == code_fingerprint("fourrooms", RUN)
@@ -311,6 +316,75 @@ def test_a_poisonous_run_is_struck_out_and_every_other_run_succeeds(tmp_path: Pa
     assert Store(tmp_path / "store").status(poison.hash) == "failed"
 
 
+class Broken(Serial):
+    """A pool whose answers are lost: `error` instead of what the job said, after or instead of doing it."""
+
+    def __init__(self, error: BaseException, work: bool) -> None:
+        super().__init__()
+        self.error, self.work = error, work
+
+    def submit(self, function, job):
+        future = super().submit(function if self.work else lambda job: None, job)
+        future._exception = self.error
+        return future
+
+
+def test_a_run_that_was_finished_before_its_worker_was_lost_is_not_thrown_away(tmp_path: Path) -> None:
+    report = run_sweep(tmp_path, experiment(config()), pool=Broken(RuntimeError("worker lost"), work=True))
+    assert report.failed == {}
+    assert report.done == {config().hash}
+    assert Store(tmp_path / "store").status(config().hash) == "done"
+
+
+def test_a_lost_scheduler_ends_the_sweep_and_blames_no_run(tmp_path: Path) -> None:
+    pool = Broken(CancelledError(), work=False)
+    with pytest.raises(executors.PoolLost, match="the scheduler is gone"):
+        run_sweep(tmp_path, experiment(config()), pool=pool)
+    assert pool.killed
+    assert Store(tmp_path / "store").status(config().hash) == "missing"
+
+
+def test_a_worker_that_writes_elsewhere_has_done_nothing(tmp_path: Path) -> None:
+    class Elsewhere(Serial):
+        def submit(self, function, job):
+            return super().submit(function, dataclasses.replace(job, root=str(tmp_path / "elsewhere")))
+
+    report = run_sweep(tmp_path, experiment(config()), pool=Elsewhere())
+    assert report.done == set()
+    assert "there is no result in" in report.failed[config().hash]
+
+
+def test_a_worker_in_another_folder_finds_the_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Path(sweep.make_plan([experiment(config())], "r", run_function=RUN).job(config().hash).root).is_absolute()
+
+
+def test_a_disk_too_full_for_a_lock_is_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = sweep.make_plan([experiment(config())], tmp_path, run_function=RUN).job(config().hash)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Store, "lock", full)
+    assert execute(job).state == "full"
+
+
+def test_no_finished_future_is_kept_alive(tmp_path: Path) -> None:
+    """Dask would run it again if its worker died."""
+    seen: list = []
+
+    class Watching(Serial):
+        def submit(self, function, job):
+            alive.append(sum(one() is not None for one in seen))
+            future = super().submit(function, job)
+            seen.append(weakref.ref(future))
+            return future
+
+    alive: list[int] = []
+    run_sweep(tmp_path, experiment(*map(config, range(3))), pool=Watching())
+    assert alive == [0, 0, 0]
+
+
 def test_a_run_that_asks_for_too_much_memory_fails_by_itself() -> None:
     pool = LocalPool(1, memory_limit=300 * 2**20)
     try:
@@ -389,6 +463,52 @@ def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path: Path) -> No
     assert len(list(store.glob("*/checkpoint.pt"))) == 2
     assert not list(tmp_path.rglob("*.tmp"))
     assert all(Store(store).is_free(path.parent.name) for path in store.glob("*/checkpoint.pt"))
+
+
+def test_two_dask_workers_in_processes_of_their_own_give_the_same_tables_and_may_be_killed(tmp_path: Path) -> None:
+    """As on a cluster: a scheduler and workers begun from a shell, in another folder than the driver's."""
+    pytest.importorskip("distributed")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+    (tmp_path / "away").mkdir()
+    python = [sys.executable, "-m"]
+    commands = [
+        [*python, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2]],
+        *2 * [[*python, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]],
+    ]
+    processes = [
+        subprocess.Popen(
+            [*command, "--no-dashboard"], env=environment, cwd=tmp_path / "away", stderr=subprocess.DEVNULL
+        )
+        for command in commands
+    ]
+    runs = tuple(config(seed, policy={"step_ms": 40}) for seed in range(4))
+    try:
+        pool = DaskPool(address, 1)
+        deadline = time.monotonic() + 60
+        while pool.size < 2 and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert pool.size == 2
+
+        def kill_one(at: Path = tmp_path / "dask" / "store") -> None:
+            while not list(at.glob("*/checkpoint.pt")):
+                time.sleep(0.01)
+            processes[1].kill()
+
+        killer = threading.Thread(target=kill_one, daemon=True)
+        killer.start()
+        report = run_sweep(tmp_path / "dask", experiment(*runs), pool=pool)
+        killer.join(timeout=10)
+        pool.shutdown()
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    assert report.failed == {}
+    run_sweep(tmp_path / "one", experiment(*runs))
+    assert tables_without_seconds(tmp_path / "dask", runs) == tables_without_seconds(tmp_path / "one", runs)
 
 
 def test_an_unreachable_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
