@@ -139,7 +139,9 @@ def _mark_saving(ax: Axes, found: Saving, lowest: int) -> None:
         xytext=(found.k, found.coverage),
         arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0},
     )
-    ax.text(0.97, 0.04, f"saves {found.words()}", transform=ax.transAxes, ha="right", va="bottom", fontsize=8)
+    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
+    text = f"saves {found.words()}"
+    ax.text(0.97, 0.04, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=8, bbox=ground)
 
 
 def best_checkpoint_scores(evidence: Evidence, runs: list[str], k: int) -> np.ndarray:

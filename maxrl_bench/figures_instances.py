@@ -60,7 +60,7 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
         words.append(f"{panel.task} mean {rates.mean():.2g}, median {middle:.2g}{none}")
         ax.xaxis.set_major_locator(FixedLocator(range(-DECADES, 1)))
         ax.xaxis.set_minor_locator(NullLocator())
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda e, _: f"≤{10.0**e:g}" if e == -DECADES else f"{10.0**e:g}"))
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda e, _: ("≤" if e == -DECADES else "") + _decade(e)))
         ax.grid(axis="x", visible=False)
         ax.set_xlabel("pass rate at step 0")
         label_y(ax, "share of instances")
@@ -101,19 +101,27 @@ def gradient_norms(evidence: Evidence) -> Drawing:
             share = np.mean([norms[rates <= 0.1].sum() / norms.sum() for rates, norms in runs if norms.sum() > 0])
             shares.append(f"{series.label} {share:.0%}")
         ax.set_xscale("log")
+        ax.set_xlim(10.0**-DECADES, 1.2)
         ax.set_xlabel("pass rate of the instance")
-        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.xaxis.set_major_locator(FixedLocator([10.0**e for e in range(-DECADES, 1)]))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _decade(np.log10(value))))
         label_y(ax, "gradient norm")
         hard.append(f"{panel.title}: {', '.join(shares)}")
     legend(figure, look)
     seeds = seeds_phrase(evidence, panels, lambda panel: list(found[panel]))
     footnote(figure, f"Mean over {seeds} within half decades of pass rate. Bands: 95 % bootstrap intervals over seeds.")
     caption = (
-        f"Norm of each instance's gradient against its pass rate, mean over {seeds} within half decades, with 95 % "
-        "intervals over seeds: high on the left is learning from hard instances. Share of the summed norm on instances "
-        f"with a pass rate of at most 0.1: {listed(hard)}."
+        f"Norm of each instance's gradient against its pass rate, before and after training, mean over {seeds} within "
+        "half decades, with 95 % intervals over seeds: high on the left is learning from hard instances. Share of the "
+        f"summed norm on instances with a pass rate of at most 0.1: {listed(hard)}."
     )
     return Drawing(figure, caption, "Line plots of per-instance gradient norm against pass rate, one panel per task.")
+
+
+def _decade(exponent: float) -> str:
+    """A power of ten for a narrow axis."""
+    return f"$10^{{{exponent:.0f}}}$" if exponent < -0.5 else "1"
 
 
 def _binned(rates: np.ndarray, norms: np.ndarray) -> np.ndarray:
