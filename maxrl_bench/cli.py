@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     run_function(sub)
 
     sub = command("plot", _plot, "redraw figures from the tables alone")
-    sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT")
+    sub.add_argument("experiments", nargs="*", metavar="EXPERIMENT", help="names or files (all that have tables)")
     sub.add_argument("--profile", metavar="NAME")
     folders(sub, plots=True)
 
@@ -175,17 +175,14 @@ def _plot(arguments: argparse.Namespace) -> int:
     from maxrl_bench import publish, results
     from maxrl_bench.experiment import load_experiments
 
-    drawn = 0
-    for experiment in load_experiments(arguments.experiments, arguments.profile):
-        # Asked for by name, an experiment without tables is an error; else it has just not been run yet.
-        if arguments.experiments or experiment.name in results.experiments(arguments.results):
+    if arguments.experiments or arguments.profile:
+        for experiment in load_experiments(arguments.experiments, arguments.profile):
             results.load(experiment.name, arguments.results)
             print(f"{experiment.name}: {publish.draw(experiment, arguments.results, arguments.plots)}")
-            drawn += 1
-    if not drawn:
-        raise ValueError(f"no tables in {arguments.results}; `maxrl-bench sweep` makes them")
-    if not arguments.experiments:
-        print(f"the objectives themselves: {publish.draw_theory(arguments.results, arguments.plots)}")
+        return 0
+    for experiment in publish.with_tables(arguments.results):
+        print(f"{experiment.name}: {publish.draw(experiment, arguments.results, arguments.plots)}")
+    print(f"the objectives themselves: {publish.draw_theory(arguments.results, arguments.plots)}")
     return 0
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from maxrl_bench import results
 from maxrl_bench.config import did_you_mean
-from maxrl_bench.experiment import Experiment
+from maxrl_bench.experiment import Experiment, find_experiments, load_experiment
 from maxrl_bench.report_page import THEORY_FOLDER
 from maxrl_bench.store import Store
 
@@ -43,6 +43,21 @@ def draw_theory(root: str, plots: str) -> str:
     objective_figures.draw_all(folder)
     report.write_report(root, plots)
     return f"{folder}/"
+
+
+def with_tables(root: str) -> list[Experiment]:
+    """The experiments that have tables, each under the profile of its tables, by their order.
+
+    Raises ValueError if there are none, or where tables are damaged or of a file that is not in experiments/.
+    """
+    found = []
+    for name in results.experiments(root):
+        made = results.load(name, root).provenance
+        [path] = find_experiments([str(made["file"]).removesuffix(".toml")])
+        found.append(load_experiment(path, made["profile"]))
+    if not found:
+        raise ValueError(f"no tables in {root}; `maxrl-bench sweep` makes them")
+    return sorted(found, key=lambda experiment: (experiment.order, experiment.name))
 
 
 def check(experiment: Experiment) -> None:

@@ -212,7 +212,7 @@ def test_settings_are_toml_values_or_text() -> None:
     }
 
 
-def test_plot_draws_the_objectives_too(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_draws_whatever_has_tables_and_the_objectives(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from maxrl_bench import objective_figures
 
     drawn: list[Path] = []
@@ -223,8 +223,12 @@ def test_plot_draws_the_objectives_too(here: Path, monkeypatch: pytest.MonkeyPat
     assert cli.main(["plot", "study"]) == 0  # they are there
     assert len(drawn) == 1
     monkeypatch.setattr(objective_figures, "draw_all", drawn.append)
+    assert sweep(profile="smoke") == 0
     assert cli.main(["plot"]) == 0
     assert len(drawn) == 2
+    page = (here / "plots/index.html").read_text()
+    assert '<h2 id="study">' in page
+    assert '<h2 id="study-smoke">' in page
 
 
 def test_lists_of_objectives_and_experiments(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
