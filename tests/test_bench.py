@@ -37,7 +37,7 @@ def test_the_textbook_loop_reads_what_the_engine_reads() -> None:
 
 
 def test_the_textbook_step_is_the_engines_on_average() -> None:
-    """The gradient of the success share, from 1,000 rollouts and from a million; the noise is some 2 % of it."""
+    """The gradient of the success share, from 1,000 rollouts and from a million; the noise is some 10 % of it."""
     policy, batch = maze()
     optimizer = torch.optim.Adam(policy.parameters(), 1e-2)
     for _ in range(40):
@@ -55,7 +55,7 @@ def test_the_textbook_step_is_the_engines_on_average() -> None:
     policy.zero_grad()
     (-batch.sample(policy, 1_000_000, np.random.default_rng(0)).surrogate(ones, zeros)).backward()
     mine = gradient()
-    assert float((mine - theirs).norm() / mine.norm()) < 0.1
+    assert float((mine - theirs).norm() / mine.norm()) < 0.3
 
 
 @pytest.mark.skipif(importlib.util.find_spec("transformers") is None, reason="transformers is not installed")
