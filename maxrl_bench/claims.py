@@ -56,6 +56,7 @@ class Comparison:
     effect: stats.Estimate
     p_value: float
     verdict: str
+    seeds_needed: float = math.nan  # to tell a difference of this size from the threshold; NaN where not asked
 
 
 @dataclass
@@ -140,6 +141,12 @@ def _judge_one(evidence: Evidence, claim: Mapping[str, Any]) -> Verdict:
         SUPPORTED if outcomes == {SUPPORTED} else NOT_SUPPORTED if NOT_SUPPORTED in outcomes else INCONCLUSIVE
     )
     verdict.p_value = max(c.p_value for c in verdict.comparisons)
+    short = [c for c in verdict.comparisons if c.verdict == INCONCLUSIVE and math.isfinite(c.seeds_needed)]
+    for one in short:
+        verdict.notes.append(
+            f"at this spread about {one.seeds_needed:.0f} seeds would tell {one.metric} against {one.theirs} "
+            "from the threshold, if it is as measured"
+        )
     if any(math.isnan(c.effect.low) for c in verdict.comparisons):
         verdict.notes.append("one seed: no interval")
     return verdict
@@ -205,6 +212,7 @@ def _compare(
     effect = stats.estimate(differences)
     threshold, direction = float(claim.get("threshold", 0)), claim.get("direction", "higher")
     low, high = effect.low, effect.high
+    needed = math.nan
     if direction == "equal":
         # Two one-sided tests: both limits must be beaten.
         mean = float(np.mean([stats.by_seed(d) for d in differences]))
@@ -212,13 +220,13 @@ def _compare(
         p = max(tests) if abs(mean) < threshold else 1.0
         agrees, contradicts = -threshold < low and high < threshold, low > threshold or high < -threshold
     elif direction == "higher":
-        p = stats.paired_p_value(differences, threshold)
+        p, needed = stats.paired_p_value(differences, threshold), stats.seeds_needed(differences, threshold)
         agrees, contradicts = low > threshold, high < threshold
     else:
-        p = stats.paired_p_value(differences, -threshold)
+        p, needed = stats.paired_p_value(differences, -threshold), stats.seeds_needed(differences, -threshold)
         agrees, contradicts = high < -threshold, low > -threshold
     verdict = SUPPORTED if agrees else NOT_SUPPORTED if contradicts else INCONCLUSIVE
-    return Comparison(metric, *sides, task, effect, p, verdict)
+    return Comparison(metric, *sides, task, effect, p, verdict, needed)
 
 
 def describe(claim: Mapping[str, Any]) -> str:

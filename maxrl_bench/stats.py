@@ -21,6 +21,7 @@ from scipy import stats as distributions
 
 RESAMPLES = 4000
 LEVEL = 0.95
+MOST_SEEDS = 1000  # more than that is as good as no difference
 Statistic = Callable[[np.ndarray], np.ndarray]  # [..., M] -> [...]
 
 
@@ -187,6 +188,24 @@ def paired_p_value(differences: Sequence[np.ndarray], threshold: float = 0.0) ->
         return 1.0 if abs(means.mean()) < 1e-12 else 0.0
     t = float(means.mean()) / spread * math.sqrt(len(means))
     return float(2 * distributions.t.sf(abs(t), len(means) - 1))
+
+
+def seeds_needed(differences: Sequence[np.ndarray], threshold: float = 0.0, power: float = 0.8) -> float:
+    """The fewest seeds with which a paired t test at 5 % would tell the mean difference from `threshold`.
+
+    With the given power, if mean and spread of the seeds are those seen (by the noncentral t distribution). Infinite if
+    more than MOST_SEEDS; NaN for fewer than two seeds.
+    """
+    means = np.mean([by_seed(d) for d in differences], axis=0) - threshold
+    if len(means) < 2:
+        return math.nan
+    spread = float(means.std(ddof=1))
+    n = np.arange(2, MOST_SEEDS + 1)
+    shift = np.sqrt(n) * abs(float(means.mean())) / max(spread, 1e-12)
+    enough = (
+        distributions.nct.sf(distributions.t.ppf(1 - (1 - LEVEL) / 2, n - 1), n - 1, np.minimum(shift, 30)) >= power
+    )
+    return float(n[enough.argmax()]) if enough.any() else math.inf
 
 
 def probability_of_improvement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], seed: int = 0) -> Estimate:

@@ -52,6 +52,21 @@ def test_of_normal_means_the_limits_are_students(n: int) -> None:
     assert (low, high) == pytest.approx(reference.t.interval(0.95, n - 1, 0, reference.sem(values)), rel=0.01)
 
 
+def test_seeds_needed_have_the_power() -> None:
+    """Of 20,000 paired t tests with so many seeds 80 % tell the difference; 5 deviations of that share are 1.4 %."""
+    differences = np.array([0.9, 0.1, 0.5, 0.2, 0.8])
+    n = int(stats.seeds_needed([differences]))
+    rng = np.random.default_rng(0)
+    drawn = rng.normal(differences.mean(), differences.std(ddof=1), size=(20_000, n))
+    share = (reference.ttest_1samp(drawn, 0, axis=1).pvalue < 0.05).mean()
+    fewer = (reference.ttest_1samp(drawn[:, : n - 1], 0, axis=1).pvalue < 0.05).mean()
+    assert fewer < 0.8 + 0.014
+    assert 0.8 - 0.014 < share < 0.9
+    assert stats.seeds_needed([differences], threshold=float(differences.mean())) == np.inf
+    assert np.isnan(stats.seeds_needed([differences[:1]]))
+    assert stats.seeds_needed([differences * 10]) == n
+
+
 def test_many_seeds_give_the_interval_of_student() -> None:
     """Of 40 normals; the quantiles of 4,000 resamples vary by about 3 % of the width."""
     values = np.random.default_rng(2).normal(size=40)
