@@ -81,7 +81,7 @@ def test_same_tables_same_bytes(tmp_path: Path, plain: Evidence) -> None:
 def test_files_are_whole_and_colours_survive(tmp_path: Path, plain: Evidence) -> None:
     png, svg = save(draw("training", plain), tmp_path / "training")
     image = np.asarray(Image.open(png).convert("RGB")).astype(int)
-    assert image.shape[1] == pytest.approx(1200, abs=5)
+    assert image.shape[1] == pytest.approx(990, abs=5)
     for look in looks(plain.series()).values():
         colour = np.array([round(255 * c) for c in to_rgb(look["color"])])
         assert (np.abs(image - colour).max(axis=2) <= 4).sum() > 50
@@ -92,8 +92,8 @@ def test_files_are_whole_and_colours_survive(tmp_path: Path, plain: Evidence) ->
     used = {c for element in root.iter() for c in element.attrib.get("class", "").split()}
     assert used
     assert all(f".{name}{{" in text for name in used)
-    assert svg.stat().st_size < 150_000
-    assert png.stat().st_size < 100_000
+    assert svg.stat().st_size < 100_000
+    assert png.stat().st_size < 80_000
 
 
 def test_no_text_leaves_the_page_or_overlaps_its_neighbour(plain: Evidence, varied: dict[str, Evidence]) -> None:
