@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from maxrl_bench import stats
 from maxrl_bench.evidence import Evidence, Panel, Series
@@ -165,8 +165,11 @@ def _draw(
     legend(figure, look)
     seeds = seeds_phrase(evidence, panels, evidence.series)
     figure.align_ylabels()
+    levels = any(x is None for panel in panels for one in lines(panel) for x, _ in one.points)
     footnote(
-        figure, f"Final evaluation, mean over {seeds}. Bands: 95 % bootstrap intervals over seeds. No marker: a level."
+        figure,
+        f"Final evaluation, mean over {seeds}. Bands: 95 % bootstrap intervals over seeds."
+        + " No marker: a level." * levels,
     )
     names = ", ".join(y_label.format(k) for k in ks)
     caption = f"Final {names} against {x_label}, mean over {seeds} with 95 % intervals over seeds."
@@ -181,11 +184,14 @@ def _level(ax: Axes, xs: Sequence[float], mean: float, low: float, high: float, 
 
 
 def _log_y(ax: Axes) -> None:
-    """A log y axis labelled in full; between the decades as well, where it spans less than about one."""
+    """A log y axis labelled in full; evenly where it spans less than a factor of four."""
     ax.set_yscale("log")
+    low, high = ax.get_ylim()
+    if high < 4 * low:
+        ax.yaxis.set_major_locator(MaxNLocator(5))
+        ax.yaxis.set_minor_locator(NullLocator())
 
     def minor(value: float, _: object) -> str:
-        low, high = ax.get_ylim()
         return f"{value:g}" if high < 15 * low and f"{value:e}"[0] in "25" else ""
 
     ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

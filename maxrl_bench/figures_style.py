@@ -209,7 +209,7 @@ def save(drawing: Drawing, path: Path) -> list[Path]:
 
 
 def _compact(svg: str) -> str:
-    """The same picture in half the bytes: tenths of a point, repeated styles as classes, no comments, no indentation."""
+    """The same picture in half the bytes: tenths of a point, repeated styles as classes, nothing but the drawing."""
     svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL).replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
     svg = re.sub(r"(?<=[\s\"(,-])(\d+\.\d{3,})", lambda m: f"{float(m[1]):.1f}", svg)
     classes: dict[str, str] = {}

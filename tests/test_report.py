@@ -252,3 +252,13 @@ def test_the_smallest_committed_experiment_redraws_to_the_same_statements(tmp_pa
     for page in (committed, redrawn):
         page.pop("files")
     assert redrawn == committed
+
+
+@pytest.mark.skipif(not COMMITTED, reason="no reference results in results/ yet")
+def test_the_readme_tells_the_verdicts_of_the_report() -> None:
+    """Rows of its table of claims: | claim ([experiment: id](...)) | **verdict** | what was measured |"""
+    rows = re.findall(r"^\|.*\[(\w+): (\w+)\].*\| \*\*([a-z ]+)\*\* \|", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert len(rows) >= 5
+    for name, claim, verdict in rows:
+        page = json.loads((ROOT / "plots" / name / "figures.json").read_text())
+        assert {one["id"]: one["verdict"] for one in page["claims"]}[claim] == verdict
