@@ -141,7 +141,7 @@ def _judge_one(evidence: Evidence, claim: Mapping[str, Any]) -> Verdict:
         SUPPORTED if outcomes == {SUPPORTED} else NOT_SUPPORTED if NOT_SUPPORTED in outcomes else INCONCLUSIVE
     )
     verdict.p_value = max(c.p_value for c in verdict.comparisons)
-    short = [c for c in verdict.comparisons if c.verdict == INCONCLUSIVE and math.isfinite(c.seeds_needed)]
+    short = [c for c in verdict.comparisons if c.verdict == INCONCLUSIVE and c.effect.seeds < c.seeds_needed < math.inf]
     for one in short:
         verdict.notes.append(
             f"at this spread about {one.seeds_needed:.0f} seeds would tell {one.metric} against {one.theirs} "
