@@ -66,8 +66,10 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
         label_y(ax, "share of instances")
     if not drawn:
         raise NotDrawable("the pass-rate table holds no rows of the first evaluation")
-    over = f"{min(seeds)} seeds" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)} seeds"
-    footnote(figure, f"Mean over {over}. Whiskers: 95 % bootstrap intervals over seeds. Dashed: median instance.")
+    low, high = min(seeds), max(seeds)
+    over = (f"{low} seed" if low == high else f"{low} to {high} seed") + "s" * (high > 1)
+    whiskers = " Whiskers: 95 % bootstrap intervals over seeds." * (high > 1)
+    footnote(figure, f"Mean over {over}.{whiskers} Dashed: median instance.")
     caption = (
         f"How hard the held-out instances are before training: share of instances per pass rate, mean over {over} with "
         f"95 % intervals over seeds. Objectives differ most on instances far to the left. {listed(words)}."
