@@ -22,6 +22,7 @@ experiment and are optional.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 import tomllib
@@ -273,6 +274,20 @@ def find_experiments(names: list[str], folder: Path = Path("experiments")) -> li
             raise ValueError(f"unknown experiment '{name}'; {did_you_mean(name, known)}")
         found.append(known.get(name, path))
     return found
+
+
+def under_its_first_profile(path: Path) -> Experiment:
+    """An experiment under the default profile, or where it has no runs there, under the first that it has runs under.
+
+    Raises ValueError as `load_experiment` does.
+    """
+    try:
+        return load_experiment(path)
+    except NoSuchProfile:
+        for profile in _table(_read_toml(path).get("profiles", {}), f"{path}: [profiles]"):
+            with contextlib.suppress(NoSuchProfile):
+                return load_experiment(path, profile)
+        raise
 
 
 def load_experiments(names: list[str], profile: str | None = None) -> list[Experiment]:

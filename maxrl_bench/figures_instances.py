@@ -66,9 +66,9 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
         label_y(ax, "share of instances")
     if not drawn:
         raise NotDrawable("the pass-rate table holds no rows of the first evaluation")
-    low, high = min(seeds), max(seeds)
-    over = (f"{low} seed" if low == high else f"{low} to {high} seed") + "s" * (high > 1)
-    whiskers = " Whiskers: 95 % bootstrap intervals over seeds." * (high > 1)
+    fewest, most = min(seeds), max(seeds)
+    over = (f"{most} seed" if fewest == most else f"{fewest} to {most} seed") + "s" * (most > 1)
+    whiskers = " Whiskers: 95 % bootstrap intervals over seeds." * (most > 1)
     footnote(figure, f"Mean over {over}.{whiskers} Dashed: median instance.")
     caption = (
         f"How hard the held-out instances are before training: share of instances per pass rate, mean over {over} with "

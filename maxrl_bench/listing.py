@@ -8,7 +8,7 @@ from pathlib import Path
 
 from maxrl_bench import results
 from maxrl_bench.config import RunConfig
-from maxrl_bench.experiment import Experiment, find_experiments, load_experiment
+from maxrl_bench.experiment import Experiment, find_experiments, under_its_first_profile
 from maxrl_bench.progress import duration
 from maxrl_bench.sweep import Plan, Report, make_plan
 from maxrl_bench.tasks import all_tasks, make_task
@@ -47,8 +47,8 @@ def tasks(root: str) -> str:
 def experiments() -> str:
     """A table of the experiment files, with their questions."""
     rows = [("experiment", "runs", "question")]
-    for path in find_experiments([]):
-        loaded = load_experiment(path)
+    every = [under_its_first_profile(path) for path in find_experiments([])]
+    for loaded in sorted(every, key=lambda experiment: (experiment.order, experiment.name)):
         rows.append((loaded.name, str(len(loaded.runs)), loaded.question))
     return columns(rows)
 

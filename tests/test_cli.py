@@ -231,6 +231,15 @@ def test_plot_draws_whatever_has_tables_and_the_objectives(here: Path, monkeypat
     assert '<h2 id="study-smoke">' in page
 
 
+def test_experiments_without_the_default_profile_are_listed_too(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = STUDY.split("[profiles")[0].replace("[[grid]]", '[[grid]]\nprofiles = ["survey"]')
+    (here / "experiments/other.toml").write_text(text + "[profiles.survey]\nseed = 0\n")
+    assert cli.main(["list", "experiments"]) == 0
+    listed = capsys.readouterr().out
+    assert "\nstudy " in listed
+    assert "\nother-survey " in listed
+
+
 def test_lists_of_objectives_and_experiments(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["list", "objectives", "--json"]) == 0
     assert "grpo" in json.dumps(json.loads(capsys.readouterr().out))
