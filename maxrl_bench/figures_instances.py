@@ -71,8 +71,9 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
     whiskers = " Whiskers: 95 % bootstrap intervals over seeds." * (most > 1)
     footnote(figure, f"Mean over {over}.{whiskers} Dashed: median instance.")
     caption = (
-        f"How hard the held-out instances are before training: share of instances per pass rate, mean over {over} with "
-        f"95 % intervals over seeds. Objectives differ most on instances far to the left. {listed(words)}."
+        f"How hard the held-out instances are before training: share of instances per pass rate, mean over {over}"
+        f"{' with 95 % intervals over seeds' * (most > 1)}. Objectives differ most on instances far to the left. "
+        f"{listed(words)}."
     )
     return Drawing(figure, caption, "Histograms of initial pass rates on a log axis, one panel per task.")
 

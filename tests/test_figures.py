@@ -183,6 +183,11 @@ def test_what_is_missing_is_said_and_left_out() -> None:
     assert evidence.seeds(evidence.members(series, Panel("fourrooms"))) == [0, 1, 3, 4]
 
 
+def test_one_seed_has_no_interval_to_speak_of() -> None:
+    assert "intervals" not in draw("initial_pass_rates", make(seeds=1)).caption
+    assert "95 % intervals over seeds" in draw("initial_pass_rates", make(seeds=2)).caption
+
+
 def test_values_that_do_not_exist_are_named_not_drawn(plain: Evidence) -> None:
     assert "not drawn: exact ML." in draw("cost_rollouts", plain).caption
     cosine = draw("cosine_ml", plain)
