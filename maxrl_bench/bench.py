@@ -51,9 +51,9 @@ BARS: tuple[tuple[str, str, float, bool], ...] = (
 
 
 def run_bench(quick: bool = False, out: Path = Path("build/bench")) -> str:
-    """Measure, write bench.json and bench.png into `out`, and return the table; `quick`: the main ratios, in a minute,
-    from a base policy of fewer supervised steps, whose rollouts differ more.
+    """Measure, write bench.json and bench.png into `out`, and return the table.
 
+    `quick`: the main ratios, in a minute, from a base policy of fewer supervised steps, whose rollouts differ more.
     Warm-started base policies are kept in `out` and used again.
     """
     out.mkdir(parents=True, exist_ok=True)

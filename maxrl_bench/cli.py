@@ -172,17 +172,16 @@ def _status(arguments: argparse.Namespace) -> int:
 
 
 def _plot(arguments: argparse.Namespace) -> int:
-    from maxrl_bench import publish, results
+    from maxrl_bench import publish
     from maxrl_bench.experiment import load_experiments
 
-    if arguments.experiments or arguments.profile:
-        for experiment in load_experiments(arguments.experiments, arguments.profile):
-            results.load(experiment.name, arguments.results)
-            print(f"{experiment.name}: {publish.draw(experiment, arguments.results, arguments.plots)}")
-        return 0
-    for experiment in publish.with_tables(arguments.results):
+    names, profile = arguments.experiments, arguments.profile
+    # Asked for by name, an experiment without tables is an error; else it has just not been run yet.
+    chosen = load_experiments(names, profile) if names else publish.with_tables(arguments.results, profile)
+    for experiment in chosen:
         print(f"{experiment.name}: {publish.draw(experiment, arguments.results, arguments.plots)}")
-    print(f"the objectives themselves: {publish.draw_theory(arguments.results, arguments.plots)}")
+    if not names and not profile:
+        print(f"the objectives themselves: {publish.draw_theory(arguments.results, arguments.plots)}")
     return 0
 
 

@@ -45,18 +45,20 @@ def draw_theory(root: str, plots: str) -> str:
     return f"{folder}/"
 
 
-def with_tables(root: str) -> list[Experiment]:
-    """The experiments that have tables, each under the profile of its tables, by their order.
+def with_tables(root: str, profile: str | None = None) -> list[Experiment]:
+    """The experiments that have tables (under a profile, if one is given), each under its tables' profile, by `order`.
 
     Raises ValueError if there are none, or where tables are damaged or of a file that is not in experiments/.
     """
     found = []
     for name in results.experiments(root):
         made = results.load(name, root).provenance
-        [path] = find_experiments([str(made["file"]).removesuffix(".toml")])
-        found.append(load_experiment(path, made["profile"]))
+        if profile in (None, made["profile"]):
+            [path] = find_experiments([str(made["file"]).removesuffix(".toml")])
+            found.append(load_experiment(path, made["profile"]))
     if not found:
-        raise ValueError(f"no tables in {root}; `maxrl-bench sweep` makes them")
+        of = f" under profile '{profile}'" if profile else ""
+        raise ValueError(f"no tables in {root}{of}; `maxrl-bench sweep` makes them")
     return sorted(found, key=lambda experiment: (experiment.order, experiment.name))
 
 

@@ -10,6 +10,8 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from maxrl_bench.results import METRICS, PASS_RATES
+
 Page = Mapping[str, Any]
 TITLE = "Which objective for binary rewards?"
 RULE = (
@@ -26,7 +28,7 @@ THEORY = {
     "bias_variance_rollouts": "Bias and noise of each objective's gradient, exactly, against the number of rollouts.",
     "rollouts_needed": "The rollouts that each objective needs for an equally exact gradient.",
 }
-TABLES = ("metrics.csv", "pass_rates.csv.gz", "provenance.json")
+TABLES = (METRICS, PASS_RATES, "provenance.json")
 _SIGNS = {"supported": "✔", "not supported": "✘", "inconclusive": "?"}
 _STYLE = """
 :root { color-scheme: light; }

@@ -212,7 +212,9 @@ def test_settings_are_toml_values_or_text() -> None:
     }
 
 
-def test_plot_draws_whatever_has_tables_and_the_objectives(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plot_draws_whatever_has_tables_and_the_objectives(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from maxrl_bench import objective_figures
 
     drawn: list[Path] = []
@@ -226,6 +228,10 @@ def test_plot_draws_whatever_has_tables_and_the_objectives(here: Path, monkeypat
     assert sweep(profile="smoke") == 0
     assert cli.main(["plot"]) == 0
     assert len(drawn) == 2
+    capsys.readouterr()
+    assert cli.main(["plot", "--profile", "smoke"]) == 0  # the others have no tables under it, or none of it
+    assert capsys.readouterr().out.splitlines() == ["study-smoke: plots/study-smoke/"]
+    assert "no tables in results under profile 'full'" in refused(capsys, "plot", "--profile", "full")
     page = (here / "plots/index.html").read_text()
     assert '<h2 id="study">' in page
     assert '<h2 id="study-smoke">' in page

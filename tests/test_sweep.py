@@ -7,80 +7,21 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
 import weakref
 from concurrent.futures import CancelledError, wait
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import pytest
+from sweep_cases import HERE, RUN, Serial, config, experiment, run_sweep, tables_without_seconds
 
 from maxrl_bench import costs, executors, results, sweep
-from maxrl_bench.config import RunConfig
 from maxrl_bench.executors import DaskPool, LocalPool
-from maxrl_bench.experiment import Experiment
-from maxrl_bench.progress import Progress
 from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.store import Store
 from maxrl_bench.worker import execute, resolve
-
-HERE = Path(__file__).parent
-RUN = "fake_run:run"
-
-
-def config(seed: int = 0, **settings: object) -> RunConfig:
-    base = {"task": "fourrooms", "objective": "grpo", "steps": 6, "eval_every": 2, "num_rollouts": 8}
-    return RunConfig(**{**base, "seed": seed, **settings})
-
-
-def experiment(*runs: RunConfig, name: str = "study") -> Experiment:
-    return Experiment(name, Path(f"{name}.toml"), "laptop", "Why?", (), (), 0, runs)
-
-
-class Serial:
-    """A pool of no workers: jobs are done on submission, so that a test sees their order and can step in."""
-
-    size = 1
-
-    def __init__(self) -> None:
-        self.jobs: list[str] = []
-        self.killed = False
-
-    def submit(self, function, job):
-        from concurrent.futures import Future
-
-        self.jobs.append(RunConfig.model_validate_json(job.config).hash)
-        future: Future = Future()
-        future.set_result(function(job))
-        return future
-
-    def kill(self) -> None:
-        self.killed = True
-
-    def shutdown(self) -> None:
-        pass
-
-
-def run_sweep(root: Path, *experiments: Experiment, pool=None, handed=None, **options) -> sweep.Report:
-    plan = sweep.make_plan(experiments, root, run_function=RUN, **options)
-    progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
-    record = (lambda e, done: handed.append((e.name, done))) if handed is not None else (lambda e, done: None)
-    return sweep.Sweep(plan, pool or Serial(), progress, record).run()
-
-
-def tables_without_seconds(root: Path, runs: tuple[RunConfig, ...]) -> dict[str, tuple[str, str]]:
-    """The stored tables of runs as text, but for the seconds, which no two sweeps share."""
-    store = Store(root / "store")
-    stored = {}
-    for one in runs:
-        assert store.status(one.hash) == "done", store.check(one.hash)
-        metrics, rates = store.tables(one.hash)
-        stored[one.hash] = (metrics.drop(columns="seconds").to_csv(), rates.to_csv())
-    return stored
 
 
 def test_a_run_that_two_experiments_need_is_computed_once_and_experiments_end_in_order(tmp_path: Path) -> None:
@@ -188,44 +129,6 @@ def test_a_worker_with_other_code_than_the_driver_computes_nothing(tmp_path: Pat
     assert Store(tmp_path / "store").status(config().hash) == "missing"
 
 
-def test_the_fingerprint_ignores_comments_and_sees_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from maxrl_bench import provenance
-
-    def fingerprint(trainer: str, helper: str) -> str:
-        (tmp_path / "trainer_x.py").write_text(trainer)
-        (tmp_path / "helper_x.py").write_text(helper)
-        provenance._fingerprint.cache_clear()
-        return provenance._fingerprint("trainer_x", "helper_x")
-
-    monkeypatch.syspath_prepend(tmp_path)
-    first = fingerprint("import helper_x\nx = 1", "def f():\n    return 1")
-    assert fingerprint('"""Doc."""\nimport helper_x  # why\n\nx = 1', 'def f():\n    """Doc."""\n    return 1') == first
-    assert fingerprint("import helper_x\nx = 2", "def f():\n    return 1") != first
-    assert fingerprint("import helper_x\nx = 1", "def f():\n    return 2") != first
-
-
-def test_the_fingerprint_of_training_covers_what_can_change_a_number_and_nothing_else() -> None:
-    import maxrl_bench.provenance as provenance
-
-    counted: list[str] = []
-    real = provenance._meaning
-    provenance._fingerprint.cache_clear()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(provenance.importlib.util, "find_spec", _noting(provenance.importlib.util.find_spec, counted))
-        code_fingerprint("fourrooms", "maxrl_bench.train:train")
-    assert real is provenance._meaning
-    assert {"maxrl_bench.train", "maxrl_bench.objectives", "maxrl_bench.rollouts", "envs.navigation"} <= set(counted)
-    assert not {"maxrl_bench.sweep", "maxrl_bench.figures", "maxrl_bench.results", "envs.maze"} & set(counted)
-
-
-def _noting(function, names: list[str]):
-    def noting(name: str):
-        names.append(name)
-        return function(name)
-
-    return noting
-
-
 def test_longest_runs_first_from_recorded_durations(tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
     slow, fast, unknown = config(0, num_rollouts=16), config(0), config(0, objective="rloo")
@@ -290,20 +193,6 @@ def test_workers_are_busy_at_least_nine_tenths_of_the_time(tmp_path: Path, two_w
     report = run_sweep(tmp_path, experiment(*runs), pool=two_workers)
     assert report.utilisation >= 0.9
     assert report.peak_memory_mb > 10
-
-
-def test_a_worker_that_dies_breaks_only_its_own_future() -> None:
-    pool = LocalPool(2)
-    try:
-        slow = pool.submit(time.sleep, 1.0)
-        dead = pool.submit(os._exit, 3)
-        with pytest.raises(BrokenProcessPool):
-            dead.result(timeout=20)
-        assert not slow.done()
-        assert pool.submit(os.getpid).result(timeout=20) != os.getpid()
-        assert slow.result(timeout=20) is None
-    finally:
-        pool.shutdown()
 
 
 def test_a_poisonous_run_is_struck_out_and_every_other_run_succeeds(tmp_path: Path, two_workers, capsys) -> None:
@@ -385,26 +274,6 @@ def test_no_finished_future_is_kept_alive(tmp_path: Path) -> None:
     assert alive == [0, 0, 0]
 
 
-def test_a_run_that_asks_for_too_much_memory_fails_by_itself() -> None:
-    pool = LocalPool(1, memory_limit=300 * 2**20)
-    try:
-        assert pool.submit(bytearray, 10**6).result(timeout=20) == bytearray(10**6)
-        with pytest.raises(MemoryError):
-            pool.submit(bytearray, 2**30).result(timeout=20)
-    finally:
-        pool.shutdown()
-
-
-def test_kill_ends_busy_workers_at_once() -> None:
-    pool = LocalPool(2)
-    futures = [pool.submit(time.sleep, 60) for _ in range(2)]
-    wait([pool.submit(os.getpid)], timeout=0.5)
-    started = time.monotonic()
-    pool.kill()
-    assert time.monotonic() - started < 5
-    assert all(future.done() for future in futures)
-
-
 def test_a_run_that_another_process_holds_is_left_alone_and_taken_up_later(tmp_path: Path) -> None:
     held, other = config(0), config(1)
     store = Store(tmp_path / "store")
@@ -463,58 +332,3 @@ def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path: Path) -> No
     assert len(list(store.glob("*/checkpoint.pt"))) == 2
     assert not list(tmp_path.rglob("*.tmp"))
     assert all(Store(store).is_free(path.parent.name) for path in store.glob("*/checkpoint.pt"))
-
-
-def test_two_dask_workers_in_processes_of_their_own_give_the_same_tables_and_may_be_killed(tmp_path: Path) -> None:
-    """As on a cluster: a scheduler and workers begun from a shell, in another folder than the driver's."""
-    pytest.importorskip("distributed")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
-    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
-    (tmp_path / "away").mkdir()
-    python = [sys.executable, "-m"]
-    commands = [
-        [*python, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2]],
-        *2 * [[*python, "distributed.cli.dask_worker", address, "--nthreads", "1", "--no-nanny"]],
-    ]
-    processes = [
-        subprocess.Popen(
-            [*command, "--no-dashboard"], env=environment, cwd=tmp_path / "away", stderr=subprocess.DEVNULL
-        )
-        for command in commands
-    ]
-    runs = tuple(config(seed, policy={"step_ms": 40}) for seed in range(4))
-    try:
-        pool = DaskPool(address, 1)
-        deadline = time.monotonic() + 60
-        while pool.size < 2 and time.monotonic() < deadline:
-            time.sleep(0.1)
-        assert pool.size == 2
-
-        def kill_one(at: Path = tmp_path / "dask" / "store") -> None:
-            while not list(at.glob("*/checkpoint.pt")):
-                time.sleep(0.01)
-            processes[1].kill()
-
-        killer = threading.Thread(target=kill_one, daemon=True)
-        killer.start()
-        report = run_sweep(tmp_path / "dask", experiment(*runs), pool=pool)
-        killer.join(timeout=10)
-        pool.shutdown()
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-    assert report.failed == {}
-    run_sweep(tmp_path / "one", experiment(*runs))
-    assert tables_without_seconds(tmp_path / "dask", runs) == tables_without_seconds(tmp_path / "one", runs)
-
-
-def test_an_unreachable_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("distributed")
-    monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
-    with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1\b"):
-        DaskPool("tcp://127.0.0.1:1", 1)
-    with pytest.raises(ValueError, match="no Dask scheduler answers at nonsense"):
-        DaskPool("nonsense://x", 1)

@@ -243,7 +243,10 @@ def test_sampled_evaluation_agrees_with_the_exact_one(tmp_path: Path) -> None:
 
 
 def test_gradient_norms_are_those_of_single_instances(tmp_path: Path) -> None:
-    """Of exact likelihood to rounding; of a million rollouts to within their noise, some 2 % of the norm, times 5."""
+    """Of exact likelihood to rounding, and of eq. 9, since one way leads to success and its score has no noise.
+
+    RLOO's varies with K, by sqrt(q / (p N)) = 0.4 % of the norm at p = 1/16; 5 such deviations are allowed.
+    """
     store, many = Store(tmp_path), 1_000_000
     norms = {
         name: train.Run(config(objective={"name": name}, num_rollouts=many), store).gradient_norms()
@@ -255,8 +258,8 @@ def test_gradient_norms_are_those_of_single_instances(tmp_path: Path) -> None:
         gradient = torch.autograd.grad(log_p.sum(), exact.parameters)
         norm = float(torch.cat([g.flatten() for g in gradient]).norm())
         assert norms["ml"][index] == pytest.approx(norm, rel=1e-6)
-        assert norms["maxrl_eq9"][index] == pytest.approx(norm, rel=0.1)
-        assert norms["rloo"][index] == pytest.approx(norm * math.exp(log_p.detach()), rel=0.1)
+        assert norms["maxrl_eq9"][index] == pytest.approx(norm, rel=1e-6)
+        assert norms["rloo"][index] == pytest.approx(norm * math.exp(log_p.detach()), rel=0.02)
 
 
 def test_gradient_norms_are_stored_before_and_after_training(tmp_path: Path) -> None:
@@ -270,7 +273,7 @@ def test_bfloat16_is_mixed_precision_and_learns(tmp_path: Path) -> None:
     assert {p.dtype for p in train.Run(config(dtype="bfloat16"), Store(tmp_path / "a")).parameters} == {torch.float32}
     rough, exact = (run(tmp_path / "b", dtype=dtype)[0][-1]["pass@1"] for dtype in ("bfloat16", "float32"))
     assert rough != exact  # it does compute in another precision
-    assert rough == pytest.approx(exact, abs=0.1)
+    assert rough == pytest.approx(exact, abs=0.01)
     assert rough > 0.5
 
 
