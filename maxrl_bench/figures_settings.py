@@ -150,7 +150,7 @@ def _draw(
                     mean, low, high = transform(mean), transform(high), transform(low)
                 at = [x for x, _ in points if x is not None]
                 if at:
-                    line(ax, np.array(at), (mean, low, high), look[one.series] | {"markersize": 5}, 0)
+                    line(ax, np.array(at), (mean, low, high), look[one.series], 0)
                 else:
                     _level(ax, xs, float(mean[0]), float(low[0]), float(high[0]), look[one.series])
             if len(points) > 1:

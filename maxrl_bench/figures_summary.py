@@ -104,9 +104,9 @@ def aggregates(evidence: Evidence) -> Drawing:
     legend(figure, look)
     panels = [Panel(task) for task in evidence.tasks]
     seeds = seeds_phrase(evidence, panels, lambda _: every)
-    footnote(figure, f"{len(panels)} tasks, {seeds} each. 95 % stratified bootstrap intervals over {OVER}.")
+    footnote(figure, f"{_tasks(panels)}, {seeds} each. 95 % stratified bootstrap intervals over {OVER}.")
     caption = (
-        f"All {len(panels)} tasks together, {seeds} each, 95 % stratified bootstrap intervals over {OVER}. Above: the "
+        f"{_tasks(panels)} together, {seeds} each, 95 % stratified bootstrap intervals over {OVER}. Above: the "
         "share of runs whose score exceeds a level (higher is better). Below: means and interquartile means; where "
         f"they part, a few runs decide. Highest interquartile means: {'; '.join(words)}."
     )
@@ -148,13 +148,17 @@ def improvement(evidence: Evidence) -> Drawing:
         ax.set(xlim=(-0.03, 1.03), xlabel=f"P({ours.label} above the other)")
         label_rows(ax, [s.label for s in others])
     common = " or ".join(map(str, sorted(seeds)))
-    footnote(figure, f"{len(panels)} tasks, {common} common seeds. 95 % stratified bootstrap intervals over {OVER}.")
+    footnote(figure, f"{_tasks(panels)}, {common} common seeds. 95 % stratified bootstrap intervals over {OVER}.")
     caption = (
         f"The chance that a run of {ours.label} scores above a run of each other objective (dotted: even odds), "
-        f"averaged over {len(panels)} tasks, {common} common seeds, 95 % stratified bootstrap intervals over {OVER}. "
+        f"averaged over {_tasks(panels)}, {common} common seeds, 95 % stratified bootstrap intervals over {OVER}. "
         f"Mean paired differences that are clear (p < {SIGNIFICANCE}, paired t test over seeds, Holm): {listed(words)}."
     )
     return Drawing(figure, caption, f"Dot plots of the probability that {ours.label} improves on each other objective.")
+
+
+def _tasks(panels: list[Panel]) -> str:
+    return f"{len(panels)} task" + "s" * (len(panels) > 1)
 
 
 def paired(
