@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from maxrl_bench.config import did_you_mean
+from maxrl_bench.config import RunConfig, did_you_mean
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.store import FORMAT, Store, checksum, from_csv, to_csv, to_json, write_file
 from maxrl_bench.tasks import all_tasks
@@ -38,6 +38,8 @@ IDENTITY = (
     "train_instances",
     "seed",
 )
+# Every setting that an experiment may vary: a column if in IDENTITY, and else wherever its runs differ in it.
+SETTINGS = tuple(name for name in RunConfig.model_fields if name not in ("task", "objective", "seed"))
 PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n", "grad_norm")
 METRICS, PASS_RATES = "metrics.csv", "pass_rates.csv.gz"
 DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
@@ -61,32 +63,21 @@ def write_tables(
     """
     metrics, pass_rates, made = [], [], {}
     families = {name: entry.family for name, entry in all_tasks().items()}
+    extra = varied(experiment.runs)
     for config in experiment.runs:
         run = config.hash
         if (only is not None and run not in only) or store.status(run) != "done":
             continue
         rows, rates = store.tables(run)
-        values = (
-            run,
-            config.task_label,
-            families[config.task["name"]],
-            config.objective_label,
-            config.objective["name"],
-            config.num_rollouts,
-            config.batch_size,
-            config.learning_rate,
-            config.train_instances,
-            config.seed,
-        )
-        identity = dict(zip(IDENTITY, values, strict=True))
-        rows = rows.drop(columns=[name for name in IDENTITY if name in rows])
+        identity = _identity(config, families, extra)
+        rows = rows.drop(columns=[name for name in identity if name in rows])
         metrics.append(pd.concat([pd.DataFrame([identity] * len(rows), index=rows.index), rows], axis=1))
         ends = rates[rates["step"].isin((rates["step"].min(), rates["step"].max()))]
         pass_rates.append(ends.assign(run=run).reindex(columns=list(PASS_RATE_COLUMNS)))
         made[run] = store.provenance(run)
     if not metrics:
         return None
-    contents = {METRICS: _table(metrics, keep=IDENTITY), PASS_RATES: _table(pass_rates)}
+    contents = {METRICS: _table(metrics, keep=(*IDENTITY, *extra)), PASS_RATES: _table(pass_rates)}
     summary = {
         "format": FORMAT.strip(),
         "experiment": experiment.name,
@@ -107,6 +98,35 @@ def write_tables(
         for name, data in contents.items():
             write_file(folder / name, pack(name, data))
         return load(experiment.name, root)
+
+
+def varied(configs: Iterable[RunConfig]) -> list[str]:
+    """The settings outside IDENTITY in which some runs differ: columns of their table of metrics."""
+    values: dict[str, set[Any]] = {}
+    for config in configs:
+        for name in SETTINGS:
+            if name not in IDENTITY:
+                values.setdefault(name, set()).add(_cell(getattr(config, name)))
+    return [name for name in SETTINGS if len(values.get(name, ())) > 1]
+
+
+def _identity(config: RunConfig, families: Mapping[str, str], extra: Iterable[str]) -> dict[str, Any]:
+    known = {
+        "run": config.hash,
+        "task": config.task_label,
+        "family": families[config.task["name"]],
+        "objective": config.objective_label,
+        "objective_name": config.objective["name"],
+    }
+    others = [name for name in IDENTITY if name not in known]
+    return known | {name: _cell(getattr(config, name)) for name in (*others[:-1], *extra, others[-1])}
+
+
+def _cell(value: Any) -> Any:
+    """A setting as one cell: a table of them ("policy") in words, "default" where nothing is set."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={part}" for key, part in sorted(value.items())) or "default"
+    return value
 
 
 def _table(parts: list[pd.DataFrame], keep: Container[str] = ()) -> bytes:
@@ -149,7 +169,8 @@ def experiments(root: str | Path = "results") -> list[str]:
 def load(experiment: str, root: str | Path = "results") -> Tables:
     """An experiment's results as tidy data frames, from results/<experiment>/.
 
-    `metrics` has one row per (run, evaluation): the configuration in brief (IDENTITY), step, rollouts and seconds spent
+    `metrics` has one row per (run, evaluation): the configuration in brief (IDENTITY, and of SETTINGS whatever else the
+    runs differ in), step, rollouts and seconds spent
     in training, pass@k, log_p, entropy and the diagnostics. `pass_rates` has one row per (run, step, instance): the
     pass rate, exact where n = 0, else from n samples, and the norm of the gradient that the objective draws from that
     instance alone, where it was measured. Raises ValueError, one line, if there are none or they are not
