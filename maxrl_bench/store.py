@@ -17,7 +17,6 @@ import hashlib
 import io
 import itertools
 import json
-import os
 import secrets
 import time
 import warnings
@@ -30,6 +29,7 @@ from filelock import FileLock, Timeout
 
 from maxrl_bench import provenance as origin
 from maxrl_bench.config import RunConfig, read_config
+from maxrl_bench.files import write_file
 
 FORMAT = "maxrl_bench results, format 1\n"
 TABLES = ("config.json", "metrics.csv", "pass_rates.csv", "provenance.json")
@@ -51,33 +51,6 @@ class Check(NamedTuple):
 def checksum(data: bytes) -> str:
     """SHA-256; of text with its line ends as written, whatever a checkout has made of them."""
     return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
-
-
-def write_file(path: Path, data: bytes) -> None:
-    """Put `data` at `path` in one step that survives power loss: written beside it, synced, moved over it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # The dot and the suffix mark what a killed writer may leave behind; see `Store.tidy`.
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with open(partial, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
-
-
-def _sync_folder(path: Path) -> None:
-    if os.name != "posix":
-        return
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def to_csv(table: pd.DataFrame) -> bytes:

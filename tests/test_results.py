@@ -16,7 +16,7 @@ from maxrl_bench import provenance, results
 from maxrl_bench import store as store_module
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import Experiment
-from maxrl_bench.store import DONE, MANIFEST, TABLES, Store, write_file
+from maxrl_bench.store import DONE, MANIFEST, TABLES, Store
 
 ROWS = [
     {"step": 0, "rollouts": 0, "seconds": 0.0, "pass@1": 0.1 + 0.2, "log_p": math.nan},
@@ -184,19 +184,6 @@ def test_folders_that_are_no_store_are_refused_in_one_line(tmp_path: Path) -> No
     with pytest.raises(ValueError, match="cannot be used"):
         Store(tmp_path / "file")
     assert [p.name for p in (tmp_path / "other").iterdir()] == ["thesis.tex"]
-
-
-def test_a_full_disk_leaves_the_old_file_and_no_fragment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_file(tmp_path / "a", b"old")
-
-    def full(descriptor: int) -> None:
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        write_file(tmp_path / "a", b"new")
-    assert (tmp_path / "a").read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["a"]
 
 
 def test_a_lock_dies_with_its_owner(store: Store) -> None:
