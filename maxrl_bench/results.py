@@ -85,7 +85,8 @@ def write_tables(
         "file": experiment.path.name,
         "profile": experiment.profile,
         "runs": {run: {"wall_seconds": p.get("wall_seconds"), "code": p.get("code")} for run, p in made.items()},
-        "missing": [config.hash for config in experiment.runs if config.hash not in made],
+        # With their identities, so that figures can name the cells of the grid that are empty.
+        "missing": {c.hash: _identity(c, families, extra) for c in experiment.runs if c.hash not in made},
         "made_by": _distinct(made.values()),
         "checksums": {name: checksum(data) for name, data in contents.items()},
     }

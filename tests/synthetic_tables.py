@@ -111,7 +111,7 @@ def hash_text(text: str) -> int:
 def write(root: Path, experiment: str, metrics: pd.DataFrame, pass_rates: pd.DataFrame, **provenance: Any) -> Path:
     """results/<experiment>/ as the harness writes it."""
     contents = {METRICS: to_csv(metrics), PASS_RATES: to_csv(pass_rates)}
-    summary = {"format": FORMAT.strip(), "experiment": experiment, "missing": [], **provenance}
+    summary = {"format": FORMAT.strip(), "experiment": experiment, "missing": {}, **provenance}
     summary["checksums"] = {name: checksum(data) for name, data in contents.items()}
     folder = root / experiment
     folder.mkdir(parents=True, exist_ok=True)

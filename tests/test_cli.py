@@ -70,7 +70,7 @@ def test_a_sweep_writes_tables_tells_its_state_and_is_idempotent(
     assert captured.err.count("\n") == 4  # plain lines, one for each run
     tables = results.load("study")
     assert len(tables.metrics) == 4 * 3
-    assert tables.provenance["missing"] == []
+    assert tables.provenance["missing"] == {}
     before = (here / "results/study/metrics.csv").read_bytes()
 
     assert sweep() == 0
@@ -97,7 +97,7 @@ def test_failures_are_summarised_with_the_command_that_reproduces_them(
     assert "FAILED fourrooms ml N=64 lr=0.001 seed=0: FloatingPointError: the surrogate became nan" in told
     assert command in told
     assert "4 of 5 runs done" in told
-    assert results.load("study").provenance["missing"] == [failed]
+    assert list(results.load("study").provenance["missing"]) == [failed]
 
     # The command does that run again, and shows its traceback.
     assert cli.main(command.split()[1:]) == 1
