@@ -141,9 +141,14 @@ class Store:
             problem = "was made by another version of the code"
         else:
             return data
+        self.drop(run, name, problem)
+        return None
+
+    def drop(self, run: str, name: str, problem: str) -> None:
+        """Report a blob that is of no use, and remove it, so that it is made again."""
+        path = self.folder(run) / name
         self.report(f"{path} {problem}: removed, to be made again")
         path.unlink(missing_ok=True)
-        return None
 
     def finish(
         self, config: RunConfig, rows: list[dict[str, Any]], pass_rates: pd.DataFrame, provenance: dict[str, Any]
