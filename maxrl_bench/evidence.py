@@ -1,12 +1,14 @@
 """An experiment's tables as figures and claims need them: which runs are compared, their curves, their scores.
 
-A *series* is what a legend names: an objective, and whichever settings the experiment varies within an objective. Runs
-that stopped early and seeds that are missing are left out of every mean and named in `notes`.
+A *series* is what a legend names: an objective, and whichever settings the experiment varies within an objective. What
+is told apart is decided by the runs that the experiment asks for, so that a legend does not change while they come in;
+series and panels are those that have runs. Cells of the grid without runs, runs that stopped early and seeds that are
+missing are left out of every mean and named in `notes`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,41 +17,11 @@ import numpy as np
 import pandas as pd
 
 from maxrl_bench import results, stats
+from maxrl_bench.objectives import OBJECTIVES
+from maxrl_bench.results import SETTINGS
+from maxrl_bench.series import Panel, Series, Settings
 
-# Settings that an experiment may vary within an objective, and how legends and titles write their values.
-SETTINGS = {
-    "num_rollouts": "N = {:g}",
-    "batch_size": "{:g} instances per step",
-    "learning_rate": "learning rate {:g}",
-    "train_instances": "{:g} training instances",
-}
-
-
-@dataclass(frozen=True)
-class Series:
-    """Runs that differ in nothing but task and seed: an objective's label and the varied settings that it has."""
-
-    objective: str
-    objective_name: str
-    settings: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def label(self) -> str:
-        """As the legend writes it."""
-        return ", ".join([self.objective, *(SETTINGS[name].format(value) for name, value in self.settings)])
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One of a figure's small multiples: a task, under certain settings where several objectives vary them."""
-
-    task: str
-    settings: tuple[tuple[str, float], ...] = ()
-
-    @property
-    def title(self) -> str:
-        """As the panel is headed."""
-        return ", ".join([self.task, *(SETTINGS[name].format(value) for name, value in self.settings)])
+MOST_NOTES = 12
 
 
 @dataclass
@@ -67,19 +39,27 @@ class Evidence:
         self._rows = {
             str(run): {str(c): rows[c].to_numpy() for c in rows} for run, rows in table.groupby("run", sort=False)
         }
-        first = self.metrics.drop_duplicates("run")
-        self.runs: dict[str, dict[str, Any]] = {
-            str(row["run"]): {str(key): value for key, value in row.items()} for row in first.to_dict("records")
-        }
         rates = self.pass_rates.sort_values(["run", "step", "instance"], kind="stable")
         self._rates = {
             (str(run), int(str(step))): rows for (run, step), rows in rates.groupby(["run", "step"], sort=False)
         }
+        first = self.metrics.drop_duplicates("run")
+        self.runs: dict[str, dict[str, Any]] = {
+            str(row["run"]): {str(key): value for key, value in row.items()} for row in first.to_dict("records")
+        }
+        self._planned = [*self.runs.values(), *self._missing()]
+        self._tell_labels_apart()
         self.tasks = list(dict.fromkeys(str(row["task"]) for row in self.runs.values()))
-        objectives = dict.fromkeys(str(row["objective"]) for row in self.runs.values())
-        self.varied = [s for s in SETTINGS if any(self._varies(objective, s) for objective in objectives)]
+        values: dict[tuple[str, str, str], set[Any]] = {}
+        for row in self._planned:
+            for setting in SETTINGS:
+                if setting in row:
+                    values.setdefault((row["objective"], setting, row["task"]), set()).add(row[setting])
+        self._values = {key: sorted(taken) for key, taken in values.items()}
+        self._varying = {(objective, s) for (objective, s, _), taken in self._values.items() if len(taken) > 1}
+        self.varied = [setting for setting in SETTINGS if any(s == setting for _, s in self._varying)]
         self._leave_out_unfinished()
-        self._note_missing_seeds()
+        self._note_gaps()
 
     @classmethod
     def load(cls, experiment: str, root: Path) -> Evidence:
@@ -88,6 +68,22 @@ class Evidence:
         missing = tables.provenance.get("missing", [])
         notes = [f"{len(missing)} runs of the experiment have no result"] if missing else []
         return cls(experiment, tables.metrics, tables.pass_rates, tables.provenance, notes)
+
+    def _missing(self) -> list[dict[str, Any]]:
+        """The runs of the experiment that have no result, as far as the provenance tells what they are."""
+        told = self.provenance.get("missing")
+        rows = list(told.values()) if isinstance(told, dict) else []
+        columns = {"task", "objective", "objective_name", "seed", *SETTINGS} & set(map(str, self.metrics))
+        return [row for row in rows if isinstance(row, dict) and columns <= row.keys()]
+
+    def _tell_labels_apart(self) -> None:
+        """Two objectives under one label (a plug-in that calls itself GRPO) get their names in brackets."""
+        names: dict[str, set[str]] = {}
+        for row in self._planned:
+            names.setdefault(row["objective"], set()).add(row["objective_name"])
+        for row in self._planned:
+            if len(names[row["objective"]]) > 1:
+                row["objective"] = f"{row['objective']} ({row['objective_name']})"
 
     # --- what is compared -------------------------------------------------------------------------------------------
 
@@ -107,45 +103,63 @@ class Evidence:
         """Whether the metrics table holds any value in a column."""
         return column in self.metrics and bool(self.metrics[column].notna().any())
 
-    def values(self, objective: str, setting: str, task: str) -> list[float]:
-        """The values that an objective's runs on a task take of a setting, in ascending order."""
-        own = (row for row in self.runs.values() if row["task"] == task and row["objective"] == objective)
-        return sorted({row[setting] for row in own})
-
-    def _varies(self, objective: str, setting: str, task: str | None = None) -> bool:
-        tasks = self.tasks if task is None else [task]
-        return any(len(self.values(objective, setting, t)) > 1 for t in tasks)
+    def values(self, objective: str, setting: str, task: str) -> list[Any]:
+        """The values that an objective's runs on a task take of a setting, or are to take, in ascending order."""
+        return self._values.get((objective, setting, task), [])
 
     def faceted(self) -> list[str]:
         """Settings that more than one objective varies: they get panels of their own rather than shades of a colour."""
-        objectives = dict.fromkeys(series.objective for series in self.series())
-        return [s for s in self.varied if sum(self._varies(objective, s) for objective in objectives) > 1]
+        return [setting for setting in self.varied if sum(s == setting for _, s in self._varying) > 1]
 
     def panels(self, facets: Sequence[str] = ()) -> list[Panel]:
-        """One panel per task and per combination of the values that the facets take there."""
-        found = []
-        for task in self.tasks:
+        """One panel per task and per combination of the values that the facets take there, if it has any run."""
+        return [panel for panel in self._panels(facets) if self.series(panel)]
+
+    def _panels(self, facets: Sequence[str]) -> list[Panel]:
+        every = []
+        for task in dict.fromkeys(row["task"] for row in self._planned):
             # An objective that does not vary a facet (exact likelihood has no N) opens no panel: it is in all of them.
             rows = [
                 row
-                for row in self.runs.values()
-                if row["task"] == task and any(self._varies(row["objective"], s, task) for s in facets)
+                for row in self._planned
+                if row["task"] == task and any((row["objective"], s) in self._varying for s in facets)
             ]
-            varying = [s for s in facets if any(self._varies(row["objective"], s, task) for row in rows)]
+            varying = [s for s in facets if any((row["objective"], s) in self._varying for row in rows)]
             keys = sorted({tuple(row[s] for s in varying) for row in rows}) or [()]
-            found += [Panel(task, tuple(zip(varying, values, strict=True))) for values in keys]
-        return found
+            every += [Panel(task, tuple(zip(varying, values, strict=True))) for values in keys]
+        return every
 
     def series(self, panel: Panel | None = None, ignore: Iterable[str] = ()) -> list[Series]:
-        """The series of a panel (or of all), told apart by the varied settings that are neither its own nor ignored."""
+        """The series that have runs in a panel (or anywhere), told apart by the varied settings that are not ignored.
+
+        A panel's own settings do not tell its series apart. Where others vary a setting, the one value that an objective has
+        of it is told all the same.
+        """
+        return self._series(self.runs.values(), panel, ignore)
+
+    def _series(
+        self, rows: Iterable[Mapping[str, Any]], panel: Panel | None, ignore: Iterable[str] = ()
+    ) -> list[Series]:
         task, fixed = (panel.task, dict(panel.settings)) if panel else (None, {})
-        telling = [s for s in self.varied if s not in fixed and s not in set(ignore)]
-        found: dict[tuple[str, str], set[tuple[tuple[str, float], ...]]] = {}
-        for row in self.runs.values():
-            if task in (None, row["task"]):
-                settings = tuple((s, row[s]) for s in telling if self._varies(row["objective"], s, task))
-                found.setdefault((row["objective"], row["objective_name"]), set()).add(settings)
-        return [Series(*names, settings) for names, every in found.items() for settings in sorted(every)]
+        ignored, told = {*fixed, *ignore}, {}
+        groups: dict[tuple[str, str], set[Settings]] = {}
+        for row in rows:
+            objective = row["objective"]
+            if task in (None, row["task"]) and all(
+                row[s] == value for s, value in fixed.items() if (objective, s) in self._varying
+            ):
+                names = objective, row["objective_name"]
+                if names not in told:
+                    told[names] = [s for s in self.varied if self._tells(*names, s, ignored)]
+                groups.setdefault(names, set()).add(tuple((s, row[s]) for s in told[names]))
+        return [Series(*names, settings) for names, every in groups.items() for settings in sorted(every)]
+
+    def _tells(self, objective: str, name: str, setting: str, ignored: Container[str]) -> bool:
+        if (objective, setting) in self._varying:
+            return setting not in ignored
+        exact = name in OBJECTIVES and OBJECTIVES[name].on_success is None
+        own = {value for task in self.tasks for value in self.values(objective, setting, task)}
+        return len(own) == 1 and not (setting == "num_rollouts" and exact)
 
     def select(self, task: str, where: Mapping[str, Any]) -> list[str]:
         """Runs of a task with the given column values, by seed. `objective` matches a label or a name.
@@ -164,7 +178,7 @@ class Evidence:
                     continue
                 if row["seed"] in found:
                     other = self.runs[found[row["seed"]]]
-                    differing = [c for c in ("objective", *SETTINGS) if row[c] != other[c]]
+                    differing = [c for c in ("objective", *SETTINGS) if row.get(c) != other.get(c)]
                     hint = f"tell them apart by {' or '.join(differing)}" if differing else "they differ in no column"
                     raise ValueError(f"{dict(where)} names several runs per seed on {task}; {hint}")
                 found[row["seed"]] = run
@@ -172,7 +186,7 @@ class Evidence:
 
     def members(self, series: Series, panel: Panel) -> list[str]:
         """The runs of a series in a panel, by seed; a setting that the objective does not vary is not asked for."""
-        facets = {s: value for s, value in panel.settings if self._varies(series.objective, s, panel.task)}
+        facets = {s: value for s, value in panel.settings if (series.objective, s) in self._varying}
         return self.select(panel.task, {"objective": series.objective, **dict(series.settings), **facets})
 
     def seeds(self, runs: Iterable[str]) -> list[int]:
@@ -190,6 +204,8 @@ class Evidence:
 
     def curves(self, runs: Sequence[str], metric: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
         """A metric along training: x [X], its mean over runs, and values [S, X]; only where every run has a value."""
+        if not runs:
+            return np.empty(0), np.empty((0, 0))
         xs = np.stack([self._rows[run][x].astype(np.float64) for run in runs])
         values = np.stack([self._rows[run][metric].astype(np.float64) for run in runs])
         whole = ~np.isnan(values).any(axis=0)
@@ -223,14 +239,18 @@ class Evidence:
 
     def instance_rates(self, runs: Sequence[str], end: str = "final") -> tuple[np.ndarray, int] | None:
         """Pass rates [S, I] at the last ("final") or first ("start") step, and their n; None if not stored."""
-        stored = []
+        stored: list[pd.DataFrame] = []
         for run in runs:
             step = int(self._rows[run]["step"][-1 if end == "final" else 0])
             rows = self._rates.get((run, step))
             if rows is None:
                 return None
             stored.append(rows)
-        if len({len(rows) for rows in stored} | {0}) > 2 or len({int(rows["n"].iloc[0]) for rows in stored}) != 1:
+        if (
+            not stored
+            or len({len(rows) for rows in stored}) > 1
+            or len({int(rows["n"].iloc[0]) for rows in stored}) != 1
+        ):
             return None
         return np.stack([rows["pass_rate"].to_numpy(np.float64) for rows in stored]), int(stored[0]["n"].iloc[0])
 
@@ -262,10 +282,24 @@ class Evidence:
                 for run in short:
                     del self.runs[run]
 
-    def _note_missing_seeds(self) -> None:
-        for panel in self.panels():
-            expected = {row["seed"] for row in self.runs.values() if row["task"] == panel.task}
-            for series in self.series(panel):
-                seeds = self.seeds(self.members(series, panel))
-                if len(seeds) < len(expected):
-                    self.notes.append(f"{panel.task}, {series.label}: {len(seeds)} of {len(expected)} seeds")
+    def _note_gaps(self) -> None:
+        """Name the cells of the grid (panels by series) that have no run, and those that have not every seed."""
+        gaps = []
+        facets = self.faceted()
+        everywhere = self._series(self._planned, None, facets)
+        for panel in self._panels(facets):
+            seeds = {row["seed"] for row in self._planned if row["task"] == panel.task}
+            present = self.series(panel, facets)
+            absent = [series.label for series in everywhere if series not in present]
+            if not present:
+                gaps.append(f"{panel.title}: no runs")
+            elif absent:
+                rest = f" and {len(absent) - 4} more" if len(absent) > 4 else ""
+                gaps.append(f"{panel.title}: no runs of {', '.join(absent[:4])}{rest}")
+            for series in present:
+                count = len(self.members(series, panel))
+                if count < len(seeds):
+                    gaps.append(f"{panel.title}, {series.label}: {count} of {len(seeds)} seeds")
+        self.notes += gaps[:MOST_NOTES]
+        if len(gaps) > MOST_NOTES:
+            self.notes.append(f"{len(gaps) - MOST_NOTES} more cells of the grid are not whole")

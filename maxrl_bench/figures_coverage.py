@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from maxrl_bench import stats
-from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.evidence import Evidence
 from maxrl_bench.figures_style import (
     GREY,
     Drawing,
@@ -25,6 +25,7 @@ from maxrl_bench.figures_style import (
     seeds_phrase,
     small_multiples,
 )
+from maxrl_bench.series import Panel, Series
 
 REFERENCE, CHALLENGER = "grpo", "maxrl"  # names (or how they begin) of the objectives whose samples are compared
 

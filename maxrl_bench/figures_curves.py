@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from maxrl_bench import stats
-from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.evidence import Evidence
 from maxrl_bench.figures_style import (
     Drawing,
     NotDrawable,
@@ -23,6 +23,7 @@ from maxrl_bench.figures_style import (
     seeds_phrase,
     small_multiples,
 )
+from maxrl_bench.series import Panel, Series
 
 Curve = tuple[np.ndarray, np.ndarray]  # x [X] and values [S, X]
 X_LABELS = {"step": "training step", "rollouts": "training rollouts", "seconds": "training seconds"}

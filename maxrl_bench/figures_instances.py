@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from maxrl_bench import stats
-from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.evidence import Evidence
 from maxrl_bench.figures_style import (
     GREY,
     Drawing,
@@ -20,6 +20,7 @@ from maxrl_bench.figures_style import (
     seeds_phrase,
     small_multiples,
 )
+from maxrl_bench.series import Panel, Series
 
 DECADES = 4  # pass rates below 10^-4 share the lowest bin
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from maxrl_bench import stats
-from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.evidence import Evidence
 from maxrl_bench.figures_style import (
     Drawing,
     NotDrawable,
@@ -26,6 +26,7 @@ from maxrl_bench.figures_style import (
     seeds_phrase,
     small_multiples,
 )
+from maxrl_bench.series import Panel, Series
 
 # -log pass@k is drawn between these pass rates: beyond them lies nothing that the held-out instances could tell.
 FLOOR, CEILING = 1e-4, 1 - 1e-4

@@ -18,8 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
-from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.evidence import Evidence
 from maxrl_bench.palette import style_of
+from maxrl_bench.series import Panel, Series
 
 WIDTH = 9.0  # inches; 900 px at 100 dpi, which is where the type below is sized to be read
 DPI = 110  # of the file: sharp at 900 px, and small

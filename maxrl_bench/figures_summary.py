@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from maxrl_bench import stats
-from maxrl_bench.evidence import Evidence, Panel, Series
+from maxrl_bench.evidence import Evidence
 from maxrl_bench.figures_style import (
     Drawing,
     NotDrawable,
@@ -19,6 +19,7 @@ from maxrl_bench.figures_style import (
     seeds_phrase,
     small_multiples,
 )
+from maxrl_bench.series import Panel, Series
 
 OVER = "seeds and, where stored, held-out instances"
 SIGNIFICANCE = 0.05

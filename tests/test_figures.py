@@ -17,9 +17,10 @@ from matplotlib.colors import to_rgb
 from PIL import Image
 from synthetic_tables import OBJECTIVES, TASKS, make_tables
 
-from maxrl_bench.evidence import Evidence, Panel
+from maxrl_bench.evidence import Evidence
 from maxrl_bench.figures import FIGURES
 from maxrl_bench.figures_style import Drawing, NotDrawable, looks, save, style
+from maxrl_bench.series import Panel
 
 SMALL: dict[str, Any] = {"steps": (0, 20, 40, 60), "instances": 16}
 TWO = {name: TASKS[name] for name in ("fourrooms", "maze-9")}
