@@ -148,7 +148,7 @@ def _judge_one(evidence: Evidence, claim: Mapping[str, Any]) -> Verdict:
             "from the threshold, if it is as measured"
         )
     if any(math.isnan(c.effect.low) for c in verdict.comparisons):
-        verdict.notes.append("one seed: no interval")
+        verdict.notes.append(f"fewer than {stats.FEWEST_SEEDS} seeds: no interval")
     return verdict
 
 

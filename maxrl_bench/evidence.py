@@ -132,8 +132,8 @@ class Evidence:
     def series(self, panel: Panel | None = None, ignore: Iterable[str] = ()) -> list[Series]:
         """The series that have runs in a panel (or anywhere), told apart by the varied settings that are not ignored.
 
-        A panel's own settings do not tell its series apart. Where others vary a setting, the one value that an objective has
-        of it is told all the same.
+        A panel's own settings do not tell its series apart. Where others vary a setting, the one value that an
+        objective has of it is told all the same.
         """
         return self._series(self.runs.values(), panel, ignore)
 

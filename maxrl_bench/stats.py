@@ -21,12 +21,13 @@ from scipy import stats as distributions
 
 RESAMPLES = 4000
 LEVEL = 0.95
+FEWEST_SEEDS = 3  # of an interval: two values have a range, which says next to nothing of others
 MOST_SEEDS = 1000  # more than that is as good as no difference
 Statistic = Callable[[np.ndarray], np.ndarray]  # [..., M] -> [...]
 
 
 class Estimate(NamedTuple):
-    """A value and its 95 % interval; NaN limits where there is one seed only, which says nothing about others."""
+    """A value and its 95 % interval; NaN limits where there are fewer than FEWEST_SEEDS."""
 
     value: float
     low: float
@@ -126,11 +127,11 @@ def by_seed(scores: np.ndarray) -> np.ndarray:
 
 
 def limits(samples: np.ndarray, num_seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """The interval that bootstrap samples [R, ...] give: two [...] arrays, NaN for fewer than two seeds.
+    """The interval that bootstrap samples [R, ...] give: two [...] arrays, NaN for fewer than FEWEST_SEEDS.
 
     Expanded percentiles (see the module). Samples may be infinite (censored); the limits are then values that occur.
     """
-    if num_seeds < 2:
+    if num_seeds < FEWEST_SEEDS:
         return np.full(samples.shape[1:], np.nan), np.full(samples.shape[1:], np.nan)
     quantile = distributions.t.ppf((1 - LEVEL) / 2, num_seeds - 1) * math.sqrt(num_seeds / (num_seeds - 1))
     tail = float(distributions.norm.cdf(quantile))

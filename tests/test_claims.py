@@ -158,7 +158,7 @@ def test_what_cannot_be_judged_is_inconclusive_and_says_why() -> None:
     assert "pkpo" in none.notes[0]
     assert "no runs to compare on elsewhere" in verdict(found, tasks=["a", "elsewhere"]).notes
     single = found.metrics[found.metrics["seed"] == 0]
-    assert "one seed: no interval" in verdict(Evidence("made-up", single, found.pass_rates)).notes
+    assert "fewer than 3 seeds: no interval" in verdict(Evidence("made-up", single, found.pass_rates)).notes
     empty = found.metrics.assign(entropy=np.nan)
     assert verdict(Evidence("made-up", pd.DataFrame(empty), found.pass_rates)).verdict == INCONCLUSIVE
 

@@ -221,3 +221,12 @@ def test_intervals_of_censored_samples_are_values_that_occur() -> None:
 def test_non_dominated_points() -> None:
     points = np.array([[0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.5, 0.4], [0.4, 0.4], [0.5, 0.5]])
     assert stats.non_dominated(points).tolist() == [True, True, True, False, False, True]
+
+
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_and_two_seeds_have_no_interval(seeds: int) -> None:
+    """Two values have a range, not a 95 % interval."""
+    found = stats.estimate([np.arange(seeds, dtype=float)])
+    assert np.isnan([found.low, found.high]).all()
+    assert np.isnan(stats.curve(np.ones((seeds, 4)))[1:]).all()
+    assert np.isfinite(stats.estimate([np.arange(3.0)])[:3]).all()
