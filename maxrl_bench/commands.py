@@ -65,7 +65,7 @@ def run(config_file: str | None, settings: dict[str, Any], results: str, run_fun
     if run_function == TRAIN:
         check_tasks([config], config_file or "run")
     folder = Path(results) / "store"
-    code = code_fingerprint(config.task["name"], run_function)
+    code = code_fingerprint(config.task["name"], config.objective["name"], run_function)
     print(f"{config.describe()}: {folder / config.hash}/", flush=True)
     outcome = execute(Job(config.model_dump_json(), str(folder), code, run_function=run_function))
     for note in outcome.notes:

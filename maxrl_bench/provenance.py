@@ -2,83 +2,31 @@
 
 from __future__ import annotations
 
-import ast
 import functools
-import hashlib
 import importlib.metadata
-import importlib.util
+import json
 import os
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from maxrl_bench.fingerprint import fingerprint
 from maxrl_bench.tasks import check_task_name
 
 PACKAGES = ("maxrl-bench", "torch", "numpy", "scipy", "pandas", "gymnasium", "minigrid", "scikit-learn")
-# What training imports but what cannot change a number: how configurations are read and results are kept.
-NOT_COUNTED = (
-    "maxrl_bench",
-    "maxrl_bench.config",
-    "maxrl_bench.experiment",
-    "maxrl_bench.results",
-    "maxrl_bench.store",
-    __name__,
-)
-
-
-def code_fingerprint(task: str, run_function: str) -> str:
-    """16 hex digits of all code that can influence a run's numbers: what the task and the training import, by source.
-
-    Comments, docstrings and formatting do not count, nor do the modules of NOT_COUNTED or anything outside the
-    top-level packages of the task, the run function and this library. `run_function` is "module:function".
-    """
-    return _fingerprint(check_task_name(task).factory.partition(":")[0], run_function.partition(":")[0])
 
 
 @functools.cache
-def _fingerprint(*roots: str) -> str:
-    packages = {"maxrl_bench", *(root.split(".")[0] for root in roots)}
-    sources: dict[str, str] = {}
-    waiting = list(roots)
-    while waiting:
-        module = waiting.pop()
-        if module in sources or module in NOT_COUNTED or module.split(".")[0] not in packages:
-            continue
-        try:
-            spec = importlib.util.find_spec(module)
-        except (ImportError, ValueError):  # the name of an object of a module, not of a module
-            continue
-        if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-            continue
-        tree = ast.parse(Path(spec.origin).read_bytes())
-        sources[module] = _meaning(tree)
-        waiting += _imports(tree)
-    digest = hashlib.blake2b(digest_size=8)
-    for module in sorted(sources):
-        digest.update(f"{module}\0{sources[module]}\0".encode())
-    return digest.hexdigest()
+def code_fingerprint(task: str, objective: str, run_function: str) -> str:
+    """16 hex digits of all code that can influence a run's numbers, see `fingerprint`; of names, without options.
 
-
-def _imports(tree: ast.AST) -> Iterator[str]:
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            yield from (alias.name for alias in node.names)
-        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
-            yield from (f"{node.module}.{alias.name}" for alias in node.names)
-
-
-def _meaning(tree: ast.Module) -> str:
-    """The source without docstrings, comments and layout."""
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef) and ast.get_docstring(
-            node, clean=False
-        ):
-            node.body = node.body[1:] or [ast.Pass()]
-    return ast.unparse(tree)
+    `run_function` is "module:function". Kept for the life of the process. Raises ValueError on an unknown task.
+    """
+    entry = check_task_name(task)
+    roots = [entry.factory.partition(":")[0], run_function.partition(":")[0]]
+    return fingerprint(roots, objective, json.dumps([entry.factory, entry.options], sort_keys=True, default=str))
 
 
 def _git(*arguments: str) -> str | None:

@@ -25,7 +25,7 @@ from maxrl_bench.experiment import Experiment
 from maxrl_bench.progress import Progress
 from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.store import DONE, Check, Store
-from maxrl_bench.worker import TRAIN, Job, Outcome, execute
+from maxrl_bench.worker import TRAIN, Job, Outcome, execute, find_own
 
 STRIKES = 3  # workers that a run may take down before it counts as failed
 PUBLISH_SECONDS = 240.0  # between looks at an experiment that is not finished yet
@@ -43,7 +43,7 @@ class Plan:
     run_function: str
     keep_stale: bool
     configs: dict[str, RunConfig]
-    codes: dict[str, str]  # code fingerprint by task name
+    codes: dict[str, str]  # code fingerprint by run
     found: dict[str, Check]
     costs: costs.Costs
 
@@ -70,7 +70,7 @@ class Plan:
 
     def code(self, run: str) -> str:
         """The fingerprint of the code that a run depends on."""
-        return self.codes[self.configs[run].task["name"]]
+        return self.codes[run]
 
     def label(self, run: str) -> str:
         """A run in a few words."""
@@ -85,11 +85,14 @@ def make_plan(
     With `keep_stale`, results that other code has made count as done. Raises ValueError if the store cannot be used.
     """
     configs = {config.hash: config for experiment in experiments for config in experiment.runs}
-    names = {config.task["name"] for config in configs.values()}
-    codes = {name: code_fingerprint(name, run_function) for name in names}
+    find_own(run_function)  # as the workers will, so that all see the same code
+    codes = {
+        run: code_fingerprint(config.task["name"], config.objective["name"], run_function)
+        for run, config in configs.items()
+    }
     store = Store(Path(root) / "store")
-    stores = {name: store if keep_stale else Store(store.root, code) for name, code in codes.items()}
-    found = {run: stores[config.task["name"]].check(run) for run, config in configs.items()}
+    stores = {code: store if keep_stale else Store(store.root, code) for code in codes.values()}
+    found = {run: stores[codes[run]].check(run) for run in configs}
     known = costs.recorded(configs.values(), store, str(root))
     return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, found, known)
 

@@ -65,7 +65,7 @@ def execute(job: Job) -> Outcome:
     notes: list[str] = []
     config = RunConfig.model_validate_json(job.config)
     find_own(job.run_function)
-    code = code_fingerprint(config.task["name"], job.run_function)
+    code = code_fingerprint(config.task["name"], config.objective["name"], job.run_function)
     if code != job.code:
         return Outcome("failed", f"this worker's code is another version ({code}) than the driver's ({job.code})")
     function = resolve(job.run_function)

@@ -117,12 +117,12 @@ def test_results_of_other_code_are_computed_again_unless_they_are_to_be_kept(tmp
     assert "1 stored runs are kept though another version of the code made them" in capsys.readouterr().err
     assert run_sweep(tmp_path, experiment(config(0), config(1))).computed == 1
     assert "another version of the code" in capsys.readouterr().err
-    assert json.loads((path / "provenance.json").read_text())["code"] == code_fingerprint("fourrooms", RUN)
+    assert json.loads((path / "provenance.json").read_text())["code"] == code_fingerprint("fourrooms", "grpo", RUN)
 
 
 def test_a_worker_with_other_code_than_the_driver_computes_nothing(tmp_path: Path) -> None:
     plan = sweep.make_plan([experiment(config())], tmp_path, run_function=RUN)
-    plan.codes["fourrooms"] = "another"
+    plan.codes[config().hash] = "another"
     outcome = execute(plan.job(config().hash))
     assert outcome.state == "failed"
     assert "another version" in outcome.message
