@@ -22,7 +22,7 @@ from maxrl_bench.figures_style import (
     listed,
     looks,
     power_ticks,
-    seeds_phrase,
+    seeds_of,
     small_multiples,
 )
 from maxrl_bench.series import Panel, Series
@@ -41,9 +41,12 @@ class Saving(NamedTuple):
     factor: stats.Estimate
 
     def words(self) -> str:
-        """ "2.3 times [1.9, 2.8]", with > and < where a limit is censored."""
+        """ "2.3x [1.9x, 2.8x]", with > and < where a limit is censored; one that may be none at all says so."""
         value, low, high = (self._bound(v) for v in self.factor[:3])
-        return f"{value}" + (f" [{low}, {high}]" if not np.isnan(self.factor.low) else "")
+        if np.isnan(self.factor.low):
+            return value
+        doubt = "" if self.factor.low > 1 or self.factor.high < 1 else " (may be none)"
+        return f"{value} [{low}, {high}]{doubt}"
 
     def _bound(self, value: float) -> str:
         if value == np.inf:
@@ -88,7 +91,7 @@ def coverage(evidence: Evidence) -> Drawing:
     panels = evidence.panels(facets)
     look = looks(evidence.series(ignore=facets))
     figure, axes = small_multiples(panels, 1, height=2.7)
-    savings = []
+    savings: dict[str, Saving] = {}
     for panel, (ax,) in zip(panels, axes, strict=True):
         series = evidence.series(panel, facets)
         for offset, one in enumerate(series):
@@ -96,30 +99,36 @@ def coverage(evidence: Evidence) -> Drawing:
             values = np.stack([evidence.curves(runs, f"pass@{k}")[1][:, -1] for k in ks], axis=1)
             line(ax, np.array(ks), stats.curve(values), look[one], offset)
         found = saving(evidence, panel, series)
+        power_ticks(ax, ks)
+        # Under the axis, where no line can run through it.
+        ax.set_xlabel("k, rollouts per instance" + (f"\nsaves {found.words()}" if found else ""))
         if found:
             _mark_saving(ax, found, min(ks))
-            savings.append(f"{panel.title} {found.words()}")
-        power_ticks(ax, ks)
-        ax.set_xlabel("k, rollouts per instance")
+            savings[panel.title] = found
         label_y(ax, "pass@k")
     legend(figure, look)
-    seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
+    seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets))
     over = "seeds and held-out instances" if _has_instances(evidence) else "seeds"
     figure.align_ylabels()
     footnote(
         figure,
-        f"Lines: mean over {seeds} after training. Bands: 95 % bootstrap intervals over seeds"
-        + (f"; of the samples saved: over {over}." if savings else "."),
+        f"Lines: mean over {seeds.number} after training. Bands: {seeds.note}"
+        + (f"; of the samples saved: over {over}." if any(s.factor.low > -1 for s in savings.values()) else "."),
     )
     caption = (
         f"Coverage: the share of held-out instances that at least one of k rollouts solves after training, mean over "
-        f"{seeds} with 95 % intervals over seeds. A line that starts high but stays flat has lost variety."
+        f"{seeds.number} {seeds.intervals}. A line that starts high but stays flat has lost variety."
     )
-    if savings and found:
+    pairs = {(one.ours.label, one.theirs.label): one.k for one in savings.values()}
+    for (ours, theirs), k in pairs.items():
+        parts = [
+            f"{title} {one.words()}"
+            for title, one in savings.items()
+            if (one.ours.label, one.theirs.label) == (ours, theirs)
+        ]
         caption += (
-            f" Arrows: for the coverage of {found.theirs.label} with k = {found.k}, {found.ours.label} needs "
-            f"so many times fewer samples (below 1: more; < and >: beyond the measured k; intervals over {over}): "
-            f"{listed(savings)}."
+            f" Arrows: for the coverage of {theirs} with k = {k}, {ours} needs so many times fewer samples "
+            f"(below 1: more; < and >: beyond the measured k; intervals over {over}): {listed(parts)}."
         )
     return Drawing(figure, caption, "Line plots of final pass@k against k on a log axis, one panel per task.")
 
@@ -140,9 +149,6 @@ def _mark_saving(ax: Axes, found: Saving, lowest: int) -> None:
         xytext=(found.k, found.coverage),
         arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0},
     )
-    ground = {"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 1}
-    text = f"saves {found.words()}"
-    ax.text(0.97, 0.04, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=8, bbox=ground)
 
 
 def best_checkpoint_scores(evidence: Evidence, runs: list[str], k: int) -> np.ndarray:
@@ -177,7 +183,7 @@ def pareto(evidence: Evidence) -> Drawing:
                 mean, low, high = stats.curve(points)
                 means.append(mean)
                 ax.plot(*points.T, look[one]["marker"], color=look[one]["color"], alpha=0.3, markersize=2.5, zorder=2)
-                if len(points) > 1:
+                if len(points) >= stats.FEWEST_SEEDS:
                     ax.hlines(mean[1], low[0], high[0], color=look[one]["color"], linewidth=1.2, zorder=3)
                     ax.vlines(mean[0], low[1], high[1], color=look[one]["color"], linewidth=1.2, zorder=3)
                 ax.plot(
@@ -207,14 +213,14 @@ def pareto(evidence: Evidence) -> Drawing:
         label="frontier; grey: dominated",
     )
     legend(figure, {s: {**style, "linestyle": "none"} for s, style in look.items()}, [frontier])
-    seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
+    seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets))
     figure.align_ylabels()
-    footnote(figure, f"Large: mean over {seeds}; small: single seeds. Crosses: 95 % bootstrap intervals over seeds.")
+    footnote(figure, f"Large: mean over {seeds.number}; small: single seeds. Crosses: {seeds.note}.")
     caption = (
-        f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over {seeds} with "
-        "95 % intervals over seeds, small ones single seeds. Rings and dotted line: the frontier, objectives whose "
-        f"means no other beats on both axes. At the end: {listed(fronts['final'])}. At each run's best evaluation "
-        f"(highest mean of the two axes, chosen with hindsight): {listed(fronts['best'])}."
+        f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over "
+        f"{seeds.number} {seeds.intervals}, small ones single seeds. Rings and dotted line: the frontier, objectives "
+        f"whose means no other beats on both axes. At the end: {listed(fronts['final'])}. At each run's best "
+        f"evaluation (highest mean of the two axes, chosen with hindsight): {listed(fronts['best'])}."
     )
     return Drawing(figure, caption, f"Scatter plots of pass@1 against pass@{k}, one panel per task and checkpoint.")
 

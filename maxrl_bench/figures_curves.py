@@ -20,7 +20,7 @@ from maxrl_bench.figures_style import (
     line,
     listed,
     looks,
-    seeds_phrase,
+    seeds_of,
     small_multiples,
 )
 from maxrl_bench.series import Panel, Series
@@ -65,12 +65,12 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> 
         label_x(column, X_LABELS[x])
     drawn = {series for lines in found.values() for series in lines}
     legend(figure, {series: style for series, style in look.items() if series in drawn})
-    seeds = seeds_phrase(evidence, list(found), lambda panel: list(found[panel]))
+    seeds = seeds_of(evidence, list(found), lambda panel: list(found[panel]))
     figure.align_ylabels()
-    footnote(figure, f"Lines: mean over {seeds}. Bands: 95 % bootstrap intervals over seeds.")
+    footnote(figure, f"Lines: mean over {seeds.number}. Bands: {seeds.note}.")
     names = " and ".join(Y_LABELS.get(m, m) for m in metrics)
     caption = f"{names[0].upper()}{names[1:]}" if not names.startswith("pass@") else f"Held-out {names}"
-    caption += f" against {X_LABELS[x]}, mean over {seeds} with 95 % intervals over seeds."
+    caption += f" against {X_LABELS[x]}, mean over {seeds.number} {seeds.intervals}."
     if absent:
         caption += f" Without values, not drawn: {_absent(absent, [p.title for p in evidence.panels(facets)])}."
     return Drawing(figure, caption, f"Line plots of {names} against {X_LABELS[x]}, one panel per task.")

@@ -23,7 +23,7 @@ from maxrl_bench.figures_style import (
     listed,
     looks,
     power_ticks,
-    seeds_phrase,
+    seeds_of,
     small_multiples,
 )
 from maxrl_bench.series import Panel, Series
@@ -42,7 +42,7 @@ class Line:
 
 def rollout_scaling(evidence: Evidence) -> Drawing:
     """-log pass@k against the number of rollouts per instance in training (the paper's Fig. 3)."""
-    ks = sorted({1, evidence.high_k, max(evidence.ks)})
+    ks = sorted({1, evidence.high_k, *evidence.ks[-1:]})
     lines = _lines_along(evidence, "num_rollouts")
 
     def transform(value: np.ndarray) -> np.ndarray:
@@ -164,16 +164,15 @@ def _draw(
             label_y(ax, y_label.format(k))
         label_x(column, x_label)
     legend(figure, look)
-    seeds = seeds_phrase(evidence, panels, evidence.series)
+    seeds = seeds_of(evidence, panels, evidence.series)
     figure.align_ylabels()
     levels = any(x is None for panel in panels for one in lines(panel) for x, _ in one.points)
     footnote(
         figure,
-        f"Final evaluation, mean over {seeds}. Bands: 95 % bootstrap intervals over seeds."
-        + " No marker: a level." * levels,
+        f"Final evaluation, mean over {seeds.number}. Bands: {seeds.note}." + " No marker: a level." * levels,
     )
     names = ", ".join(y_label.format(k) for k in ks)
-    caption = f"Final {names} against {x_label}, mean over {seeds} with 95 % intervals over seeds."
+    caption = f"Final {names} against {x_label}, mean over {seeds.number} {seeds.intervals}."
     alt = f"Line plots of {names} against {x_label}, one panel per task, one line per objective."
     return Drawing(figure, caption, alt), listed(ends)
 

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import matplotlib as mpl
 import numpy as np
@@ -18,7 +18,9 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
 
+from maxrl_bench import stats
 from maxrl_bench.evidence import Evidence
+from maxrl_bench.files import write_file
 from maxrl_bench.palette import style_of
 from maxrl_bench.series import Panel, Series
 
@@ -161,12 +163,40 @@ def footnote(figure: Figure, text: str) -> None:
     figure.supxlabel(text, fontsize=7.5, color=GREY, x=0.01, ha="left")
 
 
-def seeds_phrase(evidence: Evidence, panels: Sequence[Panel], series_of: Callable[[Panel], Sequence[Series]]) -> str:
-    """ "5 seeds", or "3 to 5 seeds" where they differ."""
-    counts = [len(evidence.members(s, panel)) for panel in panels for s in series_of(panel)]
-    counts = [count for count in counts if count]
-    low, high = min(counts), max(counts)
-    return f"{high} seed{'s' if high > 1 else ''}" if low == high else f"{low} to {high} seeds"
+class Seeds(NamedTuple):
+    """How many seeds a figure is over, and whether that allows intervals, in words."""
+
+    number: str  # "5 seeds", or "3 to 5 seeds" where they differ
+    intervals: str  # "with 95 % intervals over seeds (none on maze-9: fewer than 3 seeds)"
+    note: str  # "95 % bootstrap intervals over seeds", for the small print
+
+    def over(self, more: str) -> Seeds:
+        """The same where intervals are over more than seeds."""
+        return Seeds(*(part.replace("over seeds", f"over {more}") for part in self))
+
+
+def count_seeds(counts: Mapping[str, Mapping[str, int]]) -> Seeds:
+    """From the number of seeds of every panel and series by their names: {panel: {series: seeds}}."""
+    numbers = [count for series in counts.values() for count in series.values()]
+    low, high = min(numbers), max(numbers)
+    phrase = f"{high} seed{'s' if high > 1 else ''}" if low == high else f"{low} to {high} seeds"
+    few = f"fewer than {stats.FEWEST_SEEDS} seeds"
+    if high < stats.FEWEST_SEEDS:
+        return Seeds(phrase, f"without intervals ({few})", f"none ({few})")
+    short = []
+    for panel, series in counts.items():
+        lacking = [name for name, count in series.items() if count < stats.FEWEST_SEEDS]
+        if lacking:
+            short.append(panel if len(lacking) == len(series) else f"{panel} for {', '.join(lacking)}")
+    gaps = f" (none on {listed(short)}: {few})" if short else ""
+    return Seeds(phrase, f"with 95 % intervals over seeds{gaps}", "95 % bootstrap intervals over seeds")
+
+
+def seeds_of(evidence: Evidence, panels: Sequence[Panel], series_of: Callable[[Panel], Sequence[Series]]) -> Seeds:
+    """The seeds of the series of each panel."""
+    return count_seeds(
+        {panel.title: {s.label: len(evidence.members(s, panel)) for s in series_of(panel)} for panel in panels}
+    )
 
 
 def power_ticks(axes: Axes, values: Sequence[float], most: int = 6) -> None:
@@ -193,20 +223,26 @@ def count(value: float) -> str:
 
 
 def save(drawing: Drawing, path: Path) -> list[Path]:
-    """Write path.png and path.svg; the same tables give the same bytes."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    png, svg = path.with_suffix(".png"), path.with_suffix(".svg")
-    pixels, vectors = io.BytesIO(), io.BytesIO()
+    """Write path.png and path.svg, each whole or not at all; the same tables give the same bytes."""
+    files = render(drawing)
+    for suffix, data in files.items():
+        write_file(path.with_suffix(suffix), data)
+    return [path.with_suffix(suffix) for suffix in files]
+
+
+def render(drawing: Drawing) -> dict[str, bytes]:
+    """A figure's files by suffix: {".png": ..., ".svg": ...}."""
+    canvas, vectors, pixels = io.BytesIO(), io.BytesIO(), io.BytesIO()
     with style():
         drawing.figure.draw_without_rendering()  # lays it out, once for both files
         drawing.figure.set_layout_engine("none")
-        drawing.figure.savefig(pixels, format="png", dpi=DPI, metadata={"Software": None})
+        drawing.figure.savefig(canvas, format="png", dpi=DPI, metadata={"Software": None})
         drawing.figure.savefig(vectors, format="svg", metadata={"Date": None, "Creator": None})
-    pixels.seek(0)
+    canvas.seek(0)
     # 256 colours keep every line's colour, at a third of the size (fewer bend some of them).
-    Image.open(pixels).convert("RGB").quantize(256, dither=Image.Dither.NONE).save(png, optimize=True)
-    svg.write_text(_compact(vectors.getvalue().decode()), encoding="utf-8", newline="\n")
-    return [png, svg]
+    reduced = Image.open(canvas).convert("RGB").quantize(256, dither=Image.Dither.NONE)
+    reduced.save(pixels, format="png", optimize=True)
+    return {".png": pixels.getvalue(), ".svg": _compact(vectors.getvalue().decode()).encode()}
 
 
 def _compact(svg: str) -> str:

@@ -9,6 +9,7 @@ from maxrl_bench.evidence import Evidence
 from maxrl_bench.figures_style import (
     Drawing,
     NotDrawable,
+    count_seeds,
     footnote,
     label_rows,
     label_y,
@@ -16,7 +17,7 @@ from maxrl_bench.figures_style import (
     line,
     listed,
     looks,
-    seeds_phrase,
+    seeds_of,
     small_multiples,
 )
 from maxrl_bench.series import Panel, Series
@@ -48,10 +49,10 @@ def end_points(evidence: Evidence) -> Drawing:
             best.append(f"{metric} on {panel.title} {leader[0]} ({leader[1]:.3g})")
             label_rows(ax, [s.label for s in rows])
             ax.set_xlabel(metric)
-    seeds = seeds_phrase(evidence, panels, lambda panel: evidence.series(panel, facets))
-    footnote(figure, f"Mean over {seeds}; 95 % bootstrap intervals over {OVER}.")
+    seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets)).over(OVER)
+    footnote(figure, f"Mean over {seeds.number}. Bars: {seeds.note}.")
     caption = (
-        f"Final held-out scores, mean over {seeds} with 95 % intervals over {OVER}. Intervals may overlap and a paired "
+        f"Final held-out scores, mean over {seeds.number} {seeds.intervals}. Intervals may overlap and a paired "
         f"difference still be clear. Highest means: {listed(best)}."
     )
     return Drawing(
@@ -95,7 +96,8 @@ def aggregates(evidence: Evidence) -> Drawing:
                 style = look[series] | {"linestyle": "none", "fillstyle": fill}
                 bottom.plot(found.value, y, **style, markerfacecoloralt="white")
                 if statistic is stats.iqm:
-                    middle.append((found.value, f"{series.label} [{found.low:.3g}, {found.high:.3g}]"))
+                    limits = "" if np.isnan(found.low) else f" [{found.low:.3g}, {found.high:.3g}]"
+                    middle.append((found.value, f"{series.label}{limits}"))
         leader = max(middle)
         words.append(f"{metric} {leader[0]:.3g}, {leader[1]}")
         top.set_xlabel(f"level of {metric}")
@@ -104,12 +106,13 @@ def aggregates(evidence: Evidence) -> Drawing:
         label_y(top, "share of runs above level")
     legend(figure, look)
     panels = [Panel(task) for task in evidence.tasks]
-    seeds = seeds_phrase(evidence, panels, lambda _: every)
-    footnote(figure, f"{_tasks(panels)}, {seeds} each. 95 % stratified bootstrap intervals over {OVER}.")
+    seeds = seeds_of(evidence, panels, lambda _: every).over(OVER)
+    footnote(figure, f"{_tasks(panels)}, {seeds.number} each, tasks as strata. Bands and bars: {seeds.note}.")
     caption = (
-        f"{_tasks(panels)} together, {seeds} each, 95 % stratified bootstrap intervals over {OVER}. Above: the "
+        f"{_tasks(panels)} together, {seeds.number} each, {seeds.intervals}. Above: the "
         "share of runs whose score exceeds a level (higher is better). Below: means and interquartile means; where "
         f"they part, a few runs decide. Highest interquartile means: {'; '.join(words)}."
+        f"{_left_out(evidence, every)}"
     )
     return Drawing(figure, caption, "Performance profiles above, means and interquartile means with intervals below.")
 
@@ -119,13 +122,14 @@ def improvement(evidence: Evidence) -> Drawing:
     metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
     every = list(common_scores(evidence, metrics[0]))
     ours = next((s for s in every if s.objective_name.startswith("maxrl")), None)
-    others = [s for s in every if s != ours]
-    if ours is None or not others:
-        raise NotDrawable("needs a MaxRL objective and another one on every task")
     panels = [Panel(task) for task in evidence.tasks]
+    others = [s for s in every if ours is not None and s != ours and _common_seeds(evidence, panels, ours, s)]
+    if ours is None or not others:
+        raise NotDrawable("needs a MaxRL objective and another one with common seeds on every task")
     look = looks(every)
     figure, axes = small_multiples([Panel(f"final {m}") for m in metrics], 1, height=0.9 + 0.3 * len(others))
-    words, seeds = [], set()
+    words: list[str] = []
+    counts: dict[str, int] = {}
     for metric, (ax,) in zip(metrics, axes, strict=True):
         p_values, means = [], []
         for row, series in enumerate(others):
@@ -134,7 +138,7 @@ def improvement(evidence: Evidence) -> Drawing:
             differences = [x - y for x, y in zip(a, b, strict=True)]
             p_values.append(stats.paired_p_value(differences))
             means.append(stats.estimate(differences).value)
-            seeds.add(found.seeds)
+            counts[series.label] = found.seeds
             y = len(others) - 1 - row
             ax.hlines(y, found.low, found.high, color=look[series]["color"], linewidth=2)
             style = {"markersize": 7, **look[series], "linestyle": "none"}
@@ -142,20 +146,32 @@ def improvement(evidence: Evidence) -> Drawing:
         clear = [
             f"{series.label} {mean:+.3f} (p = {p:.2g})"
             for series, mean, p in zip(others, means, stats.holm(p_values), strict=True)
-            if p < SIGNIFICANCE
+            if p < SIGNIFICANCE and counts[series.label] >= stats.FEWEST_SEEDS
         ]
         words.append(f"{metric}: {', '.join(clear) or 'none'}")
         ax.axvline(0.5, color="black", linestyle=":", linewidth=1.2)
         ax.set(xlim=(-0.03, 1.03), xlabel=f"P({ours.label} above the other)")
         label_rows(ax, [s.label for s in others])
-    common = " or ".join(map(str, sorted(seeds)))
-    footnote(figure, f"{_tasks(panels)}, {common} common seeds. 95 % stratified bootstrap intervals over {OVER}.")
+    seeds = count_seeds({"all tasks": counts}).over(OVER)
+    common = seeds.number.replace("seed", "common seed")
+    footnote(figure, f"{_tasks(panels)}, {common}, tasks as strata. Bars: {seeds.note}.")
     caption = (
         f"The chance that a run of {ours.label} scores above a run of each other objective (dotted: even odds), "
-        f"averaged over {_tasks(panels)}, {common} common seeds, 95 % stratified bootstrap intervals over {OVER}. "
+        f"averaged over {_tasks(panels)}, {common}, {seeds.intervals}. "
         f"Mean paired differences that are clear (p < {SIGNIFICANCE}, paired t test over seeds, Holm): {listed(words)}."
+        f"{_left_out(evidence, [ours, *others])}"
     )
     return Drawing(figure, caption, f"Dot plots of the probability that {ours.label} improves on each other objective.")
+
+
+def _left_out(evidence: Evidence, shown: list[Series]) -> str:
+    """A sentence on the series that lack runs on some task, "" if there are none."""
+    absent = [series.label for series in evidence.series() if series not in shown]
+    return f" Left out, without (common) runs on every task: {', '.join(absent)}." if absent else ""
+
+
+def _common_seeds(evidence: Evidence, panels: list[Panel], ours: Series, theirs: Series) -> bool:
+    return bool(evidence.in_common([evidence.members(s, panel) for panel in panels for s in (ours, theirs)])[0])
 
 
 def _tasks(panels: list[Panel]) -> str:
@@ -167,5 +183,9 @@ def paired(
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """Scores of two series per task, on the seeds that both have on every task, seeds in the same order."""
     groups = evidence.in_common([evidence.members(s, panel) for panel in panels for s in (ours, theirs)])
-    scores = [evidence.scores(runs, metric) for runs in groups]
-    return scores[::2], scores[1::2]
+    pairs = []
+    for panel_groups in zip(groups[::2], groups[1::2], strict=True):
+        scores = [evidence.scores(runs, metric) for runs in panel_groups]
+        # With other held-out instances on one side (eval_instances as an axis) only the seeds are common.
+        pairs.append(scores if scores[0].shape == scores[1].shape else [stats.by_seed(s) for s in scores])
+    return [a for a, _ in pairs], [b for _, b in pairs]

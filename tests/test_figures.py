@@ -137,7 +137,8 @@ def test_coverage_is_drawn_for_every_k_and_marks_the_samples_saved() -> None:
     grpo = next(one for one in axes.lines if one.get_ydata()[0] == pytest.approx(0.003))
     assert list(grpo.get_xdata()) == [2**i for i in range(11)]
     assert "one 4x [4x, 4x]" in drawing.caption
-    assert any(text.get_text() == "saves 4x [4x, 4x]" for text in axes.texts)
+    assert axes.get_xlabel().endswith("\nsaves 4x [4x, 4x]")  # below the axis, where no line runs through it
+    assert not [text for text in axes.texts if text.get_text()]
 
 
 def test_samples_saved_beyond_the_curve_are_marked_as_censored() -> None:
@@ -184,9 +185,30 @@ def test_what_is_missing_is_said_and_left_out() -> None:
     assert evidence.seeds(evidence.members(series, Panel("fourrooms"))) == [0, 1, 3, 4]
 
 
-def test_one_seed_has_no_interval_to_speak_of() -> None:
-    assert "intervals" not in draw("initial_pass_rates", make(seeds=1)).caption
-    assert "95 % intervals over seeds" in draw("initial_pass_rates", make(seeds=2)).caption
+@pytest.mark.parametrize("seeds", [1, 2])
+def test_one_and_two_seeds_have_no_interval_and_captions_say_so(
+    seeds: int,
+) -> None:
+    evidence = make(seeds=seeds, grad_norm=True)
+    settings = ({"num_rollouts": 4, "learning_rate": 1e-4}, {"num_rollouts": 64, "learning_rate": 1e-3})
+    grids = {name: make(seeds=seeds, settings=settings) for name in ("rollout_scaling", "learning_rate")}
+    grids["order"] = make(seeds=seeds, objectives={**OBJECTIVES, **ORDERS})
+    for name in FIGURES:
+        drawing = draw(name, grids.get(name, evidence))
+        assert f"{seeds} " in drawing.caption
+        assert "without intervals (fewer than 3 seeds)" in drawing.caption, name
+        printed = str(drawing.figure._supxlabel.get_text())  # type: ignore[attr-defined]
+        assert "none (fewer than 3 seeds)" in printed, name
+        assert "95 %" not in drawing.caption + printed
+
+
+def test_panels_with_too_few_seeds_are_named() -> None:
+    metrics, rates = make_tables(**SMALL, tasks=TWO)
+    on_maze = metrics["task"] == "maze-9"
+    few = Evidence("e", metrics[~on_maze | (metrics["seed"] < 2)], rates)
+    assert "with 95 % intervals over seeds (none on maze-9: fewer than 3 seeds)" in draw("training", few).caption
+    one = Evidence("e", metrics[~on_maze | (metrics["seed"] < 2) | (metrics["objective"] != "GRPO")], rates)
+    assert "(none on maze-9 for GRPO: fewer than 3 seeds)" in draw("training", one).caption
 
 
 def test_values_that_do_not_exist_are_named_not_drawn(plain: Evidence) -> None:
