@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from envs import options
-from maxrl_bench.tasks import TokenContexts, draw_instance
+from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
 from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 
 TOKENS = "0123456789+-*=>"
@@ -154,8 +154,8 @@ class Arithmetic:
         return written[: self.horizon - 1 - len(self._spell(0))]
 
     def batch(self, split: str, indices: Sequence[int]) -> TokenBatch:
-        """The instances at these indices of a split. Raises ValueError on an unknown split or a negative index."""
-        expressions = [self._draw(split, index) for index in indices]
+        """The instances at these indices of a split. Raises ValueError on an unknown split or a bad index."""
+        expressions = [self._draw(split, index) for index in check_indices(indices)]
         answers = np.array([self._spell(expression.value()) for expression in expressions])
         marker = self.num_actions - 1 if self._scratchpad else None
         demonstrations = answers
@@ -182,7 +182,7 @@ class Arithmetic:
         """The expression, what the policy wrote (least significant digit first), and the right value."""
         expression = self._draw(split, index)
         prompt = "".join(TOKENS[token] for token in self._prompts([expression])[0])
-        written = "".join(TOKENS[self._actions[action]] for action in actions)
+        written = "".join(TOKENS[self._actions[action]] for action in check_actions(actions, self.num_actions))
         value = expression.value() % self._modulus if self._modulus else expression.value()
         right = "".join(TOKENS[self._actions[action]] for action in self._spell(value))
         modulo = f" modulo {self._modulus}" if self._modulus else ""

@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 
 from envs import options
 from maxrl_bench.graphs import FAILURE, SUCCESS, StateGraphs
-from maxrl_bench.tasks import SPLITS, PixelContexts, draw_instance, split_of
+from maxrl_bench.tasks import SPLITS, PixelContexts, check_actions, check_indices, draw_instance, split_of
 
 _SHADES = " .:-=+*#%@"
 _SPACE = "digits"
@@ -65,12 +65,12 @@ class Digits:
         """Pictures [B, 8, 8 * places] uint8 from 0 to 16, and their numbers [B]."""
         images, labels, *_ = _images()
         propose = partial(_propose, places=self._places)
-        chosen = np.array([draw_instance(_SPACE, split, index, propose, _key) for index in indices])
+        chosen = np.array([draw_instance(_SPACE, split, index, propose, _key) for index in check_indices(indices)])
         pictures = images[chosen].transpose(0, 2, 1, 3).reshape(len(chosen), *self.contexts.shape)
         return pictures, labels[chosen] @ 10 ** np.arange(self._places - 1, -1, -1)
 
     def batch(self, split: str, indices: Sequence[int]) -> StateGraphs:
-        """The pictures at these indices of a split. Raises ValueError on an unknown split or a negative index."""
+        """The pictures at these indices of a split. Raises ValueError on an unknown split or a bad index."""
         pictures, numbers = self._draw(split, indices)
         states = np.arange(len(numbers))
         successor = np.full((len(numbers), self.num_actions), FAILURE)
@@ -87,5 +87,6 @@ class Digits:
         """The picture in ten shades of text, the right number and the one that the policy named."""
         pictures, numbers = self._draw(split, [index])
         rows = ["".join(_SHADES[min(int(ink) * 10 // 17, 9)] * 2 for ink in row) for row in pictures[0]]
+        actions = check_actions(actions, self.num_actions)
         named = ", ".join(f"{action:0{self._places}d}" for action in actions) or "(nothing)"
         return "\n".join([*rows, f"{numbers[0]:0{self._places}d}, named {named}"])

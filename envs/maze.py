@@ -17,7 +17,7 @@ from minigrid.core.grid import Grid
 from minigrid.core.world_object import Goal, Wall
 
 from envs import options
-from maxrl_bench.tasks import TokenContexts, draw_instance
+from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
 from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 
 TOKENS = ("WALL", "PATH", "START", "GOAL", "NEWLINE", "GRID_START", "GRID_END", "PATH_START")
@@ -145,8 +145,8 @@ class Maze:
         return tokens
 
     def batch(self, split: str, indices: Sequence[int]) -> TokenBatch:
-        """The mazes at these indices of a split. Raises ValueError on an unknown split or a negative index."""
-        mazes = [self._draw(split, index) for index in indices]
+        """The mazes at these indices of a split. Raises ValueError on an unknown split or a bad index."""
+        mazes = [self._draw(split, index) for index in check_indices(indices)]
         tokens = self._tokens(mazes)
         rows = np.pad(
             tokens.reshape(-1, self._size, self._size), ((0, 0), (0, 0), (0, 1)), constant_values=NEWLINE
@@ -176,7 +176,7 @@ class Maze:
         grid.set(size - 2, size - 2, Goal())
         position, facing = (1, 1), 0
         frames = [grid.render(_TILE, position, facing)]
-        for action in actions:
+        for action in check_actions(actions, self.num_actions):
             if action != DONE:
                 facing = _FACING[action]
                 right, down = ((0, -1), (0, 1), (-1, 0), (1, 0))[action]

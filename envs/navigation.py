@@ -26,7 +26,7 @@ from envs.minigrid_graph import compile_graphs, shortest_solution
 from envs.minigrid_simulator import ACTIONS, CARDINALITIES, Level, Levels, encode_level
 from envs.options import integer, one_of
 from maxrl_bench.graphs import StateGraphs
-from maxrl_bench.tasks import CategoricalContexts, draw_instance
+from maxrl_bench.tasks import CategoricalContexts, check_actions, check_indices, did_you_mean, draw_instance
 
 
 @dataclass(frozen=True)
@@ -98,11 +98,12 @@ class Navigation:
     contexts = CategoricalContexts(CARDINALITIES)
 
     def __init__(self, level: str = "fourrooms", horizon: int | None = None, **options: int):
-        self.kind = LEVELS[one_of("level", level, tuple(LEVELS))]
+        self.level = one_of("level", level, tuple(LEVELS))
+        self.kind = LEVELS[self.level]
         for option in options:
             if option not in self.kind.options:
-                accepted = ", ".join(("horizon", *self.kind.options))
-                raise ValueError(f"level '{level}' has no option '{option}'; accepted: {accepted}")
+                hint = did_you_mean(option, ("level", "horizon", *self.kind.options))
+                raise ValueError(f"level '{level}' has no option '{option}'; {hint}")
         self.options = {
             name: integer(name, options.get(name, default), low, high)
             for name, (default, low, high) in self.kind.options.items()
@@ -111,8 +112,14 @@ class Navigation:
         self._env = self.make_env(agent_view_size=3)
         default = min(self.kind.horizon(**self.options), self._env.max_steps)
         self.horizon = integer("horizon", default if horizon is None else horizon, 1, self._env.max_steps)
-        self.name = self._space = f"{level}{sorted(self.options.items())}"
+        self.name = level
+        # Names the space of instances, and so decides which they are.
+        self._space = f"{level}{sorted(self.options.items())}"
         self._propose(np.random.default_rng(0), attempts=100)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies and pickles are built anew: the package's environments can be neither copied nor pickled."""
+        return _again, (self.level, self.horizon, self.options, self.name)
 
     def make_env(self, **kwargs: Any) -> MiniGridEnv:
         """The minigrid package's environment of these levels; `reset(seed=self.seed(...))` gives an instance."""
@@ -135,7 +142,7 @@ class Navigation:
 
     def levels(self, split: str, indices: Sequence[int]) -> Levels:
         """Instances as levels side by side."""
-        drawn = tuple(self.instance(split, index)[1] for index in indices)
+        drawn = tuple(self.instance(split, index)[1] for index in check_indices(indices))
         return Levels(drawn, see_through=self.kind.see_through, open_to_win=self.kind.open_to_win)
 
     def batch(self, split: str, indices: Sequence[int]) -> StateGraphs:
@@ -147,9 +154,15 @@ class Navigation:
         env = self.make_env(render_mode="rgb_array", tile_size=16)
         env.reset(seed=self.instance(split, index)[0])
         frames = [env.render()]
-        for action in actions[: self.horizon]:
+        for action in check_actions(actions, self.num_actions)[: self.horizon]:
             _, _, terminated, _, _ = env.step(action)
             frames.append(env.render())
             if terminated:
                 break
         return [np.asarray(frame) for frame in frames]
+
+
+def _again(level: str, horizon: int, options: Mapping[str, int], name: str) -> Navigation:
+    task = Navigation(level, horizon, **options)
+    task.name = name
+    return task

@@ -20,7 +20,7 @@ import torch
 from envs import options
 from envs.list_language import INTEGER, LIMIT, MAX_LINES, WIDTH, output_type, words
 from envs.program_table import BANK, NOT_A_PROGRAM, SAYINGS, Table, bank, table
-from maxrl_bench.tasks import TokenContexts, draw_instance
+from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
 from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 
 SHOWN = 5
@@ -144,9 +144,9 @@ class Programs:
         return draw_instance(self._space, split, index, self._propose, self._key)
 
     def batch(self, split: str, indices: Sequence[int]) -> TokenBatch:
-        """The specifications at these indices of a split. Raises ValueError on an unknown split or a negative index."""
+        """The specifications at these indices of a split. Raises ValueError on an unknown split or a bad index."""
         asked, known = hidden(self._lines), table(self._lines)
-        instances = [self._draw(split, index) for index in indices]
+        instances = [self._draw(split, index) for index in check_indices(indices)]
         functions = np.array([function for function, _, _ in instances])
         shown = np.array([inputs for _, inputs, _ in instances])
         examples = asked.examples[functions[:, None], shown].reshape(len(instances), -1)
@@ -170,6 +170,7 @@ class Programs:
         known = table(self._lines)
         _, shown, demonstration = self._draw(split, index)
         n, x = bank()
+        actions = check_actions(actions, self.num_actions)
         written = known.find(actions)
         rows = []
         for i in shown:

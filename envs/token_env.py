@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium import spaces
 
 from maxrl_bench.graphs import SUCCESS, StateGraphs
-from maxrl_bench.tasks import PixelContexts, TokenContexts, make_task
+from maxrl_bench.tasks import PixelContexts, TokenContexts, check_actions, check_index, make_task
 from maxrl_bench.tokens import RUNNING, SUCCEEDED, TokenBatch
 
 _INDICES = 2**40
@@ -24,7 +24,7 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.int64]):
     `reset(options={"split": ..., "index": ...})` chooses the instance; without an index it is drawn from the seed. The
     split is "train" unless given. A rollout that is still going after the horizon is truncated. `render()` gives what
     the one render mode of the class says: text ("ansi"), or the latest frame ("rgb_array").
-    Raises ValueError on an unknown task, split, option or render mode, or a negative index.
+    Raises ValueError on an unknown task, split, option or render mode, or a bad index or action.
     """
 
     metadata: dict[str, Any]
@@ -48,14 +48,15 @@ class TaskEnv(gymnasium.Env[np.ndarray, np.int64]):
         if chosen:
             raise ValueError(f"unknown reset option '{next(iter(chosen))}'; accepted: split, index")
         self.split = split
-        self.index = int(self.np_random.integers(_INDICES)) if index is None else int(index)
+        self.index = int(self.np_random.integers(_INDICES)) if index is None else check_index(index)
         self.taken = []
         self._begin()
         return self._observation(), self._info()
 
     def step(self, action: np.int64) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        self.taken.append(int(action))
-        succeeded, ended = self._act(int(action))
+        (taken,) = check_actions([action], self.task.num_actions)
+        self.taken.append(taken)
+        succeeded, ended = self._act(taken)
         truncated = not ended and len(self.taken) >= self.task.horizon
         return self._observation(), float(succeeded), ended, truncated, self._info()
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -21,14 +20,7 @@ from pydantic import (
 )
 
 from maxrl_bench.objectives import bind
-from maxrl_bench.tasks import check_task_name
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint that ends an error about an unknown word: its near matches, or all that is accepted."""
-    known = list(known)
-    near = difflib.get_close_matches(str(word), known, n=2, cutoff=0.6)
-    return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"accepted: {', '.join(known)}"
+from maxrl_bench.tasks import check_task_name, did_you_mean
 
 
 def _named(value: Any) -> Any:

@@ -11,11 +11,15 @@ import difflib
 import hashlib
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
 
 import numpy as np
+
+from maxrl_bench import plugins
 
 if TYPE_CHECKING:
     import torch
@@ -155,15 +159,26 @@ TASKS: dict[str, TaskEntry] = {
 }
 
 
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """The hint that ends an error about an unknown word: its near matches, or all that is accepted."""
+    known = list(known)
+    near = difflib.get_close_matches(str(word), known, n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"accepted: {', '.join(known)}"
+
+
 def all_tasks() -> dict[str, TaskEntry]:
     """The built-in tasks and those that installed packages offer through the entry-point group `maxrl_bench.tasks`.
 
-    An entry point `NAME = "module:factory"` adds a task NAME of the family "plug-in".
+    An entry point `NAME = "module:factory"` adds a task NAME of the family "plug-in". One that cannot be a task is left
+    out; `broken_plugins` says why.
     """
-    found = dict(TASKS)
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
-        found.setdefault(point.name, TaskEntry("plug-in", point.value, {}))
-    return found
+    found = plugins.find(ENTRY_POINTS, TASKS)[0]
+    return TASKS | {name: TaskEntry("plug-in", factory, {}) for name, factory in found.items()}
+
+
+def broken_plugins() -> list[str]:
+    """One line for each plug-in that `all_tasks` leaves out, with the reason."""
+    return plugins.find(ENTRY_POINTS, TASKS)[1]
 
 
 def check_task_name(name: str) -> TaskEntry:
@@ -179,26 +194,59 @@ def check_task_name(name: str) -> TaskEntry:
 def make_task(name: str, **options: Any) -> Task:
     """Build a task by name; `options` override those of its TASKS row.
 
-    Raises ValueError on an unknown name, an option that the task does not have, or a value that it refuses.
+    Raises ValueError on an unknown name, an option that the task does not have, or a value that it refuses, and on a
+    plug-in that fails or is no task.
     """
     entry = check_task_name(name)
+    try:
+        factory = _factory(name, entry)
+        accepted = inspect.signature(factory).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
+            for option in options:
+                if option not in accepted:
+                    raise ValueError(f"task '{name}' has no option '{option}'; {did_you_mean(option, accepted)}")
+        task: Task = factory(**{**entry.options, **options})
+    except (Exception, SystemExit) as error:  # a plug-in is foreign code: whatever it raises is told in one line
+        if isinstance(error, ValueError) or entry.family != "plug-in":
+            raise
+        raise ValueError(f"{_plugin(name, entry)} cannot be made: {type(error).__name__}: {error}") from error
+    _check_task(name, entry, task)
+    task.name = name if not options else f"{name}({', '.join(f'{k}={v}' for k, v in sorted(options.items()))})"
+    return task
+
+
+def _plugin(name: str, entry: TaskEntry) -> str:
+    return f"plug-in task '{name}' ({entry.factory})"
+
+
+def _factory(name: str, entry: TaskEntry) -> Callable[..., Any]:
     module_name, _, attribute = entry.factory.partition(":")
     module = importlib.import_module(module_name)
-    factory = getattr(module, attribute, None)
-    if factory is None:
+    try:
+        factory: Callable[..., Any] = operator.attrgetter(attribute)(module)
+    except AttributeError:
+        if entry.family == "plug-in":
+            raise
         # `envs` is a plain top-level name: another package of that name on the path would shadow ours.
         raise ValueError(
             f"task '{name}' needs '{attribute}' from '{module_name}', but {module.__file__} has none: "
             f"another package of that name shadows it"
-        )
-    try:
-        task: Task = factory(**{**entry.options, **options})
-    except TypeError as error:
-        if "argument" not in str(error):
-            raise
-        raise ValueError(f"task '{name}': {str(error).split('() ')[-1]}") from error
-    task.name = name if not options else f"{name}({', '.join(f'{k}={v}' for k, v in sorted(options.items()))})"
-    return task
+        ) from None
+    return factory
+
+
+def _check_task(name: str, entry: TaskEntry, task: Any) -> None:
+    """Raises ValueError if what a plug-in made is no `Task`."""
+    if entry.family != "plug-in":
+        return
+    kinds: dict[str, Any] = {"family": str, "horizon": int, "num_actions": int, "exact": bool, "contexts": Contexts}
+    for attribute, kind in kinds.items():
+        if not isinstance(getattr(task, attribute, None), kind):
+            wanted = getattr(kind, "__name__", "one of TokenContexts, CategoricalContexts, PixelContexts")
+            raise ValueError(f"{_plugin(name, entry)} is no task: its '{attribute}' must be {wanted}")
+    for method in ("batch", "render"):
+        if not callable(getattr(task, method, None)):
+            raise ValueError(f"{_plugin(name, entry)} is no task: it has no method '{method}'")
 
 
 def _digest(*parts: bytes) -> int:
@@ -223,6 +271,46 @@ def check_split(split: str) -> None:
         raise ValueError(f"unknown split '{split}'; accepted: {', '.join(SPLITS)}")
 
 
+def check_index(index: object) -> int:
+    """An instance's index as an int; integers of numpy and torch count. Raises ValueError on anything else."""
+    try:
+        if isinstance(index, bool | np.bool_):
+            raise TypeError
+        whole = operator.index(index)  # type: ignore[arg-type]
+    except TypeError:
+        raise ValueError(f"an instance's index must be a whole number, got {index!r}") from None
+    if whole < 0:
+        raise ValueError(f"an instance's index must be 0 or more, got {whole}")
+    if whole >= 2**63:
+        raise ValueError("an instance's index must be below 2^63")
+    return whole
+
+
+def check_indices(indices: Iterable[int]) -> list[int]:
+    """The indices of a batch as ints. Raises ValueError if there are none, or one of them cannot be an index."""
+    try:
+        checked = [check_index(index) for index in indices]
+    except TypeError:
+        raise ValueError(f"a batch is asked for by a list of indices, got {indices!r}") from None
+    if not checked:
+        raise ValueError("a batch needs at least one instance, got no indices")
+    return checked
+
+
+def check_actions(actions: Iterable[SupportsIndex], num_actions: int) -> list[int]:
+    """Actions as ints. Raises ValueError on one that is not a whole number from 0 to num_actions - 1."""
+    checked = []
+    for action in actions:
+        try:
+            whole = -1 if isinstance(action, bool | np.bool_) else operator.index(action)
+        except TypeError:
+            whole = -1
+        if not 0 <= whole < num_actions:
+            raise ValueError(f"an action must be a whole number from 0 to {num_actions - 1}, got {action!r}")
+        checked.append(whole)
+    return checked
+
+
 def draw_instance(
     task: str,
     split: str,
@@ -232,15 +320,15 @@ def draw_instance(
 ) -> T:
     """Instance `index` of a split: the first proposal whose content belongs there; a pure function of its arguments.
 
-    The generator is seeded with a hash of (task, split, index), so neighbouring indices share nothing.
-    Raises ValueError on a negative index, an unknown split, or an instance space too small to fill the split.
+    The generator is seeded with a hash of (task, split, index), so neighbouring indices share nothing; `task` names the
+    instance space. Raises ValueError on an unknown split, an index that is not a whole number of 0 or more, or an
+    instance space too small to fill the split.
     """
     check_split(split)
-    if index < 0:
-        raise ValueError(f"task '{task}': instance index must be 0 or more, got {index}")
+    index = check_index(index)
     rng = np.random.Generator(np.random.SFC64(_digest(b"instance", task.encode(), split.encode(), str(index).encode())))
     for _ in range(_MAX_PROPOSALS):
         instance = propose(rng)
         if split_of(task, key(instance)) == split:
             return instance
-    raise ValueError(f"task '{task}': none of {_MAX_PROPOSALS} proposed instances belongs to split '{split}'")
+    raise ValueError(f"too few instances: none of {_MAX_PROPOSALS} proposed instances belongs to split '{split}'")

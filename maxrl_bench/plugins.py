@@ -1,0 +1,32 @@
+"""What installed packages add to a built-in table, through an entry-point group; nothing of theirs is imported here."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Container
+
+
+def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
+    """The entry points NAME = "module:attribute" of a group, and one line on each that is left out, with the reason.
+
+    A name must be free (not in `taken`, and offered once) and fit for a path; one that two packages offer goes to
+    neither, since which of them comes first depends on the machine.
+    """
+    offers: dict[str, set[str]] = {}
+    problems = []
+    for point in importlib.metadata.entry_points(group=group):
+        offers.setdefault(point.name, set()).add(point.value)
+    found = {}
+    for name, values in sorted(offers.items()):
+        said = f"plug-in '{name}' ({', '.join(sorted(values))}) is left out: "
+        value = min(values)
+        module, _, attribute = value.partition(":")
+        if name in taken:
+            problems.append(said + "this name is built in")
+        elif len(values) > 1:
+            problems.append(said + "more than one package offers this name")
+        elif not (module and attribute):
+            problems.append(said + "it must be given as module:factory")
+        else:
+            found[name] = value
+    return found, problems
