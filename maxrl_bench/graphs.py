@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from scipy import sparse
 
+from maxrl_bench import finite
 from maxrl_bench.policies import ObservationPolicy
 from maxrl_bench.rollouts import Layer, draw_actions, successes_through
 
@@ -60,8 +61,7 @@ class StateGraphs:
         """
         with torch.no_grad():
             log_probs = self.log_probs(policy).double().log_softmax(1).cpu().numpy()
-        probs = np.exp(log_probs)
-        probs /= probs.sum(1, keepdims=True)
+        probs = finite.probabilities(log_probs)
         states, counts = self.start, np.full(self.num_instances, num_rollouts, np.int64)
         instance = np.arange(self.num_instances)
         layers, at = [], []

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from maxrl_bench import finite
 from maxrl_bench.prefix_tree import Frontier, PrefixTree, read_tree, tree_of
 from maxrl_bench.transformer import Prefill, TokenPolicy
 
@@ -184,8 +185,7 @@ def draw_actions(
 
     Returns the edges taken, sorted: node [E], action [E], count [E] > 0.
     """
-    probs = np.exp(log_probs)
-    probs /= probs.sum(1, keepdims=True)
+    probs = finite.probabilities(log_probs)
     num_actions = probs.shape[1]
     # A multinomial draw costs A binomials: for few rollouts it is cheaper to draw each of them.
     few = counts <= max(1, num_actions // 8)

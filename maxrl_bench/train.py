@@ -8,43 +8,33 @@ base policy and meet the same instances, and a resumed run ends in the same bits
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
-import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from maxrl_bench import metrics, objectives, policies
+from maxrl_bench import blobs, finite, metrics, objectives
 from maxrl_bench.experiment import RunConfig
 from maxrl_bench.results import Store
 from maxrl_bench.rollouts import Rollouts
-from maxrl_bench.tasks import Batch, Task, make_task
+from maxrl_bench.state import State, Tally, check_optimizer, is_due, restore
+from maxrl_bench.streams import random_stream, training_indices
+from maxrl_bench.tasks import Batch, make_task
+from maxrl_bench.warm_start import POLICY, base_policy
 
 CHECKPOINT = "checkpoint.pt"
-POLICY = "policy.pt"
 CHECKPOINT_SECONDS = 15.0
 # Exact pass rates need no evaluation rollouts; these few are for the entropy along the policy's own rollouts.
 ENTROPY_ROLLOUTS = 16
 # How many held-out instances are asked for a gradient of their own, before and after training.
 GRADIENT_INSTANCES = 16
-# Where each use of instances begins in the train split's indices; runs of different seeds share nothing.
-_SEED_STRIDE = 2**40
-_WARM_START_OFFSET = 2**39
 
 Callback = Callable[[dict[str, Any]], None]
-
-
-def random_stream(seed: int, use: str) -> np.random.Generator:
-    """The generator of one use of randomness ("rollouts", "policy", ...) under a seed."""
-    words = np.frombuffer(hashlib.blake2b(use.encode(), digest_size=16).digest(), np.uint32)
-    return np.random.default_rng([seed, *words.tolist()])
 
 
 def precision(config: RunConfig) -> contextlib.AbstractContextManager[Any]:
@@ -53,100 +43,6 @@ def precision(config: RunConfig) -> contextlib.AbstractContextManager[Any]:
         return contextlib.nullcontext()
     # Its cache would hold on to the weights of the first step for as long as the context lasts.
     return torch.autocast(config.device.partition(":")[0], torch.bfloat16, cache_enabled=False)
-
-
-def training_indices(config: RunConfig, step: int) -> list[int]:
-    """Which train instances step `step` (from 0) uses: [batch_size] indices, the same for every objective.
-
-    Data-rich (train_instances = 0): fresh ones for ever. Data-scarce: each epoch is a new order of a fixed set, and
-    a batch that crosses the end of an epoch goes on in the next.
-    """
-    first, size = step * config.batch_size, config.train_instances
-    positions = range(first, first + config.batch_size)
-    if not size:
-        return [config.seed * _SEED_STRIDE + i for i in positions]
-    epochs = {
-        epoch: random_stream(config.seed, f"epoch {epoch}").permutation(size)
-        for epoch in range(positions[0] // size, positions[-1] // size + 1)
-    }
-    return [config.seed * _SEED_STRIDE + int(epochs[i // size][i % size]) for i in positions]
-
-
-def base_policy(config: RunConfig, task: Task, store: Store) -> torch.nn.Module:
-    """The warm-started policy that every objective of a comparison starts from, made once per task and seed.
-
-    Supervised steps (Adam) on demonstrations of train instances that no later step uses in the data-rich mode.
-    """
-    policy = policies.make_policy(
-        task.contexts, task.num_actions, random_stream(config.seed, "policy"), **config.policy
-    ).to(config.device, torch.float64 if config.dtype == "float64" else torch.float32)
-    if not config.warm_start_steps:
-        return policy
-    keys = ("task", "policy", "seed", "device", "dtype")
-    settings = {
-        key: value
-        for key, value in config.model_dump(mode="json").items()
-        if key in keys or key.startswith("warm_start_")
-    }
-    name = "base-" + hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
-    with store.lock(name):
-        stored = store.read(name, POLICY)
-        if stored is not None:
-            policy.load_state_dict(_load(stored))
-            return policy
-        optimizer = torch.optim.Adam(policy.parameters(), lr=config.warm_start_learning_rate)
-        size = config.warm_start_batch_size
-        first = config.seed * _SEED_STRIDE + _WARM_START_OFFSET
-        for step in range(config.warm_start_steps):
-            batch = task.batch("train", range(first + step * size, first + (step + 1) * size))
-            optimizer.zero_grad()
-            batch.demonstration_loss(policy).backward()
-            torch.nn.utils.clip_grad_norm_(policy.parameters(), config.max_grad_norm)
-            optimizer.step()
-        store.write(name, POLICY, _save(policy.state_dict()))
-    return policy
-
-
-@dataclass
-class Tally:
-    """Sums over the training steps since the last evaluation."""
-
-    steps: int = 0
-    grad_norm: float = 0.0
-    clipped: int = 0
-    instances: int = 0
-    with_success: int = 0
-    pass_rate: float = 0.0
-    contexts_evaluated: int = 0
-    contexts_named: int = 0
-    cosine_ml: float = math.nan
-
-    def row(self, sampled: bool) -> dict[str, float]:
-        """The columns of the metrics table that speak of training; NaN before the first step."""
-        mean = 1 / self.steps if self.steps else math.nan
-        per_instance = 1 / self.instances if self.instances else math.nan
-        return {
-            "grad_norm": self.grad_norm * mean,
-            "clipped_share": self.clipped * mean,
-            "success_share": self.with_success * per_instance if sampled else math.nan,
-            "train_pass_rate": self.pass_rate * per_instance,
-            "contexts_evaluated": self.contexts_evaluated,
-            "contexts_named": self.contexts_named,
-            "cosine_ml": self.cosine_ml,
-        }
-
-
-@dataclass
-class State:
-    """All that a run must remember, but for the policy, the optimiser and the generator, to go on after a stop."""
-
-    step: int = 0
-    rollouts: int = 0
-    seconds: float = 0.0
-    rows: list[dict[str, float]] = field(default_factory=list)
-    pass_rates: list[torch.Tensor] = field(default_factory=list)  # [eval_instances] float64, one per row
-    grad_norms: list[torch.Tensor] = field(default_factory=list)  # likewise, NaN where not measured
-    tally: Tally = field(default_factory=Tally)
 
 
 class Run:
@@ -162,23 +58,39 @@ class Run:
                 f"objective '{self.objective.name}' needs exact pass rates; task '{self.task.name}' has none"
             )
         self.held_out = self.task.batch(config.eval_split, range(config.eval_instances))
-        self.policy = base_policy(config, self.task, store)
-        self.parameters = [p for p in self.policy.parameters() if p.requires_grad]
-        self.optimizer = torch.optim.Adam(self.parameters, lr=config.learning_rate)
-        self.rng = random_stream(config.seed, "rollouts")
+        self._begin()
+
+    def _begin(self) -> None:
+        self.policy = base_policy(self.config, self.task, self.store)
+        self.named = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
+        self.parameters = list(self.named.values())
+        self.optimizer = torch.optim.Adam(self.parameters, lr=self.config.learning_rate)
+        self.rng = random_stream(self.config.seed, "rollouts")
         self.state = State()
 
     def resume(self) -> bool:
-        """Take up the stored checkpoint; False if there is none."""
+        """Take up the stored checkpoint; False if there is none, or none that loads (it is thrown away then)."""
         stored = self.store.read(self.config.hash, CHECKPOINT)
         if stored is None:
             return False
-        saved = _load(stored)
-        self.policy.load_state_dict(saved["policy"])
-        self.optimizer.load_state_dict(saved["optimizer"])
-        self.rng.bit_generator.state = saved["rng"]
-        self.state = State(**{**saved["state"], "tally": Tally(**saved["state"]["tally"])})
+        try:
+            self._take_up(blobs.unpack(stored))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
+            # Its checksum is right, so it is not damaged but foreign, and there are many ways to be that.
+            self.store.drop(self.config.hash, CHECKPOINT, f"does not load ({type(error).__name__}: {error})")
+            self._begin()
+            return False
         return True
+
+    def _take_up(self, saved: dict[str, Any]) -> None:
+        """Raises an error of any kind, with the policy as it was, on a checkpoint that is not one of this run."""
+        state = restore(saved["state"], self.config)
+        optimizer = saved["optimizer"]
+        check_optimizer(optimizer, self.optimizer, stepped=state.step > 0)
+        blobs.load_policy(self.policy, saved["policy"])
+        self.optimizer.load_state_dict(optimizer)
+        self.rng.bit_generator.state = saved["rng"]
+        self.state = state
 
     def save(self) -> None:
         """Write a checkpoint that `resume` takes up."""
@@ -188,41 +100,47 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.bit_generator.state,
         }
-        self.store.write(self.config.hash, CHECKPOINT, _save(saved))
+        self.store.write(self.config.hash, CHECKPOINT, blobs.pack(saved))
 
     def step(self) -> None:
-        """One on-policy update on the next instances, and an evaluation where one is due."""
+        """One on-policy update on the next instances.
+
+        Raises FloatingPointError that names the step and what first stopped being finite.
+        """
+        self.state.step += 1
+        with finite.stage(f"step {self.state.step}"):
+            self._step()
+
+    def _step(self) -> None:
         config, state = self.config, self.state
         started = time.perf_counter()
-        batch = self.task.batch("train", training_indices(config, state.step))
-        state.step += 1
-        due = state.step % config.eval_every == 0 or state.step == config.steps
+        batch = self.task.batch("train", training_indices(config, state.step - 1))
         self.optimizer.zero_grad()
         gain = self._gain(batch)
-        if not torch.isfinite(gain):
-            raise FloatingPointError(
-                f"the surrogate of '{self.objective.name}' became {gain.item()} at step {state.step}"
-            )
+        finite.check_value(gain.detach(), f"the surrogate of '{self.objective.name}'")
         if gain.requires_grad:
             (-gain).backward()
         for parameter in self.parameters:
             # Where all weights are zero there is no graph; the textbook loop hands Adam zeros there, and so do we.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-        gradient = metrics.flat_gradient(self.parameters)
-        norm = float(torch.nn.utils.clip_grad_norm_(self.parameters, config.max_grad_norm))
+        compared = is_due(config, state.step) and self.task.exact
+        gradient = metrics.flat_gradient(self.parameters) if compared else None
+        norm = finite.clip_gradient(self.named, config.max_grad_norm)
         tally = state.tally
         tally.steps += 1
         tally.instances += config.batch_size
         tally.grad_norm += norm
         tally.clipped += norm > config.max_grad_norm
         state.seconds += time.perf_counter() - started
-        if due and self.task.exact:
+        if gradient is not None:
             # Before the update, and outside the clock: the comparison is ours, not the objective's.
             likelihood = torch.autograd.grad(-batch.log_pass_rate(self.policy).mean(), self.parameters)
+            finite.check_tensors(dict(zip(self.named, likelihood, strict=True)), "the gradient of log p of parameter")
             tally.cosine_ml = metrics.cosine(gradient, torch.cat([g.flatten() for g in likelihood]))
         started = time.perf_counter()
         self.optimizer.step()
+        finite.check_tensors(self.named, "parameter")
         state.seconds += time.perf_counter() - started
 
     def _gain(self, batch: Batch) -> torch.Tensor:
@@ -235,6 +153,7 @@ class Run:
         gain, rollouts = self._surrogate(batch, self.rng)
         self.state.rollouts += self.config.num_rollouts * len(rollouts.successes)
         tally.pass_rate += float(rollouts.successes.sum()) / self.config.num_rollouts
+        self.state.successes += int(rollouts.successes.sum())
         tally.with_success += int((rollouts.successes > 0).sum())
         tally.contexts_evaluated += rollouts.contexts_evaluated
         tally.contexts_named += rollouts.contexts_named
@@ -243,7 +162,9 @@ class Run:
     def _surrogate(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, Rollouts]:
         objective = self.objective
         rollouts = batch.sample(self.policy, self.config.num_rollouts, rng, paths=objective.smoothing > 0)
-        gain = rollouts.surrogate(*objective.weights(rollouts.successes), smoothing=objective.smoothing)
+        weights = objective.weights(rollouts.successes)
+        finite.check_weights(np.stack(weights), f"a weight of '{objective.name}'")
+        gain = rollouts.surrogate(*weights, smoothing=objective.smoothing)
         if objective.entropy_bonus:
             gain = gain + objective.entropy_bonus * rollouts.entropy()
         return gain, rollouts
@@ -260,20 +181,30 @@ class Run:
             alone = self.task.batch(self.config.eval_split, [index])
             gain = alone.log_pass_rate(self.policy).mean() if self.objective.exact else self._surrogate(alone, rng)[0]
             norms[index] = 0.0
+            finite.check_value(gain.detach(), f"the surrogate of held-out instance {index}")
             if gain.requires_grad:
                 found = torch.autograd.grad(gain, self.parameters, allow_unused=True)
                 norms[index] = torch.cat([g.double().flatten() for g in found if g is not None]).norm()
+                finite.check_value(norms[index], f"the gradient of held-out instance {index}")
         return norms
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Measure the policy on the held-out instances and begin a new tally; returns the new row."""
+        """Measure the policy on the held-out instances and begin a new tally; returns the new row.
+
+        Raises FloatingPointError that names the step and what stopped being finite.
+        """
+        with finite.stage(f"evaluation at step {self.state.step}"):
+            return self._evaluate()
+
+    def _evaluate(self) -> dict[str, float]:
         config, state = self.config, self.state
         num_rollouts = ENTROPY_ROLLOUTS if self.task.exact else config.eval_rollouts
         rng = random_stream(config.seed, f"evaluation {state.step}")
         rollouts = self.held_out.sample(self.policy, num_rollouts, rng, grad=False)
         log_p = self.held_out.log_pass_rate(self.policy).cpu() if self.task.exact else None
         if log_p is not None:
+            finite.check_weights(log_p.numpy(), "log p of a held-out instance")
             pass_rates = log_p.exp()
             per_k = ((k, metrics.pass_at_k_exact(pass_rates.numpy(), k)) for k in metrics.PASS_AT_K)
         else:
@@ -292,6 +223,7 @@ class Run:
             "entropy": float(rollouts.entropy()),
             **state.tally.row(sampled=not self.objective.exact),
         }
+        finite.check_value(row["entropy"], "the entropy")
         norms = torch.full_like(pass_rates, math.nan)
         if state.step in (0, config.steps):
             with torch.enable_grad():
@@ -315,7 +247,7 @@ class Run:
                 "grad_norm": torch.cat(self.state.grad_norms).numpy(),
             }
         )
-        self.store.write(self.config.hash, POLICY, _save(self.policy.state_dict()))
+        self.store.write(self.config.hash, POLICY, blobs.pack(self.policy.state_dict()))
         self.store.finish(self.config, self.state.rows, pass_rates, {"seconds": self.state.seconds})
 
 
@@ -323,7 +255,7 @@ def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()
     """Train one run to its end and store its tables; goes on from its checkpoint if there is one.
 
     Calls every callback with each new row of the metrics table. Raises ValueError on a configuration whose objective
-    needs exact pass rates that its task does not offer, FloatingPointError if the surrogate stops being finite.
+    needs exact pass rates that its task does not offer, FloatingPointError if a number stops being finite.
     """
     with precision(config):
         run = Run(config, store)
@@ -332,7 +264,7 @@ def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()
         saved_at = time.monotonic()
         while run.state.step < config.steps:
             run.step()
-            if run.state.step % config.eval_every == 0 or run.state.step == config.steps:
+            if is_due(config, run.state.step):
                 _report(run.evaluate(), callbacks)
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 run.save()
@@ -343,15 +275,3 @@ def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()
 def _report(row: dict[str, float], callbacks: Sequence[Callback]) -> None:
     for callback in callbacks:
         callback(row)
-
-
-def _save(state: dict[str, Any]) -> bytes:
-    buffer = io.BytesIO()
-    torch.save(state, buffer)
-    return buffer.getvalue()
-
-
-def _load(data: bytes) -> dict[str, Any]:
-    # weights_only refuses anything but tensors and plain values: a foreign file cannot run code.
-    loaded: dict[str, Any] = torch.load(io.BytesIO(data), weights_only=True)
-    return loaded

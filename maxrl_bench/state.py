@@ -1,0 +1,99 @@
+"""What a run remembers beside its policy, and whether a checkpoint is one of this run."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from maxrl_bench.config import RunConfig
+
+_COLUMNS = {"step", "rollouts", "seconds", "pass@1", "log_p", "entropy", "hard_gradient"}
+
+
+@dataclass
+class Tally:
+    """Sums over the training steps since the last evaluation."""
+
+    steps: int = 0
+    grad_norm: float = 0.0
+    clipped: int = 0
+    instances: int = 0
+    with_success: int = 0
+    pass_rate: float = 0.0
+    contexts_evaluated: int = 0
+    contexts_named: int = 0
+    cosine_ml: float = math.nan
+
+    def row(self, sampled: bool) -> dict[str, float]:
+        """The columns of the metrics table that speak of training; NaN before the first step."""
+        mean = 1 / self.steps if self.steps else math.nan
+        per_instance = 1 / self.instances if self.instances else math.nan
+        return {
+            "grad_norm": self.grad_norm * mean,
+            "clipped_share": self.clipped * mean,
+            "success_share": self.with_success * per_instance if sampled else math.nan,
+            "train_pass_rate": self.pass_rate * per_instance,
+            "contexts_evaluated": self.contexts_evaluated,
+            "contexts_named": self.contexts_named,
+            "cosine_ml": self.cosine_ml,
+        }
+
+
+@dataclass
+class State:
+    """All that a run must remember, but for the policy, the optimiser and the generator, to go on after a stop."""
+
+    step: int = 0
+    rollouts: int = 0
+    successes: int = 0
+    seconds: float = 0.0
+    rows: list[dict[str, float]] = field(default_factory=list)
+    pass_rates: list[torch.Tensor] = field(default_factory=list)  # [eval_instances] float64, one per row
+    grad_norms: list[torch.Tensor] = field(default_factory=list)  # likewise, NaN where not measured
+    tally: Tally = field(default_factory=Tally)
+
+
+def is_due(config: RunConfig, step: int) -> bool:
+    """Whether a run evaluates its policy after this step (0: before the first)."""
+    return step % config.eval_every == 0 or step == config.steps
+
+
+def restore(saved: dict[str, Any], config: RunConfig) -> State:
+    """The state that a checkpoint holds. Raises an error, of many kinds, if it is not one of this run."""
+    state = State(**{**saved, "tally": Tally(**saved["tally"])})
+    if type(state.step) is not int or not 0 <= state.step <= config.steps:
+        raise ValueError(f"its step is not one of this run's {config.steps}")
+    due = [step for step in range(state.step + 1) if is_due(config, step)]
+    if [row["step"] for row in state.rows] != due:
+        raise ValueError(f"its evaluations are not those of {state.step} steps")
+    columns = _COLUMNS | set(Tally().row(sampled=True))
+    for row in state.rows:
+        if not columns <= set(row) or not all(isinstance(value, int | float) for value in row.values()):
+            raise ValueError("its evaluations lack columns, or hold something else than numbers")
+    wanted = [(torch.float64, (config.eval_instances,))] * len(due)
+    for kept in (state.pass_rates, state.grad_norms):
+        if [(rates.dtype, tuple(rates.shape)) for rates in kept] != wanted:
+            raise ValueError("its pass rates are not those of its evaluations")
+    for name, value in {**vars(state), **vars(state.tally)}.items():
+        if name not in ("rows", "pass_rates", "grad_norms", "tally") and not isinstance(value, int | float):
+            raise ValueError(f"its '{name}' is not a number")
+    return state
+
+
+def check_optimizer(saved: dict[str, Any], own: torch.optim.Optimizer, *, stepped: bool) -> None:
+    """Raises an error, of many kinds, if a stored state is not one of this optimiser after some steps (or none)."""
+    parameters = [parameter for group in own.param_groups for parameter in group["params"]]
+    if saved["param_groups"] != own.state_dict()["param_groups"]:
+        raise ValueError("its optimiser is another one, or has other settings")
+    if sorted(saved["state"]) != (list(range(len(parameters))) if stepped else []):
+        raise ValueError("its optimiser knows other parameters")
+    for index, moments in saved["state"].items():
+        for name in ("exp_avg", "exp_avg_sq"):
+            moment = moments[name]
+            if moment.shape != parameters[index].shape or not bool(torch.isfinite(moment).all()):
+                raise ValueError(f"its optimiser's '{name}' is not that of parameter {index}")
+        if set(moments) != {"step", "exp_avg", "exp_avg_sq"} or moments["step"].numel() != 1:
+            raise ValueError("its optimiser is another one")

@@ -1,0 +1,42 @@
+"""Which random numbers and which instances a run uses: functions of its configuration alone."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+from maxrl_bench.config import RunConfig
+
+# Where each use of instances begins in the train split's indices; runs of different seeds share nothing.
+_SEED_STRIDE = 2**40
+_WARM_START_OFFSET = 2**39
+
+
+def random_stream(seed: int, use: str) -> np.random.Generator:
+    """The generator of one use of randomness ("rollouts", "policy", ...) under a seed."""
+    words = np.frombuffer(hashlib.blake2b(use.encode(), digest_size=16).digest(), np.uint32)
+    return np.random.default_rng([seed, *words.tolist()])
+
+
+def training_indices(config: RunConfig, step: int) -> list[int]:
+    """Which train instances step `step` (from 0) uses: [batch_size] indices, the same for every objective.
+
+    Data-rich (train_instances = 0): fresh ones for ever. Data-scarce: each epoch is a new order of a fixed set, and
+    a batch that crosses the end of an epoch goes on in the next.
+    """
+    first, size = step * config.batch_size, config.train_instances
+    positions = range(first, first + config.batch_size)
+    if not size:
+        return [config.seed * _SEED_STRIDE + i for i in positions]
+    epochs = {
+        epoch: random_stream(config.seed, f"epoch {epoch}").permutation(size)
+        for epoch in range(positions[0] // size, positions[-1] // size + 1)
+    }
+    return [config.seed * _SEED_STRIDE + int(epochs[i // size][i % size]) for i in positions]
+
+
+def warm_start_indices(config: RunConfig, step: int) -> range:
+    """Which train instances step `step` of the warm start demonstrates; no step of a data-rich run uses them."""
+    first = config.seed * _SEED_STRIDE + _WARM_START_OFFSET + step * config.warm_start_batch_size
+    return range(first, first + config.warm_start_batch_size)
