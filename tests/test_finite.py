@@ -12,11 +12,12 @@ from maxrl_bench import finite, train
 from maxrl_bench.config import RunConfig
 from maxrl_bench.graphs import StateGraphs
 from maxrl_bench.policies import make_policy
+from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.store import Store
 from maxrl_bench.tasks import make_task
 from maxrl_bench.tokens import TokenBatch
 from maxrl_bench.warm_start import base_policy
-from maxrl_bench.worker import Job, code_fingerprint, execute
+from maxrl_bench.worker import TRAIN, Job, execute
 
 SIZES = {
     "digits-2": {"width": 8},
@@ -166,7 +167,7 @@ def test_a_warm_start_that_is_not_finite_fails(task: str, tmp_path: Path) -> Non
 def test_the_run_ends_as_failed_with_one_line(dtype: str, tmp_path: Path) -> None:
     rate = 1e308 if dtype == "float64" else 1e37
     settings = config(warm_start_steps=3, warm_start_batch_size=2, warm_start_learning_rate=rate, dtype=dtype)
-    code = code_fingerprint("digits-2", train.train.__module__ + ":train")
+    code = code_fingerprint("digits-2", "reinforce", TRAIN)
     outcome = execute(Job(settings.model_dump_json(), str(tmp_path), code))
     assert outcome.state == "failed"
     check = Store(tmp_path, code).check(settings.hash)
