@@ -1,0 +1,50 @@
+"""One rule for every name that becomes part of a path or a link.
+
+Experiment files, profiles, plug-in tasks and objectives, and figures are named by people; their names are checked where
+they enter. Runs are named by the hash of their configuration.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+LONGEST = 100
+RULE = (
+    f"a name has at most {LONGEST} characters, letters (a-z, A-Z), digits, '_', '.' and '-', begins with a letter or "
+    "digit, does not end in '.', and is no device of Windows (con, prn, aux, nul, com1, lpt1, ...)"
+)
+_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
+_DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+_RUN = re.compile(r"[0-9a-f]{16}")
+
+
+def is_name(name: Any) -> bool:
+    """Whether something is a name by the rule."""
+    if not isinstance(name, str) or len(name) > LONGEST:
+        return False
+    return bool(_NAME.fullmatch(name)) and not _DEVICE.fullmatch(name)
+
+
+def check_name(name: Any, what: str) -> str:
+    """The name of a `what` ("experiment file", "profile", "figure"). Raises ValueError, with the rule, on any other."""
+    if not is_name(name):
+        raise ValueError(f"{what} {shorten(name)} is not accepted: {RULE}")
+    return str(name)
+
+
+def check_run(name: Any) -> str:
+    """The name of a run: 16 lower-case hexadecimal digits. Raises ValueError, with the rule, on anything else."""
+    if not isinstance(name, str) or not _RUN.fullmatch(name):
+        raise ValueError(f"{shorten(name)} is not the name of a run, which has 16 digits from 0-9 and a-f")
+    return name
+
+
+def shorten(value: Any, width: int = 60) -> str:
+    """Any value as Python writes it, on one line of at most `width` characters, for messages."""
+    try:
+        text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
+    except (ValueError, RecursionError):  # too many digits, nested too deeply
+        text = f"a {type(value).__name__}"
+    text = text if text.isprintable() else ascii(text)[1:-1]
+    return text if len(text) <= width else text[: width - 3] + "..."
