@@ -6,7 +6,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     AfterValidator,
@@ -19,8 +19,24 @@ from pydantic import (
     model_validator,
 )
 
+from maxrl_bench import inputs
+from maxrl_bench.names import is_name, label, shorten
 from maxrl_bench.objectives import bind
 from maxrl_bench.tasks import check_task_name, did_you_mean
+
+_encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
+
+
+class Frozen(dict[str, Any]):
+    """A dict that stays as it was made, since runs share their tables and are named by a hash of them."""
+
+    def _refuse(self, *_: Any, **__: Any) -> Any:
+        raise TypeError("a configuration cannot be changed; make another: RunConfig(**{**config.model_dump(), ...})")
+
+    __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    def __reduce__(self) -> tuple[type[Frozen], tuple[dict[str, Any]]]:
+        return Frozen, (dict(self),)
 
 
 def _named(value: Any) -> Any:
@@ -29,29 +45,36 @@ def _named(value: Any) -> Any:
         return {"name": value}
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise ValueError('must be a name or a table such as { name = "..." }')
-    if not all(isinstance(key, str) for key in value):
-        raise ValueError("must be a table with words for keys")
+    for key in value:
+        if not (isinstance(key, str) and key.isidentifier() and is_name(key.lstrip("_"))):
+            raise ValueError(f"must be a table with words for keys; {shorten(key)} is none")
     try:
         json.dumps(value, allow_nan=False)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         raise ValueError("holds a value other than text, finite numbers, booleans and lists of them") from None
     return dict(value)
 
 
 # Looking a name up scans the installed packages for plug-ins; a sweep validates thousands of configurations.
-_entry = functools.cache(check_task_name)
+find_task = functools.cache(check_task_name)
 
 
-def _resolve_task(task: dict[str, Any]) -> dict[str, Any]:
+def _resolve_task(task: dict[str, Any]) -> Frozen:
     """Drop the options that only repeat what the task's name stands for."""
-    standing = _entry(task["name"]).options
-    return {key: value for key, value in task.items() if key not in standing or standing[key] != value}
+    standing = find_task(task["name"]).options
+    return Frozen({key: value for key, value in task.items() if key not in standing or standing[key] != value})
 
 
-Count = Annotated[int, Field(gt=0, le=2**40)]
-CountOrZero = Annotated[int, Field(ge=0, le=2**40)]
+# What is held in memory at once has limits that a machine can serve; what only takes time (steps) may be long. With
+# these no two uses of train instances meet: steps x batch_size stays below `streams`' offset of the warm start.
+Steps = Annotated[int, Field(gt=0, le=10**7)]
+StepsOrZero = Annotated[int, Field(ge=0, le=10**7)]
+Rollouts = Annotated[int, Field(gt=0, le=2**20)]
+Instances = Annotated[int, Field(gt=0, le=2**14)]
+InstancesOrZero = Annotated[int, Field(ge=0, le=2**20)]
+Size = Annotated[int, Field(gt=0, le=2**12)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Named = Annotated[dict[str, Any], BeforeValidator(_named)]
+Named = Annotated[dict[str, Any], BeforeValidator(_named), AfterValidator(Frozen)]
 
 
 class RunConfig(BaseModel):
@@ -63,37 +86,42 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    task: Annotated[Named, AfterValidator(_resolve_task)]
+    task: Annotated[dict[str, Any], BeforeValidator(_named), AfterValidator(_resolve_task)]
     objective: Named
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
-    num_rollouts: Count = 64
-    batch_size: Count = 16  # instances per step
-    steps: Count = 200
+    num_rollouts: Rollouts = 64
+    batch_size: Instances = 16  # instances per step
+    steps: Steps = 200
     learning_rate: Positive = 1e-3
     max_grad_norm: Positive = 1.0
-    warm_start_steps: CountOrZero = 0
-    warm_start_batch_size: Count = 32
+    warm_start_steps: StepsOrZero = 0
+    warm_start_batch_size: Instances = 32
     warm_start_learning_rate: Positive = 1e-3
-    train_instances: CountOrZero = 0  # 0: fresh instances for ever; n: a fixed set of n, in epochs
-    eval_every: Count = 20
-    eval_instances: Count = 128
+    train_instances: InstancesOrZero = 0  # 0: fresh instances for ever; n: a fixed set of n, in epochs
+    eval_every: Steps = 20
+    eval_instances: Instances = 128
     eval_split: Literal["validation", "test"] = "test"
-    eval_rollouts: Count = 1024  # of each instance, where the pass rate has to be sampled
-    policy: dict[str, Annotated[int, Field(gt=0)]] = {}  # sizes of the network
-    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:\d+)?)$")] = "cpu"
+    eval_rollouts: Rollouts = 1024  # of each instance, where the pass rate has to be sampled
+    policy: Annotated[dict[str, Size], AfterValidator(Frozen)] = Frozen()  # sizes of the network
+    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:[0-9]{1,2})?)$")] = "cpu"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"  # bfloat16: mixed precision
 
     @model_validator(mode="after")
     def _resolve_objective(self) -> RunConfig:
-        knobs = {key: value for key, value in self.objective.items() if key != "name"}
-        bound = bind(self.objective["name"], self.num_rollouts, **knobs)
-        self.objective.update(bound.knobs)
+        # A frozen object is completed like this before anybody has seen it.
+        self.__dict__["objective"] = resolve_objective(self.objective, self.num_rollouts)
         return self
 
-    @property
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with some values replaced, which are not checked."""
+        copied = super().model_copy(update=update, deep=deep)
+        copied.__dict__.pop("hash", None)
+        return copied
+
+    @functools.cached_property
     def hash(self) -> str:
         """16 hex digits of the resolved configuration: changed by any change of a value, not by spelling a default."""
-        canonical = json.dumps(self.model_dump(mode="json"), sort_keys=True, allow_nan=False)
+        canonical = _encode({name: self.__dict__[name] for name in FIELDS})
         return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
 
     @property
@@ -119,33 +147,24 @@ FIELDS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def label(named: Mapping[str, Any]) -> str:
-    """`name(knob=value, ...)`, or the bare name if nothing is set."""
-    options = ", ".join(f"{key}={value}" for key, value in sorted(named.items()) if key != "name")
-    return f"{named['name']}({options})" if options else str(named["name"])
+def resolve_objective(objective: Mapping[str, Any], num_rollouts: int) -> Frozen:
+    """An objective with all its knobs, checked by `objectives.bind`. Raises ValueError as that does."""
+    knobs = {key: value for key, value in objective.items() if key != "name"}
+    return Frozen({**objective, **bind(objective["name"], num_rollouts, **knobs).knobs})
 
 
 def one_line(error: ValidationError, of: str = "") -> str:
     """The first thing wrong with a configuration (or with the value of its key `of`), as one line."""
     first = error.errors(include_url=False)[0]
-    key = ".".join([of] * bool(of) + [str(part) for part in first["loc"]])
     if first["type"] == "extra_forbidden":
-        return f"key '{key}' is unknown; {did_you_mean(key, RunConfig.model_fields)}"
-    if first["type"] == "missing":
-        return f"key '{key}' is missing"
-    cause = first.get("ctx", {}).get("error")
-    message = str(cause) if cause is not None else first["msg"][0].lower() + first["msg"][1:]
-    if not key:
-        return message
-    shown = repr(first["input"])
-    return f"key '{key}': {message}; got {shown if len(shown) <= 60 else shown[:57] + '...'}"
+        key = str(first["loc"][-1])
+        return f"key {shorten(key)} is unknown; {did_you_mean(key, RunConfig.model_fields)}"
+    return inputs.one_line(error, of)
 
 
 def read_config(text: str, source: str) -> RunConfig:
     """A RunConfig from JSON. Raises ValueError with one line that names `source` and the key."""
     try:
-        return RunConfig.model_validate(json.loads(text))
+        return RunConfig.model_validate(inputs.from_json(text, source))
     except ValidationError as error:
         raise ValueError(f"{source}: {one_line(error)}") from None
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{source}: not JSON: {error}") from None

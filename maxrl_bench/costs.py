@@ -7,7 +7,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
 from maxrl_bench import results
-from maxrl_bench.config import RunConfig, label
+from maxrl_bench.config import RunConfig
+from maxrl_bench.names import label
 from maxrl_bench.store import Store
 
 

@@ -6,7 +6,9 @@ they enter. Runs are named by the hash of their configuration.
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 LONGEST = 100
@@ -16,6 +18,7 @@ RULE = (
 )
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
+_PLAIN = re.compile(r"(?!(?:True|False|None)\Z)[A-Za-z][A-Za-z0-9_.*/+-]*|[*/+-]")  # no number, no separator
 _RUN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -48,3 +51,16 @@ def shorten(value: Any, width: int = 60) -> str:
         text = f"a {type(value).__name__}"
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def label(named: Mapping[str, Any]) -> str:
+    """`name(knob=value, ...)`, or the bare name if nothing is set; different tables have different labels."""
+    options = ", ".join(f"{key}={_shown(value)}" for key, value in sorted(named.items()) if key != "name")
+    return f"{named['name']}({options})" if options else str(named["name"])
+
+
+def _shown(value: Any) -> str:
+    """A value in a label: text is quoted where it could be taken for something else."""
+    if isinstance(value, str):
+        return value if _PLAIN.fullmatch(value) else json.dumps(value)
+    return str(value) if isinstance(value, bool | int | float) else json.dumps(value, sort_keys=True)

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
 import numpy as np
 
 from maxrl_bench import plugins
+from maxrl_bench.names import label, shorten
 
 if TYPE_CHECKING:
     import torch
@@ -187,7 +188,7 @@ def check_task_name(name: str) -> TaskEntry:
     if name not in tasks:
         near = difflib.get_close_matches(str(name), tasks, n=3, cutoff=0.4)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known tasks: {', '.join(tasks)}"
-        raise ValueError(f"unknown task '{name}'; {hint}")
+        raise ValueError(f"unknown task {shorten(name)}; {hint}")
     return tasks[name]
 
 
@@ -211,7 +212,7 @@ def make_task(name: str, **options: Any) -> Task:
             raise
         raise ValueError(f"{_plugin(name, entry)} cannot be made: {type(error).__name__}: {error}") from error
     _check_task(name, entry, task)
-    task.name = name if not options else f"{name}({', '.join(f'{k}={v}' for k, v in sorted(options.items()))})"
+    task.name = label({"name": name, **options})
     return task
 
 

@@ -313,8 +313,9 @@ def test_what_is_no_text_or_nested_without_end_is_refused(tmp_path: Path, conten
     path = tmp_path / "odd.toml"
     path.write_bytes(content)
     error_of(path)
-    assert "cannot be read" in error_of(tmp_path)
-    assert "cannot be read" in error_of(tmp_path / "absent.toml")
+    (tmp_path / "folder.toml").mkdir()
+    assert "not a regular file" in error_of(tmp_path / "folder.toml")
+    assert "no such file" in error_of(tmp_path / "absent.toml")
 
 
 def test_experiments_are_found_by_name_with_near_matches(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

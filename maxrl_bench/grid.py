@@ -1,0 +1,165 @@
+"""The tables of settings in an experiment file, checked value by value, and the runs that they stand for together."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from maxrl_bench.config import FIELDS, RunConfig, did_you_mean, find_task, one_line, resolve_objective
+from maxrl_bench.names import label, shorten
+
+MAX_RUNS = 100_000
+TUNED = "tuned"
+
+
+class Setting(NamedTuple):
+    """The values that a layer gives to a key (one, or an axis), and the layer's name for error messages."""
+
+    values: list[Any]
+    where: str
+
+
+Layer = Mapping[str, Setting]
+
+
+class Rates(NamedTuple):
+    """The tuned learning rates by task and objective, as the file `path` gives them."""
+
+    tables: Mapping[str, Any]
+    path: Path
+
+
+def check_table(value: Any, where: str) -> dict[str, Any]:
+    """A table. Raises ValueError on anything else."""
+    if not isinstance(value, dict):
+        raise ValueError(f"{where}: must be a table, got {shorten(value)}")
+    return value
+
+
+def layer(table: Any, where: str) -> Layer:
+    """Check every value of a table of run settings by itself, so that errors name the table and the key."""
+    checked = {}
+    for key, value in check_table(table, where).items():
+        if key not in FIELDS:
+            raise ValueError(f"{where}: key {shorten(key)} is unknown; {did_you_mean(key, FIELDS)}")
+        values = value if isinstance(value, list) else [value]
+        if not values:
+            raise ValueError(f"{where}: key '{key}' is an empty list, which leaves no run")
+        if len(values) > MAX_RUNS:
+            raise ValueError(f"{where}: key '{key}' has {len(values)} values; at most {MAX_RUNS} are accepted")
+        try:
+            good = [v if (key, v) == ("learning_rate", TUNED) else FIELDS[key].validate_python(v) for v in values]
+        except ValidationError as error:
+            raise ValueError(f"{where}: {one_line(error, key)}") from None
+        checked[key] = Setting(good, where)
+    return checked
+
+
+def task_layers(tables: Any, path: Path, prefix: str = "") -> dict[str, Layer]:
+    """Tables of run settings by task name (recipes.toml, [task.NAME])."""
+    layers = {}
+    for name, table in check_table(tables, f"{path}: [{prefix.rstrip('.')}]").items():
+        try:
+            find_task(name)
+        except ValueError as error:
+            raise ValueError(f"{path}: [{prefix}{shorten(name).strip(chr(39))}]: {error}") from None
+        layers[name] = layer(table, f"{path}: [{prefix}{name}]")
+        if "task" in layers[name]:
+            raise ValueError(f"{path}: [{prefix}{name}]: key 'task' is not accepted here")
+    return layers
+
+
+def tuned_rate(rates: Rates, task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
+    """The tuned learning rate of a task (with its options, else by name) and an objective (likewise)."""
+    for task_name in (label(task), task["name"]):
+        table = check_table(rates.tables.get(task_name, {}), f"{rates.path}: [{task_name}]")
+        for objective_name in (label(objective), objective["name"]):
+            if objective_name in table:
+                try:
+                    return float(FIELDS["learning_rate"].validate_python(table[objective_name]))
+                except ValidationError as error:
+                    raise ValueError(f"{rates.path}: [{task_name}]: {one_line(error, objective_name)}") from None
+    names = f"task '{task['name']}', objective '{objective['name']}'"
+    raise ValueError(f'learning_rate = "tuned", but {rates.path.name} has none for {names}; tune it or give a number')
+
+
+class Block:
+    """One [[grid]] table under the layers that it meets; later layers win. `where` names it in error messages."""
+
+    def __init__(self, where: str, recipes: Mapping[str, Layer], below: Layer, own: Mapping[str, Layer], above: Layer):
+        self.where, self._recipes, self._below, self._own, self._above = where, recipes, below, own, above
+        tasks = {**below, **above}.get("task")
+        if tasks is None:
+            raise ValueError(f"{where}: key 'task' is missing")
+        self._tasks = tasks
+        self._layers = {name: self._layer(name) for name in {task["name"] for task in tasks.values}}
+
+    def _layer(self, task: str) -> Layer:
+        merged = {**self._recipes.get(task, {}), **self._below, **self._own.get(task, {}), **self._above}
+        merged.pop("task")
+        return merged
+
+    def __len__(self) -> int:
+        """How many runs the block stands for, without making any."""
+        sizes = {name: math.prod(len(s.values) for s in merged.values()) for name, merged in self._layers.items()}
+        return sum(sizes[task["name"]] for task in self._tasks.values)
+
+    def runs(self, rates: Rates) -> Iterator[RunConfig]:
+        """The runs, one after the other: the product over all axes, per task. Raises ValueError on a bad one."""
+        for task in self._tasks.values:
+            merged = self._layers[task["name"]]
+            axes = {key: setting.values for key, setting in merged.items() if len(setting.values) > 1}
+            single = {key: setting.values[0] for key, setting in merged.items() if key not in axes}
+            yield from self._product({**single, "task": task}, axes, merged, rates)
+
+    def _product(
+        self, single: dict[str, Any], axes: Mapping[str, Sequence[Any]], merged: Layer, rates: Rates
+    ) -> Iterator[RunConfig]:
+        template: RunConfig | None = None
+        # What depends on several settings at once is worked out once for each combination of these.
+        objectives: dict[tuple[int, int], dict[str, Any]] = {}
+        tuned: dict[int, float] = {}
+        for values in itertools.product(*axes.values()):
+            changed = dict(zip(axes, values, strict=True))
+            settings = {**single, **changed} if template is None else changed
+            objective = changed.get("objective", single.get("objective"))
+            if changed.get("learning_rate", single.get("learning_rate")) == TUNED and objective is not None:
+                if id(objective) not in tuned:
+                    tuned[id(objective)] = self._tuned(rates, single["task"], objective)
+                settings["learning_rate"] = tuned[id(objective)]
+            if template is None:
+                template = self._checked(settings, merged)
+                yield template
+                continue
+            num_rollouts = changed.get("num_rollouts", template.num_rollouts)
+            key = id(objective), num_rollouts
+            if key not in objectives:
+                objectives[key] = self._resolved(objective, num_rollouts, merged)
+            yield template.model_copy(update={**settings, "objective": objectives[key]})
+
+    def _tuned(self, rates: Rates, task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
+        try:
+            return tuned_rate(rates, task, objective)
+        except ValueError as error:
+            raise ValueError(f"{self.where}: {error}") from None
+
+    def _checked(self, settings: Mapping[str, Any], merged: Layer) -> RunConfig:
+        try:
+            return RunConfig(**settings)
+        except ValidationError as error:
+            raise ValueError(f"{self._blamed(merged)}: {one_line(error)}") from None
+
+    def _resolved(self, objective: Any, num_rollouts: int, merged: Layer) -> dict[str, Any]:
+        try:
+            return resolve_objective(objective, num_rollouts)
+        except ValueError as error:
+            raise ValueError(f"{self._blamed(merged)}: {error}") from None
+
+    def _blamed(self, merged: Layer) -> str:
+        """What is only wrong in combination (a knob, an order above N) is the objective's."""
+        return merged["objective"].where if "objective" in merged else self.where
