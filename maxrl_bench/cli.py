@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -124,15 +123,14 @@ def parser() -> argparse.ArgumentParser:
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:
     """KEY=VALUE pairs as a table; a value is TOML, or else text. Raises ValueError on a pair without "="."""
+    from maxrl_bench import inputs
+
     table: dict[str, Any] = {}
     for pair in pairs:
         key, equals, text = pair.partition("=")
         if not equals or not key:
-            raise ValueError(f"'{pair}' must have the form KEY=VALUE")
-        try:
-            table[key] = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
-            table[key] = text
+            raise ValueError(f"{inputs.shorten(pair)} must have the form KEY=VALUE")
+        table[key] = inputs.from_toml_value(text, f"'{key}'")
     return table
 
 

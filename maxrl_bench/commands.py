@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from pydantic import ValidationError
 
-from maxrl_bench import listing
+from maxrl_bench import inputs, listing
 from maxrl_bench import publish as publishing
 from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.executors import DaskPool, LocalPool, Pool, PoolLost
@@ -53,11 +53,7 @@ def run(config_file: str | None, settings: dict[str, Any], results: str, run_fun
     _find_own(run_function)
     base: dict[str, Any] = {}
     if config_file is not None:
-        try:
-            text = Path(config_file).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise ValueError(f"{config_file}: cannot be read: {error}") from None
-        base = read_config(text, config_file).model_dump()
+        base = read_config(inputs.read_text(config_file), config_file).model_dump()
     try:
         config = RunConfig(**{**base, **settings})
     except ValidationError as error:

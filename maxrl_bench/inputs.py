@@ -38,6 +38,10 @@ class MissingFile(FileNotFoundError):
         return f"{self.filename}: no such file"
 
 
+class _NotTOML(ValueError):
+    pass
+
+
 def read_bytes(path: str | Path, limit: int = TABLE_BYTES) -> bytes:
     """What a regular file of at most `limit` bytes holds."""
     path = Path(path)
@@ -90,13 +94,22 @@ def from_toml(data: bytes | str, source: str) -> dict[str, Any]:
     try:
         value = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"{source}: is not TOML: {_flat(error)}") from None
+        raise _NotTOML(f"{source}: is not TOML: {_flat(error)}") from None
     except RecursionError:
         raise ValueError(f"{source}: is nested more than {DEPTH} deep") from None
-    except ValueError as error:  # a number of more digits than Python reads
-        raise ValueError(f"{source}: {_flat(error)}") from None
+    except ValueError:  # of all that tomllib does not catch, this is left
+        raise ValueError(f"{source}: holds a number of too many digits") from None
     _check(value, source, _CONTROL)
     return value
+
+
+def from_toml_value(text: str, source: str) -> Any:
+    """What a TOML value stands for, or the text itself where it is none; `source` is named in errors."""
+    try:
+        value = from_toml(f"value = {text}", source)
+    except _NotTOML:
+        return text
+    return value["value"] if len(value) == 1 else text  # more, where the text goes on in another line
 
 
 def from_json(data: bytes | str, source: str, shape: Any = Any) -> Any:
@@ -108,8 +121,8 @@ def from_json(data: bytes | str, source: str, shape: Any = Any) -> Any:
         raise ValueError(f"{source}: is not JSON: {_flat(error)}") from None
     except RecursionError:
         raise ValueError(f"{source}: is nested more than {DEPTH} deep") from None
-    except ValueError as error:
-        raise ValueError(f"{source}: {_flat(error)}") from None
+    except ValueError:
+        raise ValueError(f"{source}: holds a number of too many digits") from None
     _check(value, source)
     if shape is Any:
         return value

@@ -22,6 +22,7 @@ import numpy as np
 from maxrl_bench import rewards as reward_groups
 from maxrl_bench.binomials import hit, miss
 from maxrl_bench.formula import REQUIRED, Formula, Knob, Objective, maxrl_weight
+from maxrl_bench.names import shorten
 
 __all__ = ["OBJECTIVES", "Formula", "Knob", "Objective", "advantages", "bind", "maxrl_weight"]
 
@@ -271,7 +272,7 @@ OBJECTIVES: Mapping[str, Formula] = {
 }
 
 
-def bind(name: str, num_rollouts: int, **knobs: Any) -> Objective:
+def bind(name: str, num_rollouts: int, /, **knobs: Any) -> Objective:
     """The objective `name` for groups of `num_rollouts` rollouts: `bind("maxrl_order", 64, order=8)`.
 
     Raises ValueError on an unknown name (with near matches), on a knob that is missing, unknown to this objective or
@@ -281,14 +282,14 @@ def bind(name: str, num_rollouts: int, **knobs: Any) -> Objective:
     if row is None:
         near = difflib.get_close_matches(str(name), OBJECTIVES, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known objectives: {', '.join(OBJECTIVES)}"
-        raise ValueError(f"unknown objective '{name}'; {hint}")
+        raise ValueError(f"unknown objective {shorten(name)}; {hint}")
     rollouts = int(_ROLLOUTS.check(f"objective '{name}': num_rollouts", num_rollouts, 0))
     if rollouts < row.min_rollouts:
         raise ValueError(f"objective '{name}' needs at least {row.min_rollouts} rollouts, got {rollouts}")
     accepted = ", ".join(row.knobs) or "no knobs"
     for knob in knobs:
         if knob not in row.knobs:
-            raise ValueError(f"objective '{name}' does not read the knob '{knob}'; accepted: {accepted}")
+            raise ValueError(f"objective '{name}' does not read the knob {shorten(knob)}; accepted: {accepted}")
     values = {}
     for knob, rule in row.knobs.items():
         if knob not in knobs and rule.default is REQUIRED:
