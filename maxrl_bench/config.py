@@ -65,14 +65,15 @@ def _resolve_task(task: dict[str, Any]) -> Frozen:
     return Frozen({key: value for key, value in task.items() if key not in standing or standing[key] != value})
 
 
-# What is held in memory at once has limits that a machine can serve; what only takes time (steps) may be long. With
-# these no two uses of train instances meet: steps x batch_size stays below `streams`' offset of the warm start.
+# What only takes time (steps) may be long; what is in memory at once has limits that a machine of 16 GB serves on the
+# largest task. With these, no two uses of train instances meet (see `streams`).
 Steps = Annotated[int, Field(gt=0, le=10**7)]
 StepsOrZero = Annotated[int, Field(ge=0, le=10**7)]
 Rollouts = Annotated[int, Field(gt=0, le=2**20)]
-Instances = Annotated[int, Field(gt=0, le=2**14)]
+Instances = Annotated[int, Field(gt=0, le=2**12)]
 InstancesOrZero = Annotated[int, Field(ge=0, le=2**20)]
 Size = Annotated[int, Field(gt=0, le=2**12)]
+MAX_HISTORIES = 2**14  # rollouts of an instance whose paths are kept apart (differential smoothing)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Named = Annotated[dict[str, Any], BeforeValidator(_named), AfterValidator(Frozen)]
 
@@ -150,7 +151,11 @@ FIELDS: dict[str, TypeAdapter[Any]] = {
 def resolve_objective(objective: Mapping[str, Any], num_rollouts: int) -> Frozen:
     """An objective with all its knobs, checked by `objectives.bind`. Raises ValueError as that does."""
     knobs = {key: value for key, value in objective.items() if key != "name"}
-    return Frozen({**objective, **bind(objective["name"], num_rollouts, **knobs).knobs})
+    bound = bind(objective["name"], num_rollouts, **knobs)
+    if bound.smoothing and num_rollouts > MAX_HISTORIES:
+        what = f"objective '{bound.name}' keeps the path of every rollout"
+        raise ValueError(f"{what}; key 'num_rollouts' must be at most {MAX_HISTORIES} with it, got {num_rollouts}")
+    return Frozen({**objective, **bound.knobs})
 
 
 def one_line(error: ValidationError, of: str = "") -> str:
