@@ -12,7 +12,7 @@ WORKERS ?=
 SWEEP_FLAGS = --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep smoke test check lint types tune plots bench stress clean
+.PHONY: help sweep smoke test check lint types tune plots bench stress fuzz clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -60,6 +60,9 @@ bench: $(VENV)/.base ## time the rollout engine against the textbook loop and ot
 
 stress: $(VENV)/.dev ## the long fault-injection tests
 	$(PY) -m pytest -m stress
+
+fuzz: $(VENV)/.dev ## thousands of mutated experiments, claims, command lines and results, seeded
+	$(PY) -m pytest -m fuzz -s
 
 clean: ## remove the environment and build products; results/ and plots/ stay
 	rm -rf $(VENV) build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

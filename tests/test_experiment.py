@@ -207,7 +207,7 @@ def test_tuned_learning_rates_go_by_knobs_first(folder: Path) -> None:
         ("[0, 1]", "[0, 1", "is not TOML"),
         (
             "seed = [0, 1]",
-            "seed = [0, 1]\neval_every = [1,2,3,4,5,6,7,8,9,10]\nbatch_size = " + str([*range(1, 9999)]),
+            "seed = [0, 1]\nbatch_size = [1,2,3,4,5,6,7,8,9,10]\neval_every = " + str([*range(1, 9999)]),
             "stands for",
         ),
     ],

@@ -1,0 +1,371 @@
+"""Mutated input of every kind: each ends well or in one line, never in a traceback, never waiting for ever.
+
+A short seeded part runs with the other tests; `make fuzz` runs all of it, with a limit of five seconds for each.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import random
+import re
+import shutil
+import signal
+import time
+import tomllib
+import traceback
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fuzz_run
+import mutate
+import pytest
+
+from maxrl_bench import cli, commands, publish, results
+from maxrl_bench.experiment import load_experiment
+from maxrl_bench.store import Store
+from maxrl_bench.sweep import make_plan
+
+ROOT = Path(__file__).parent.parent
+RUN = "fuzz_run:run"
+STUDY = """
+question = "Which is best?"
+figures = ["coverage", "entropy"]
+order = 3
+[defaults]
+num_rollouts = 8
+steps = 4
+[task.add-2]
+batch_size = 3
+[[grid]]
+task = ["fourrooms", { name = "maze-7", size = 9 }]
+objective = ["grpo", { name = "maxrl_order", order = 4 }]
+seed = [0, 1, 2]
+[[grid]]
+task = "add-2"
+objective = "rloo"
+policy = { width = 8 }
+learning_rate = "tuned"
+profiles = ["laptop", "smoke"]
+[profiles.smoke]
+steps = 2
+seed = 7
+[[claims]]
+id = "first"
+statement = "MaxRL beats GRPO"
+metric = ["pass@1", "entropy"]
+compare = { objective = { name = "maxrl_order", order = 4 } }
+against = [{ objective = "grpo" }]
+where = { num_rollouts = 8 }
+tasks = ["fourrooms"]
+direction = "higher"
+threshold = 0.01
+[[claims]]
+id = "second"
+statement = "GRPO needs more rollouts"
+metric = "pass@1"
+when = "rollouts_to"
+level = 0.5
+compare = { objective = "grpo" }
+against = { objective = "maxrl_order" }
+direction = "lower"
+"""
+RECIPES = "[fourrooms]\nwarm_start_steps = 3\n[maze-7]\nbatch_size = 5\n"
+RATES = '[add-2]\nrloo = 0.01\n"maxrl_order(order=4)" = 0.001\n'
+
+
+class Stuck(Exception):
+    """A case took longer than it may."""
+
+
+class Cases:
+    """Runs cases, and collects those that ended otherwise than they should."""
+
+    def __init__(self, seconds: float):
+        self.seconds, self.problems, self.slowest = seconds, [], 0.0
+        self.refused = self.accepted = 0
+
+    def run(self, what: str, call: Callable[[], Any]) -> Any:
+        """The result of a call; None where it is refused in one line, or ends badly."""
+        started = time.monotonic()
+        signal.setitimer(signal.ITIMER_REAL, self.seconds)
+        try:
+            result = call()
+            self.accepted += 1
+            return result
+        except (ValueError, OSError) as error:
+            self.refused += 1
+            if not str(error).isprintable() or len(str(error)) > 1500:
+                self.problems.append(f"{what}: more than a line: {str(error)[:300]!r}")
+        except BaseException as error:  # whatever it is, it is what this looks for
+            if isinstance(error, KeyboardInterrupt):
+                raise
+            last = traceback.format_exception(error)[-2:]
+            self.problems.append(f"{what}: {type(error).__name__}: {str(error)[:200]!r} {last[0].strip()[-300:]}")
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self.slowest = max(self.slowest, time.monotonic() - started)
+
+    def command(self, what: str, *arguments: str) -> None:
+        """A command line, in this process: its exit code tells the truth, its error is one line."""
+        out, err = io.StringIO(), io.StringIO()
+
+        def call() -> int:
+            with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+                try:
+                    return cli.main(arguments)
+                except SystemExit as ended:  # argparse
+                    return int(ended.code or 0) + 100
+
+        code, error = self.run(what, call), err.getvalue()
+        if "Traceback" in out.getvalue() + error:
+            self.problems.append(f"{what}: a traceback is printed: {error[-400:]!r}")
+        elif code == 2 and (error.count("\n") != 1 or not error.strip().isprintable() or len(error) > 1500):
+            self.problems.append(f"{what}: the error is not one line: {error[:400]!r}")
+
+    def check(self) -> None:
+        shown = "\n".join(self.problems[:40])
+        print(f"{self.accepted} accepted, {self.refused} refused, slowest {self.slowest:.1f} s")
+        assert not self.problems, f"{len(self.problems)} of {self.accepted + self.refused} cases:\n{shown}"
+        assert self.accepted  # else nothing got past the door
+
+
+def _stuck(signum: int, frame: Any) -> None:
+    raise Stuck("still at it")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A project folder with one experiment, as the working directory."""
+    if request.node.get_closest_marker("fuzz") and "fuzz" not in request.config.option.markexpr:
+        pytest.skip("takes minutes; `make fuzz` runs it")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "experiments").mkdir()
+    for name, text in (("study", STUDY), ("recipes", RECIPES), ("learning_rates", RATES)):
+        (tmp_path / "experiments" / f"{name}.toml").write_text(text)
+    previous = signal.signal(signal.SIGALRM, _stuck)
+    yield tmp_path
+    signal.signal(signal.SIGALRM, previous)
+
+
+def fill(here: Path) -> None:
+    """results/ and plots/ of the experiment."""
+    study = load_experiment(here / "experiments" / "study.toml")
+    plan = make_plan([study], "results", run_function=RUN)
+    for number, config in enumerate(study.runs):
+        store = Store(plan.store.root, plan.code(config.hash))
+        if number:
+            fuzz_run.run(config, store)
+        else:
+            store.fail(config, "Traceback\nValueError: as it should")
+    results.write_tables(study, plan.store, "results")
+
+
+# how many of each kind, and the seconds that each may take: a hang is found by either
+AMOUNTS = pytest.mark.parametrize(
+    ("share", "seconds"),
+    [pytest.param(0.02, 60.0, id="short"), pytest.param(1.0, 5.0, id="full", marks=pytest.mark.fuzz)],
+)
+
+
+def numbers(full: int, share: float) -> range:
+    return range(max(10, int(full * share)))
+
+
+@AMOUNTS
+def test_experiment_files(here: Path, share: float, seconds: float) -> None:
+    cases, path = Cases(seconds), here / "experiments" / "case.toml"
+    valid = [STUDY, *(p.read_text() for p in sorted((ROOT / "experiments").glob("*.toml")))]
+    recipes, rates = (ROOT / "experiments" / "recipes.toml").read_text(), RATES
+    for seed in numbers(2000, share):
+        rng = random.Random(seed)
+        beside = rng.random() < 0.2
+        path.write_text(STUDY if beside else mutate.text(rng.choice(valid), rng), errors="replace")
+        (here / "experiments" / "recipes.toml").write_text(mutate.text(recipes, rng) if beside else recipes)
+        (here / "experiments" / "learning_rates.toml").write_text(mutate.text(rates, rng) if beside else rates)
+        profile = rng.choice(["laptop", "smoke", "full", "../x"])
+        cases.command(f"experiment {seed}", "sweep", str(path), "--dry-run", "--profile", profile)
+        experiment = cases.run(f"experiment {seed}, loading", lambda profile=profile: load_experiment(path, profile))
+        if experiment is not None:
+            runs = experiment.runs
+            cases.run(f"experiment {seed}, tasks", lambda runs=runs: commands.check_tasks(runs, str(path)))
+    cases.check()
+
+
+@AMOUNTS
+def test_claims(here: Path, share: float, seconds: float) -> None:
+    cases, path = Cases(seconds), here / "experiments" / "case.toml"
+    fill(here)
+    tables = results.load("study", "results")
+    start = STUDY.index("[[claims]]")
+    assert tomllib.loads(STUDY)["claims"]
+    for seed in numbers(500, share):
+        path.write_text(STUDY[:start] + mutate.text(STUDY[start:], random.Random(seed)), errors="replace")
+        experiment = cases.run(f"claims {seed}, loading", lambda: load_experiment(path))
+        if experiment is not None and experiment.claims:
+            cases.run(f"claims {seed}, checking", lambda e=experiment: publish.check(e))
+            cases.run(f"claims {seed}, judging", lambda e=experiment: judge(e, tables))
+    cases.check()
+
+
+def judge(experiment: Any, tables: Any) -> None:
+    from maxrl_bench.claims import judge as judge_claims
+    from maxrl_bench.evidence import Evidence
+
+    with contextlib.suppress(ValueError):  # refused by now
+        publish.check(experiment)
+        for verdict in judge_claims(Evidence("study", *tables), experiment.claims):
+            assert verdict.verdict
+
+
+RUNS = ["0" * 16, "../../x", "x", "", "0123456789ABCDEF", "a" * 300, "\n", "."]
+WORDS = [
+    "",
+    "x",
+    "study",
+    "../x",
+    "-1",
+    "0",
+    "1",
+    "2",
+    "7",
+    "1e9",
+    "nan",
+    "99999999999999999999",
+    mutate.DIGITS,
+    "é",
+    "\n",
+]
+WORDS += [
+    "a=b",
+    "=",
+    "/dev/null/x",
+    "file",
+    "fifo",
+    "[",
+    "'",
+    "a" * 300,
+    "--help",
+    "--json",
+    "grpo",
+    "fourrooms",
+    "\ud800",
+]
+SETTINGS = [
+    "task=fourrooms",
+    "task=add-2",
+    "objective=grpo",
+    "objective=ml",
+    "steps=2",
+    "num_rollouts=4",
+    "seed=1",
+    "x=1",
+]
+SETTINGS += [f"{key}={value}" for key in ("task", "objective", "steps", "policy") for value in mutate.TOML_VALUES]
+OPTIONS: dict[str, tuple[list[str], list[str]]] = {
+    "list": (["--json", "--results"], ["tasks", "objectives", "experiments"]),
+    "run": (["--config", "--results"], SETTINGS),
+    "sweep": (
+        ["--profile", "--workers", "--memory", "--scheduler", "--keep-stale", "--no-plots", "--results"],
+        ["study"],
+    ),
+    "status": (["--profile", "--results", "--run-function"], ["study", "experiments/study.toml"]),
+    "plot": (["--profile", "--results"], ["study", "experiments/study.toml"]),
+    "tune": (["--profile", "--results"], ["study"]),
+    "export": (["--results"], ["study", "out.csv", "out.parquet"]),
+    "card": (["--rollouts", "--json", "--figure"], ["grpo", "maxrl_order", "order=2", "order=x", "pkpo", "k=1"]),
+    "watch": (["--split", "--index", "--run", "--base", "--out", "--results"], ["fourrooms", "add-2", "maze-7"]),
+    "nonsense": (["--x"], ["y"]),
+}
+
+
+@AMOUNTS
+def test_option_lines(here: Path, share: float, seconds: float) -> None:
+    cases = Cases(seconds)
+    fill(here)
+    (here / "file").write_text("{")
+    os.mkfifo(here / "fifo")
+    for seed in numbers(500, share):
+        rng = random.Random(seed)
+        command = rng.choice(list(OPTIONS))
+        options, words = OPTIONS[command]
+        arguments = [command]
+        for _ in range(rng.randint(0, 4)):
+            arguments.append(rng.choice(words if rng.random() < 0.7 else WORDS))
+        for _ in range(rng.randint(0, 2)):
+            option = rng.choice(options)
+            arguments += [option, rng.choice(RUNS if option == "--run" else WORDS)] if rng.random() < 0.8 else [option]
+        if command == "run":
+            arguments += ["--run-function", RUN]
+        if command == "sweep":
+            arguments += ["--dry-run"]
+        if command == "plot" and not any("study" in word for word in arguments[1:]):
+            arguments.append("study")  # else it draws the theory, which takes long
+        cases.command(f"options {seed} {arguments!r:.200}", *arguments)
+    cases.check()
+
+
+@AMOUNTS
+def test_files_of_results_and_plots(here: Path, share: float, seconds: float) -> None:
+    cases = Cases(seconds)
+    fill(here)
+    whole = here.parent / "whole"
+    # Without figures, a drawing is quick; what it leaves and reads is the same.
+    (here / "experiments" / "study.toml").write_text(re.sub("figures = .*", "figures = []", STUDY))
+    with contextlib.redirect_stdout(io.StringIO()):
+        (here / "plots" / "theory").mkdir(parents=True)
+        cli.main(["plot", "study"])
+    shutil.copytree(here, whole)
+    targets = sorted(
+        path.relative_to(here)
+        for folder in ("results", "plots")
+        for path in (here / folder).rglob("*")
+        if path.is_file() and path.suffix in (".json", ".csv", ".gz", "") and ".locks" not in path.parts
+    )
+    assert {path.name for path in targets} >= {
+        "provenance.json",
+        "figures.json",
+        "config.json",
+        "FAILED",
+        "manifest.json",
+    }
+    for seed in numbers(300, share):
+        rng = random.Random(seed)
+        for folder in ("results", "plots"):
+            shutil.rmtree(here / folder)
+            shutil.copytree(whole / folder, here / folder)
+        target = rng.choice(targets)
+        mutate.file(here / target, rng)
+        run = target.parts[2] if target.parts[1] == "store" and len(target.parts) > 3 else "0" * 16
+        what = f"file {seed} {target}"
+        for arguments in (
+            ("status", "study", "--run-function", RUN),
+            ("sweep", "study", "--dry-run", "--run-function", RUN),
+            ("export", "study", "out.csv"),
+            ("list", "tasks"),
+            ("watch", "--run", run),
+            ("run", "--config", str(target), "--run-function", RUN),
+            ("plot", "study"),
+        ):
+            cases.command(f"{what}: {arguments[0]}", *arguments)
+    cases.check()
+
+
+def fail(message: str) -> None:
+    raise ValueError(message)
+
+
+def test_a_bad_end_is_seen(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cases = Cases(0.2)
+    cases.run("fine", lambda: 1)
+    cases.run("refused", lambda: int("x"))
+    assert not cases.problems
+    cases.run("traceback", lambda: [][0])
+    cases.run("lines", lambda: fail("a\nb"))
+    cases.run("stuck", lambda: time.sleep(10))
+    assert [problem.partition(":")[0] for problem in cases.problems] == ["traceback", "lines", "stuck"]
+    monkeypatch.setattr(cli, "main", lambda arguments: print("Traceback") or 1)
+    cases.command("printed", "x")
+    assert "a traceback is printed" in cases.problems[-1]
