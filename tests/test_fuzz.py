@@ -328,7 +328,7 @@ def test_files_of_results_and_plots(here: Path, share: float, seconds: float) ->
         "provenance.json",
         "figures.json",
         "config.json",
-        "FAILED",
+        "failed.json",
         "manifest.json",
     }
     for seed in numbers(300, share):
