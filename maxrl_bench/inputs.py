@@ -60,9 +60,12 @@ def _read(path: Path, limit: int) -> bytes:
         raise ValueError(f"{path}: is not a regular file")
     # Another thing may have taken its place: opening a FIFO would wait for ever without O_NONBLOCK.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
             raise ValueError(f"{path}: is not a regular file")
         chunks, size = [], 0
+        if status.st_size > limit:
+            raise ValueError(f"{path}: is larger than {limit:,} bytes, the most that is read")
         while chunk := file.read(_CHUNK):
             chunks.append(chunk)
             size += len(chunk)

@@ -10,6 +10,7 @@ import io
 import os
 import random
 import re
+import resource
 import shutil
 import signal
 import time
@@ -21,6 +22,7 @@ from typing import Any
 
 import fuzz_run
 import mutate
+import psutil
 import pytest
 
 from maxrl_bench import cli, commands, publish, results
@@ -146,7 +148,11 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.Fixtur
     for name, text in (("study", STUDY), ("recipes", RECIPES), ("learning_rates", RATES)):
         (tmp_path / "experiments" / f"{name}.toml").write_text(text)
     previous = signal.signal(signal.SIGALRM, _stuck)
+    # What is read without end must end in a MemoryError here, and not take the machine down.
+    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (psutil.Process().memory_info().vms + 6 * 2**30, hard))
     yield tmp_path
+    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     signal.signal(signal.SIGALRM, previous)
 
 
@@ -284,6 +290,8 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
 @AMOUNTS
 def test_option_lines(here: Path, share: float, seconds: float) -> None:
     cases = Cases(seconds)
+    study = re.sub("figures = .*", 'figures = ["entropy"]', STUDY)  # one figure is drawn quickly
+    (here / "experiments" / "study.toml").write_text(study)
     fill(here)
     (here / "file").write_text("{")
     os.mkfifo(here / "fifo")
@@ -312,8 +320,8 @@ def test_files_of_results_and_plots(here: Path, share: float, seconds: float) ->
     cases = Cases(seconds)
     fill(here)
     whole = here.parent / "whole"
-    # Without figures, a drawing is quick; what it leaves and reads is the same.
-    (here / "experiments" / "study.toml").write_text(re.sub("figures = .*", "figures = []", STUDY))
+    # One figure is drawn quickly; what is read is the same.
+    (here / "experiments" / "study.toml").write_text(re.sub("figures = .*", 'figures = ["entropy"]', STUDY))
     with contextlib.redirect_stdout(io.StringIO()):
         (here / "plots" / "theory").mkdir(parents=True)
         cli.main(["plot", "study"])
