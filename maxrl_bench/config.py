@@ -142,6 +142,17 @@ class RunConfig(BaseModel):
         return f"{self.task_label} {label(self.objective)} {how}"
 
 
+# What else than task, objective and seed tells runs apart.
+SETTINGS = tuple(name for name in RunConfig.model_fields if name not in ("task", "objective", "seed"))
+
+
+def cell(value: Any) -> Any:
+    """A setting as one cell of a table: a table of them ("policy") in words, "default" where nothing is set."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key}={part}" for key, part in sorted(value.items())) or "default"
+    return value
+
+
 FIELDS: dict[str, TypeAdapter[Any]] = {
     name: TypeAdapter(Annotated[info.annotation, info], config=ConfigDict(strict=True))  # type: ignore[arg-type]
     for name, info in RunConfig.model_fields.items()

@@ -24,11 +24,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from maxrl_bench import inputs
+from maxrl_bench.claim_check import check_claims
+from maxrl_bench.claim_model import Claim, read_claims
 from maxrl_bench.config import RunConfig, did_you_mean
 from maxrl_bench.config import read_config as read_config  # part of this module's public face
 from maxrl_bench.grid import MAX_RUNS, Block, Layer, Rates, check_table, layer, task_layers
@@ -50,7 +53,7 @@ class Experiment:
     profile: str
     question: str
     figures: tuple[str, ...]
-    claims: tuple[dict[str, Any], ...]
+    claims: tuple[Claim, ...]
     order: int  # experiments are run in this order, then by name
     runs: tuple[RunConfig, ...]
 
@@ -98,6 +101,25 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
     if type(order) is not int:
         raise ValueError(f"{path}: key 'order' must be a whole number, got {shorten(order)}")
 
+    runs = _expand(path, data, profile)
+    names = dict.fromkeys([DEFAULT_PROFILE, *data.get("profiles", {})])
+    try:
+        checked = read_claims(claims)
+        check_claims(checked, runs, lambda: _elsewhere(path, data, [name for name in names if name != profile]))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Experiment(name, path, profile, question.strip(), tuple(figures), checked, order, runs)
+
+
+def _elsewhere(path: Path, data: Mapping[str, Any], profiles: Iterable[str]) -> Iterator[tuple[RunConfig, ...]]:
+    """The runs under each of some profiles; one that cannot be expanded (its rates are to be tuned) has none."""
+    for profile in profiles:
+        with contextlib.suppress(ValueError):
+            yield _expand(path, data, profile)
+
+
+def _expand(path: Path, data: Mapping[str, Any], profile: str) -> tuple[RunConfig, ...]:
+    """The runs that an experiment's tables stand for under a profile."""
     upper, tables = _profile(path, data, profile)
     defaults = layer(data.get("defaults", {}), f"{path}: [defaults]")
     recipes_path, rates_path = path.parent / RECIPES, path.parent / LEARNING_RATES
@@ -119,8 +141,7 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
                 raise ValueError(f"{block.where}: repeats a run of {first}: {config.describe()}")
             runs.setdefault(config.hash, config)
             origin.setdefault(config.hash, block.where)
-    texts = (name, path, profile, question.strip())
-    return Experiment(*texts, tuple(figures), tuple(claims), order, tuple(runs.values()))
+    return tuple(runs.values())
 
 
 def folder_name(path: Path, profile: str) -> str:
@@ -135,7 +156,7 @@ def folder_name(path: Path, profile: str) -> str:
         raise ValueError(f"{shorten(str(path), 200).strip(chr(39))}: {error}") from None
 
 
-def _profile(path: Path, data: dict[str, Any], profile: str) -> tuple[Layer, list[tuple[str, Layer]]]:
+def _profile(path: Path, data: Mapping[str, Any], profile: str) -> tuple[Layer, list[tuple[str, Layer]]]:
     """The settings that a profile imposes, and the grid blocks that take part in it. All profiles are checked."""
     profiles = {}
     for name, table in check_table(data.get("profiles", {}), f"{path}: [profiles]").items():

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import torch
 
-PASS_AT_K = tuple(2**i for i in range(11))  # 1, 2, 4, ..., 1024
+from maxrl_bench.columns import PASS_AT_K as PASS_AT_K
 
 
 def pass_at_k_exact(pass_rates: np.ndarray, k: int) -> np.ndarray:

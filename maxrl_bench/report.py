@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from maxrl_bench import results, stats
+from maxrl_bench.claim_model import Claim
 from maxrl_bench.claims import Comparison, Verdict, judge
 from maxrl_bench.config import did_you_mean
 from maxrl_bench.evidence import Evidence
@@ -74,7 +75,7 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
     tables = {"summary.csv": _flat(summary), "claims.csv": [row for v in verdicts for row in _claim_rows(v)]}
     for file, rows in tables.items():
         if rows:
-            write_file(folder / file, to_csv(pd.DataFrame(rows)))
+            write_file(folder / file, to_csv(pd.DataFrame(rows).map(plain_cell)))
             written.append(folder / file)
     index["files"] = {path.name: checksum(path.read_bytes()) for path in written}
     write_file(folder / INDEX, to_json(index))
@@ -86,7 +87,16 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
     return written
 
 
-def _plan(experiment: Experiment) -> tuple[tuple[str, ...], tuple[dict[str, Any], ...], int]:
+def plain_cell(value: Any) -> Any:
+    """A cell of a CSV table; text that spreadsheets would run as a formula gets an apostrophe before it.
+
+    Source: OWASP, "CSV Injection".
+    """
+    runs = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"))
+    return f"'{value}" if runs else value
+
+
+def _plan(experiment: Experiment) -> tuple[tuple[str, ...], tuple[Claim, ...], int]:
     return experiment.figures, experiment.claims, experiment.order
 
 

@@ -17,8 +17,9 @@ TITLE = "Which objective for binary rewards?"
 RULE = (
     "Each test is written in the experiment file, before the runs. Supported: every comparison's 95 % interval lies "
     "beyond the threshold on the claimed side, and a paired t test over seeds, Holm-corrected over the experiment's "
-    "claims, has p < 0.05. Not supported: some comparison's interval lies wholly on the other side. Inconclusive: all "
-    "else. Effects are paired by seed and held-out instance; intervals are bootstrapped over both."
+    "claims, has p < 0.05. Not supported: some comparison's interval lies wholly on the other side. Cannot be judged: "
+    "runs, values or seeds are lacking. Inconclusive: all else. Effects are paired by seed and held-out instance; "
+    "intervals are bootstrapped over both."
 )
 # Figures of `objective_figures.draw_all`, shown where it has drawn them.
 THEORY_FOLDER = "theory"
@@ -29,7 +30,7 @@ THEORY = {
     "rollouts_needed": "The rollouts that each objective needs for an equally exact gradient.",
 }
 TABLES = (METRICS, PASS_RATES, "provenance.json")
-_SIGNS = {"supported": "✔", "not supported": "✘", "inconclusive": "?"}
+_SIGNS = {"supported": "✔", "not supported": "✘", "inconclusive": "?", "cannot be judged": "–"}
 _STYLE = """
 :root { color-scheme: light; }
 * { box-sizing: border-box; }

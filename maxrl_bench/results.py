@@ -20,7 +20,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from maxrl_bench.config import RunConfig, did_you_mean
+from maxrl_bench.config import SETTINGS as SETTINGS  # columns where in IDENTITY, and else wherever runs differ
+from maxrl_bench.config import RunConfig, cell, did_you_mean
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.store import FORMAT, Store, checksum, from_csv, to_csv, to_json, write_file
 from maxrl_bench.tasks import all_tasks
@@ -38,8 +39,6 @@ IDENTITY = (
     "train_instances",
     "seed",
 )
-# Every setting that an experiment may vary: a column if in IDENTITY, and else wherever its runs differ in it.
-SETTINGS = tuple(name for name in RunConfig.model_fields if name not in ("task", "objective", "seed"))
 PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n", "grad_norm")
 METRICS, PASS_RATES = "metrics.csv", "pass_rates.csv.gz"
 DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
@@ -107,7 +106,7 @@ def varied(configs: Iterable[RunConfig]) -> list[str]:
     for config in configs:
         for name in SETTINGS:
             if name not in IDENTITY:
-                values.setdefault(name, set()).add(_cell(getattr(config, name)))
+                values.setdefault(name, set()).add(cell(getattr(config, name)))
     return [name for name in SETTINGS if len(values.get(name, ())) > 1]
 
 
@@ -120,14 +119,7 @@ def _identity(config: RunConfig, families: Mapping[str, str], extra: Iterable[st
         "objective_name": config.objective["name"],
     }
     others = [name for name in IDENTITY if name not in known]
-    return known | {name: _cell(getattr(config, name)) for name in (*others[:-1], *extra, others[-1])}
-
-
-def _cell(value: Any) -> Any:
-    """A setting as one cell: a table of them ("policy") in words, "default" where nothing is set."""
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key}={part}" for key, part in sorted(value.items())) or "default"
-    return value
+    return known | {name: cell(getattr(config, name)) for name in (*others[:-1], *extra, others[-1])}
 
 
 def _table(parts: list[pd.DataFrame], keep: Container[str] = ()) -> bytes:

@@ -19,6 +19,7 @@ from pathlib import Path
 from filelock import Timeout
 
 from maxrl_bench import costs
+from maxrl_bench.claim_check import check_columns
 from maxrl_bench.config import RunConfig
 from maxrl_bench.executors import Pool, PoolLost
 from maxrl_bench.experiment import Experiment
@@ -84,6 +85,9 @@ def make_plan(
 
     With `keep_stale`, results that other code has made count as done. Raises ValueError if the store cannot be used.
     """
+    if run_function == TRAIN:  # another may write columns of its own
+        for experiment in experiments:
+            check_columns(experiment)
     configs = {config.hash: config for experiment in experiments for config in experiment.runs}
     find_own(run_function)  # as the workers will, so that all see the same code
     codes = {

@@ -10,7 +10,8 @@ import pytest
 from scipy import stats as reference
 from synthetic_tables import make_tables
 
-from maxrl_bench.claims import INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Verdict, check_claims, judge
+from maxrl_bench.claim_model import read_claim, read_claims
+from maxrl_bench.claims import CANNOT, INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, Verdict, judge
 from maxrl_bench.evidence import Evidence
 
 LABELS = {"MaxRL (Alg. 1)": ("maxrl_alg1", 0, 1), "GRPO": ("grpo", 0, 1), "RLOO": ("rloo", 0, 1)}
@@ -127,8 +128,7 @@ def test_gain_is_a_difference_of_differences() -> None:
     assert one.comparisons[0].effect.value == pytest.approx((3 - 1) - (5.5 - 5))
     narrowed = verdict(found, where={"num_rollouts": 4})
     assert narrowed.comparisons[0].effect.value == pytest.approx(-4)
-    with pytest.raises(ValueError, match="several runs per seed.*num_rollouts"):
-        verdict(found)
+    assert "several runs per seed on a; tell them apart by num_rollouts" in verdict(found).notes[0]
 
 
 def test_pass_at_k_claims_resample_instances_too() -> None:
@@ -151,38 +151,155 @@ def test_only_common_seeds_are_compared() -> None:
     assert one.effect.value == pytest.approx(0.4 + (NOISE[[1, 2, 4]] * 10).mean())
 
 
-def test_what_cannot_be_judged_is_inconclusive_and_says_why() -> None:
+def test_what_cannot_be_judged_says_why() -> None:
     found = evidence({})
     none = verdict(found, against={"objective": "pkpo"})
-    assert (none.verdict, none.comparisons) == (INCONCLUSIVE, [])
-    assert "pkpo" in none.notes[0]
+    assert (none.verdict, none.comparisons) == (CANNOT, [])
+    assert "maxrl_alg1 and pkpo" in none.notes[0]
+    partly = verdict(found, against=[{"objective": "grpo"}, {"objective": "pkpo"}])
+    assert partly.verdict == CANNOT
+    assert len(partly.comparisons) == 1
     assert "no runs to compare on elsewhere" in verdict(found, tasks=["a", "elsewhere"]).notes
-    single = found.metrics[found.metrics["seed"] == 0]
-    assert "fewer than 3 seeds: no interval" in verdict(Evidence("made-up", single, found.pass_rates)).notes
-    empty = found.metrics.assign(entropy=np.nan)
-    assert verdict(Evidence("made-up", pd.DataFrame(empty), found.pass_rates)).verdict == INCONCLUSIVE
+    empty = Evidence("made-up", pd.DataFrame(found.metrics.assign(entropy=np.nan)), found.pass_rates)
+    assert verdict(empty).verdict == CANNOT
+    assert "no values of entropy" in verdict(empty).notes[0]
+    assert "no values of pass@3" in verdict(found, metric="pass@3").notes[0]
+
+
+@pytest.mark.parametrize(("seeds", "why"), [(1, "1 seed, and"), (2, "2 seeds, and")])
+def test_one_and_two_seeds_cannot_be_judged(seeds: int, why: str) -> None:
+    found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1}, seeds=seeds)
+    few = verdict(found)
+    assert few.verdict == CANNOT
+    assert np.isnan([few.p_value, few.comparisons[0].effect.low, few.comparisons[0].effect.high]).all()
+    assert any(note.startswith(why) for note in few.notes)
+
+
+def test_a_claim_that_cannot_be_judged_leaves_the_others() -> None:
+    """Nor does it count among the tests that p values are corrected for."""
+    found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
+    bad = [{"statment": 1}, {**CLAIM, "id": "b", "metric": 3}, {**CLAIM, "id": "c", "tasks": ["none"]}]
+    *refused, good = judge(found, [*bad, CLAIM])
+    assert [v.verdict for v in refused] == [CANNOT] * 3
+    assert all(v.notes and np.isnan(v.p_value) for v in refused)
+    assert good.verdict == SUPPORTED
+    assert good.p_value == verdict(found).p_value
+
+
+BOUNDS = [
+    ("higher", 0.05, "above 0.05", (0.05, np.inf)),
+    ("higher", 0.0, "above 0", (0, np.inf)),
+    ("higher", -0.05, "above -0.05", (-0.05, np.inf)),
+    ("lower", 0.05, "below -0.05", (-np.inf, -0.05)),
+    ("lower", 0.0, "below 0", (-np.inf, 0)),
+    ("lower", -0.0, "below 0", (-np.inf, 0)),
+    ("lower", -0.05, "below 0.05", (-np.inf, 0.05)),
+    ("lower", 0.1234567891, "below -0.1234567891", (-np.inf, -0.1234567891)),
+    ("equal", 0.05, "within ±0.05", (-0.05, 0.05)),
+    ("equal", 2, "within ±2", (-2, 2)),
+]
+
+
+@pytest.mark.parametrize(("direction", "threshold", "words", "bounds"), BOUNDS)
+def test_what_is_told_is_what_is_tested(
+    direction: str, threshold: float, words: str, bounds: tuple[float, float]
+) -> None:
+    """Effects on either side of each end of the interval in the words: only those inside are supported."""
+    claim = read_claim({**CLAIM, "direction": direction, "threshold": threshold})
+    assert claim.test.endswith(f", {words}")
+    assert claim.bounds == bounds
+    for end in bounds:
+        for effect in (end - 0.02, end + 0.02):
+            if np.isfinite(effect):
+                found = evidence({})
+                level = {"MaxRL (Alg. 1)": 5 + effect, "GRPO": 5.0}
+                found.metrics["entropy"] = found.metrics["objective"].map(level) + 1e-3 * found.metrics["seed"] ** 2
+                ours = found.metrics["objective"] == "MaxRL (Alg. 1)"
+                found.metrics.loc[ours, "entropy"] += 1e-3 * (found.metrics.loc[ours, "seed"] - 2)
+                judged = verdict(
+                    Evidence("e", found.metrics, found.pass_rates), direction=direction, threshold=threshold
+                )
+                assert judged.test == claim.test
+                expected = SUPPORTED if bounds[0] < effect < bounds[1] else NOT_SUPPORTED
+                assert judged.verdict == expected, (effect, judged)
+
+
+def test_words_hold_every_value_that_is_used() -> None:
+    whole = read_claim(
+        {
+            **CLAIM,
+            "metric": ["pass@1", "entropy"],
+            "when": "rollouts_to",
+            "level": 1234567.0,
+            "where": {"learning_rate": 0.0003162277660168379},
+            "gain": {"num_rollouts": [4, 1048576]},
+            "tasks": ["a", "bb"],
+        }
+    )
+    assert whole.test == (
+        "log2 of the rollouts until pass@1 and entropy reaches 1234567, gained from num_rollouts = 4 to 1048576: "
+        "maxrl_alg1 minus grpo (learning_rate = 0.0003162277660168379) on a, bb, above 0"
+    )
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
         ({"treshold": 1}, "'treshold' is unknown; did you mean 'threshold'"),
-        ({"statement": ""}, "'statement' is missing"),
-        ({"direction": "up"}, "must be one of higher, lower, equal, got 'up'"),
-        ({"when": "last"}, "must be one of final"),
+        ({"statement": ""}, "'statement'.*must be text"),
+        ({"statement": "two\nlines"}, "'statement'.*must be text"),
+        ({"id": 3}, "claim 3: key 'id'.*valid string"),
+        ({"direction": "up"}, "'direction'.*'higher', 'lower' or 'equal'; got 'up'"),
+        ({"when": "last"}, "'when'.*'final'"),
         ({"compare": "grpo"}, "are tables"),
+        ({"compare": {}}, "empty table"),
+        ({"against": []}, "'against'"),
+        ({"against": [{"objective": "grpo"}] * 2}, "twice"),
+        ({"against": {"objective": "maxrl_alg1"}}, "compares a side with itself"),
+        ({"against": {"objective": 3}}, "must be the name or label"),
+        ({"against": {"objective": "grpo", "name": "grpo"}}, "names the objective twice"),
         ({"where": {"rollouts": 3}}, "cannot select runs by 'rollouts'"),
+        ({"where": {"num_rollouts": "64"}}, "'num_rollouts'.*valid integer; got '64'"),
+        ({"where": {"num_rollouts": True}}, "'num_rollouts'.*valid integer"),
+        ({"where": {"num_rollouts": 64.0}}, "'num_rollouts'.*valid integer"),
+        ({"where": {"num_rollouts": [4]}}, "'num_rollouts'.*valid integer"),
+        ({"where": {"objective": "rloo"}}, "'objective' is fixed twice"),
         ({"gain": {"num_rollouts": [4]}}, "needs two values"),
+        ({"gain": {"num_rollouts": [4, 4]}}, "needs two values"),
+        ({"gain": {"num_rollouts": [4, "8"]}}, "valid integer; got '8'"),
+        ({"gain": {"num_rollouts": [4, 8]}, "where": {"num_rollouts": 4}}, "'num_rollouts' is fixed twice"),
         ({"when": "rollouts_to"}, "'level' goes with"),
         ({"level": 0.5}, "'level' goes with"),
         ({"direction": "equal"}, "threshold above 0"),
+        ({"threshold": "0.1"}, "'threshold'.*valid number; got '0.1'"),
+        ({"threshold": True}, "'threshold'.*valid number"),
+        ({"threshold": np.nan}, "'threshold'.*finite number"),
+        ({"threshold": np.inf}, "'threshold'.*finite number"),
+        ({"threshold": 10**400}, "'threshold'"),
+        ({"metric": "pass@1O"}, "'metric.*whole number k"),
+        ({"metric": []}, "'metric'"),
+        ({"metric": ["entropy"] * 10_000}, "'metric'"),
+        ({"metric": {"a": 1}}, "'metric"),
+        ({"tasks": "fourrooms"}, "'tasks'.*valid list"),
+        ({"tasks": []}, "'tasks'"),
+        ({"tasks": [3]}, "'tasks.*names of tasks"),
     ],
 )
 def test_malformed_claims_are_refused(changes: dict[str, Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_claims([{**CLAIM, **changes}])
+    with pytest.raises(ValueError, match=message) as refused:
+        read_claims([{**CLAIM, **changes}])
+    assert len(str(refused.value).splitlines()) == 1
+    assert str(refused.value).startswith("claim ")
+    assert len(str(refused.value)) < 600
 
 
-def test_ids_differ() -> None:
-    with pytest.raises(ValueError, match="taken"):
-        check_claims([CLAIM, CLAIM])
+def test_a_missing_key_is_named() -> None:
+    with pytest.raises(ValueError, match="claim 'a': key 'statement' is missing"):
+        read_claims([{"id": "a"}])
+
+
+def test_ids_differ_and_claims_have_a_number() -> None:
+    with pytest.raises(ValueError, match="claim 'one': this id is taken"):
+        read_claims([CLAIM, CLAIM])
+    with pytest.raises(ValueError, match="300 claims; at most"):
+        read_claims([{**CLAIM, "id": str(i)} for i in range(300)])

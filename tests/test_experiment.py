@@ -43,7 +43,11 @@ seed = 7
 steps = 2
 
 [[claims]]
-text = "It is."
+id = "is"
+statement = "It is."
+metric = "pass@1"
+compare = { objective = "maxrl_order" }
+against = { name = "grpo", ddof = 1 }
 """
 RATES = '[simple-crossing-9]\nml = 0.01\n"grpo(ddof=1)" = 0.5\ngrpo = 0.25\n'
 

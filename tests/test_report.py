@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 from synthetic_tables import OBJECTIVES, TASKS, make_tables, write
 
@@ -111,7 +112,7 @@ def test_claims_come_first_with_effect_interval_and_verdict(drawn: Path) -> None
     assert re.search(
         r"✔ supported\s*entropy against GRPO: \+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\], 5 seeds\s*p = ", readable
     )
-    assert re.search(r"\? inconclusive\s*no data\s*Note: no runs with common seeds", readable)
+    assert re.search(r"– cannot be judged\s*no data\s*Note: no runs with common seeds", readable)
     assert "REINFORCE keeps more <entropy> than GRPO" in readable
 
 
@@ -190,10 +191,30 @@ def test_figures_of_other_tables_are_told_apart(drawn: Path, tmp_path: Path) -> 
     assert "undrawn: not drawn yet; `make plots` draws it" in text
 
 
-def test_damaged_tables_are_refused_and_malformed_claims_too(drawn: Path, tmp_path: Path) -> None:
+def test_a_bad_claim_never_costs_the_figures(drawn: Path, tmp_path: Path) -> None:
+    claims = ({"statment": ""}, *CLAIMS)
+    report.draw(Asked(figures=("entropy",), claims=claims), drawn / "results", tmp_path / "plots")  # type: ignore[arg-type]
+    page = json.loads((tmp_path / "plots" / "headline" / "figures.json").read_bytes())
+    assert [figure["name"] for figure in page["figures"]] == ["entropy"]
+    assert [claim["verdict"] for claim in page["claims"]] == ["cannot be judged", "supported", "cannot be judged"]
+    assert "'statment' is unknown; did you mean 'statement'" in page["claims"][0]["notes"][0]
+
+
+@pytest.mark.parametrize("formula", ["=1+1", "+1", "-1", "@SUM(A1)", '=HYPERLINK("http://a")', "\uff1d1"])
+def test_no_cell_of_a_table_is_a_formula(drawn: Path, tmp_path: Path, formula: str) -> None:
+    """Numbers stay numbers, with their sign."""
+    swapped = {**CLAIMS[0], "compare": CLAIMS[0]["against"], "against": CLAIMS[0]["compare"]}
+    claims = tuple({**claim, "id": f"{formula}{i}", "statement": formula} for i, claim in enumerate([*CLAIMS, swapped]))
+    report.draw(Asked(figures=("entropy",), claims=claims), drawn / "results", tmp_path / "plots")  # type: ignore[arg-type]
+    table = pd.read_csv(tmp_path / "plots" / "headline" / "claims.csv")
+    texts = table.select_dtypes("object").stack()
+    assert not texts.astype(str).str.match("[=+@\uff1d-]|\t").any()
+    assert set(table["statement"]) == {f"'{formula}"}
+    assert table["effect"].lt(0).any()
+
+
+def test_damaged_tables_are_refused(drawn: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn / "results", tmp_path / "results")
-    with pytest.raises(ValueError, match="'statment' is unknown; did you mean 'statement'"):
-        report.draw(Asked(figures=("entropy",), claims=({"statment": ""},)), tmp_path / "results", tmp_path / "plots")  # type: ignore[arg-type]
     with open(tmp_path / "results" / "headline" / "metrics.csv", "a") as file:
         file.write("half a li")
     with pytest.raises(ValueError, match=r"metrics\.csv does not match its checksum"):
