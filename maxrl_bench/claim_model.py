@@ -263,10 +263,10 @@ def read_claim(table: Mapping[str, Any] | Claim, position: int = 1) -> Claim:
 
 
 def _one_line(error: ValidationError) -> str:
-    first = error.errors(include_url=False)[0]
-    key = str(first["loc"][0]) if first["loc"] else ""
-    if first["type"] == "extra_forbidden":
-        return f"key {shorten(key)} is unknown; {did_you_mean(key, Claim.model_fields)}"
+    for wrong in error.errors(include_url=False):  # a misspelt key before the one that is missing for it
+        if wrong["type"] == "extra_forbidden":
+            key = str(wrong["loc"][-1])
+            return f"key {shorten(key)} is unknown; {did_you_mean(key, Claim.model_fields)}"
     return inputs.one_line(error)
 
 
