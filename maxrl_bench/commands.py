@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 from pydantic import ValidationError
 
-from maxrl_bench import inputs, listing
+from maxrl_bench import inputs, listing, sources
 from maxrl_bench import publish as publishing
 from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.executors import DaskPool, LocalPool, Pool, PoolLost
@@ -99,6 +99,8 @@ def sweep(options: SweepOptions) -> int:
     """
     _find_own(options.run_function)
     experiments = load_experiments(options.experiments, options.profile)
+    for experiment in experiments:
+        sources.check(experiment, options.results)
     workers = _cores() if options.workers is None else options.workers
     if workers < 1:
         raise ValueError(f"--workers must be 1 or more, got {workers}")

@@ -224,13 +224,15 @@ def under_its_first_profile(path: Path) -> Experiment:
 
 
 def load_experiments(names: list[str], profile: str | None = None) -> list[Experiment]:
-    """Experiments by name or path, all that have the profile if none is given; by their `order`, then by name.
+    """Experiments by name or path, each once, all that have the profile if none is given; by their
+    `order`, then by name.
 
     Raises ValueError as `load_experiment` and `find_experiments` do, if no experiment has the profile, and if two files
     would write the same folder of results/, or one the run store's.
     """
     loaded = []
-    for path in find_experiments(names):
+    paths = {os.path.realpath(path): path for path in find_experiments(names)}
+    for path in paths.values():
         try:
             loaded.append(load_experiment(path, profile))
         except NoSuchProfile:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container
 from pathlib import Path
 
-from maxrl_bench import results
+from maxrl_bench import results, sources
 from maxrl_bench.config import did_you_mean
 from maxrl_bench.experiment import Experiment, find_experiments, load_experiment
 from maxrl_bench.report_page import THEORY_FOLDER
@@ -29,6 +29,7 @@ def draw(experiment: Experiment, root: str, plots: str) -> str:
     """Draw the figures of an experiment from its tables alone. Returns a line that says what there is now."""
     from maxrl_bench import report  # here, since it loads matplotlib
 
+    sources.check(experiment, root)
     report.draw(experiment, root, plots)
     if not (Path(plots) / THEORY_FOLDER).exists():
         draw_theory(root, plots)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from maxrl_bench import sources
 from maxrl_bench.config import SETTINGS as SETTINGS  # columns where in IDENTITY, and else wherever runs differ
 from maxrl_bench.config import RunConfig, cell, did_you_mean
 from maxrl_bench.experiment import Experiment
@@ -58,8 +59,10 @@ def write_tables(
     """Join the finished runs of an experiment (of these, `only`) into results/<experiment>/; None if there are none.
 
     Rows are in the order of the experiment's runs, then by step; numbers have 6 digits. Pass rates are those of each
-    run's first and last evaluation. What is missing is named in the provenance.
+    run's first and last evaluation. What is missing is named in the provenance. Raises ValueError if the folder
+    holds the tables of another experiment file.
     """
+    sources.check(experiment, root)
     metrics, pass_rates, made = [], [], {}
     families = {name: entry.family for name, entry in all_tasks().items()}
     extra = varied(experiment.runs)
@@ -81,8 +84,7 @@ def write_tables(
         "format": FORMAT.strip(),
         "experiment": experiment.name,
         "question": experiment.question,
-        "file": experiment.path.name,
-        "profile": experiment.profile,
+        **sources.record(experiment, root),
         "runs": {run: {"wall_seconds": p.get("wall_seconds"), "code": p.get("code")} for run, p in made.items()},
         # With their identities, so that figures can name the cells of the grid that are empty.
         "missing": {c.hash: _identity(c, families, extra) for c in experiment.runs if c.hash not in made},

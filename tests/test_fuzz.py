@@ -167,25 +167,21 @@ def fill(here: Path) -> None:
         else:
             store.fail(config, "Traceback\nValueError: as it should")
     results.write_tables(study, plan.store, "results")
+    (here / "plots" / "theory").mkdir(parents=True)  # else the first drawing would draw the theory, which takes long
 
 
-# how many of each kind, and the seconds that each may take: a hang is found by either
-AMOUNTS = pytest.mark.parametrize(
-    ("share", "seconds"),
-    [pytest.param(0.02, 60.0, id="short"), pytest.param(1.0, 5.0, id="full", marks=pytest.mark.fuzz)],
-)
+def amounts(short: int, full: int) -> Any:
+    """How many cases, and the seconds that each may take; a hang is found by either."""
+    whole = pytest.param(full, 5.0, id="full", marks=pytest.mark.fuzz)
+    return pytest.mark.parametrize(("number", "seconds"), [pytest.param(short, 60.0, id="short"), whole])
 
 
-def numbers(full: int, share: float) -> range:
-    return range(max(10, int(full * share)))
-
-
-@AMOUNTS
-def test_experiment_files(here: Path, share: float, seconds: float) -> None:
+@amounts(40, 2000)
+def test_experiment_files(here: Path, number: int, seconds: float) -> None:
     cases, path = Cases(seconds), here / "experiments" / "case.toml"
     valid = [STUDY, *(p.read_text() for p in sorted((ROOT / "experiments").glob("*.toml")))]
     recipes, rates = (ROOT / "experiments" / "recipes.toml").read_text(), RATES
-    for seed in numbers(2000, share):
+    for seed in range(number):
         rng = random.Random(seed)
         beside = rng.random() < 0.2
         path.write_text(STUDY if beside else mutate.text(rng.choice(valid), rng), errors="replace")
@@ -200,14 +196,14 @@ def test_experiment_files(here: Path, share: float, seconds: float) -> None:
     cases.check()
 
 
-@AMOUNTS
-def test_claims(here: Path, share: float, seconds: float) -> None:
+@amounts(60, 500)
+def test_claims(here: Path, number: int, seconds: float) -> None:
     cases, path = Cases(seconds), here / "experiments" / "case.toml"
     fill(here)
     tables = results.load("study", "results")
     start = STUDY.index("[[claims]]")
     assert tomllib.loads(STUDY)["claims"]
-    for seed in numbers(500, share):
+    for seed in range(number):
         path.write_text(STUDY[:start] + mutate.text(STUDY[start:], random.Random(seed)), errors="replace")
         experiment = cases.run(f"claims {seed}, loading", lambda: load_experiment(path))
         if experiment is not None and experiment.claims:
@@ -287,15 +283,15 @@ OPTIONS: dict[str, tuple[list[str], list[str]]] = {
 }
 
 
-@AMOUNTS
-def test_option_lines(here: Path, share: float, seconds: float) -> None:
+@amounts(60, 500)
+def test_option_lines(here: Path, number: int, seconds: float) -> None:
     cases = Cases(seconds)
     study = re.sub("figures = .*", 'figures = ["entropy"]', STUDY)  # one figure is drawn quickly
     (here / "experiments" / "study.toml").write_text(study)
     fill(here)
     (here / "file").write_text("{")
     os.mkfifo(here / "fifo")
-    for seed in numbers(500, share):
+    for seed in range(number):
         rng = random.Random(seed)
         command = rng.choice(list(OPTIONS))
         options, words = OPTIONS[command]
@@ -315,15 +311,14 @@ def test_option_lines(here: Path, share: float, seconds: float) -> None:
     cases.check()
 
 
-@AMOUNTS
-def test_files_of_results_and_plots(here: Path, share: float, seconds: float) -> None:
+@amounts(8, 300)
+def test_files_of_results_and_plots(here: Path, number: int, seconds: float) -> None:
     cases = Cases(seconds)
     fill(here)
     whole = here.parent / "whole"
     # One figure is drawn quickly; what is read is the same.
     (here / "experiments" / "study.toml").write_text(re.sub("figures = .*", 'figures = ["entropy"]', STUDY))
     with contextlib.redirect_stdout(io.StringIO()):
-        (here / "plots" / "theory").mkdir(parents=True)
         cli.main(["plot", "study"])
     shutil.copytree(here, whole)
     targets = sorted(
@@ -339,7 +334,7 @@ def test_files_of_results_and_plots(here: Path, share: float, seconds: float) ->
         "failed.json",
         "manifest.json",
     }
-    for seed in numbers(300, share):
+    for seed in range(number):
         rng = random.Random(seed)
         for folder in ("results", "plots"):
             shutil.rmtree(here / folder)
