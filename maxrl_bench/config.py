@@ -21,7 +21,7 @@ from pydantic import (
 
 from maxrl_bench import inputs
 from maxrl_bench.names import is_name, label, shorten
-from maxrl_bench.objectives import bind
+from maxrl_bench.objectives import OBJECTIVES, bind
 from maxrl_bench.tasks import check_task_name, did_you_mean
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
@@ -167,6 +167,12 @@ def resolve_objective(objective: Mapping[str, Any], num_rollouts: int) -> Frozen
         what = f"objective '{bound.name}' keeps the path of every rollout"
         raise ValueError(f"{what}; key 'num_rollouts' must be at most {MAX_HISTORIES} with it, got {num_rollouts}")
     return Frozen({**objective, **bound.knobs})
+
+
+def brief(objective: Mapping[str, Any]) -> dict[str, Any]:
+    """An objective without the knobs that only repeat their defaults: one spelling of the many that it has."""
+    rules = OBJECTIVES[objective["name"]].knobs if objective["name"] in OBJECTIVES else {}
+    return {key: v for key, v in objective.items() if key not in rules or rules[key].default != v}
 
 
 def one_line(error: ValidationError, of: str = "") -> str:

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from maxrl_bench.config import FIELDS, RunConfig, did_you_mean, find_task, one_line, resolve_objective
+from maxrl_bench.config import FIELDS, RunConfig, brief, did_you_mean, find_task, one_line, resolve_objective
 from maxrl_bench.names import label, shorten
 
 MAX_RUNS = 100_000
@@ -75,10 +75,10 @@ def task_layers(tables: Any, path: Path, prefix: str = "") -> dict[str, Layer]:
 
 
 def tuned_rate(rates: Rates, task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
-    """The tuned learning rate of a task (with its options, else by name) and an objective (likewise)."""
+    """The tuned learning rate of a task (with its options, else by name) and an objective (likewise, by knobs)."""
     for task_name in (label(task), task["name"]):
         table = check_table(rates.tables.get(task_name, {}), f"{rates.path}: [{task_name}]")
-        for objective_name in (label(objective), objective["name"]):
+        for objective_name in dict.fromkeys((label(objective), label(brief(objective)), objective["name"])):
             if objective_name in table:
                 try:
                     return float(FIELDS["learning_rate"].validate_python(table[objective_name]))

@@ -95,6 +95,32 @@ def test_tasks_are_strata() -> None:
     assert stats.estimate(skewed, stats.iqm).value == pytest.approx(stats.iqm(np.concatenate(skewed)))
 
 
+def test_every_task_has_resamples_of_its_own() -> None:
+    """Shared ones would make the tasks' noises cancel here: the sum of both is the same on every seed."""
+    up = np.arange(5.0)
+    samples = stats.resample_strata([up, -up]).mean(axis=1)
+    assert samples.std() == pytest.approx(up.std() / np.sqrt(5) / np.sqrt(2), rel=0.1)
+    assert stats.estimate([up, -up]).low < 0 < stats.estimate([up, -up]).high
+    # The same for instances, and for the chance of improvement: with common draws, gains and losses would cancel.
+    grid = np.arange(20.0).reshape(1, 20).repeat(5, axis=0)
+    assert stats.resample_strata([grid, -grid]).mean(axis=1).std() > 0.5
+    noise = np.array([0.0, 1, 2, 3, 4])
+    better = stats.probability_of_improvement([noise, np.full(5, 2.0)], [np.full(5, 2.0), noise])
+    assert better.low < better.value == 0.5 < better.high
+
+
+def test_the_number_of_seeds_is_that_of_the_task_with_the_fewest() -> None:
+    """It decides how wide the interval is, and whether there is one."""
+    few, many = np.arange(3.0), np.arange(8.0)
+    for strata in ([few, many], [many, few]):
+        found = stats.estimate(strata)
+        assert found.seeds == 3
+        samples = stats.resample_strata(strata).mean(axis=1)
+        assert (found.low, found.high) == stats.limits(samples, 3) != stats.limits(samples, 8)
+        assert stats.probability_of_improvement(strata, strata).seeds == 3
+    assert np.isnan(stats.estimate([many, np.arange(2.0)]).low)
+
+
 def test_a_statistic_is_computed_on_every_resample() -> None:
     """The interval of the interquartile mean ignores an outlier that widens that of the mean."""
     values = [np.array([*range(23), 1000.0])]
@@ -145,6 +171,7 @@ def test_paired_test_without_spread() -> None:
     assert stats.paired_p_value([np.zeros(5)]) == 1
     assert stats.paired_p_value([np.full(5, 0.1)]) == 0
     assert np.isnan(stats.paired_p_value([np.ones(1)]))
+    assert stats.paired_p_value([np.full(5, 0.1)], 0.1) == 1
 
 
 def test_probability_of_improvement_is_mann_whitneys() -> None:

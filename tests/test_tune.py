@@ -2,12 +2,14 @@
 
 import shutil
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from maxrl_bench import tune
+from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import load_experiment
 from maxrl_bench.results import write_tables
 from maxrl_bench.store import Store
@@ -72,7 +74,13 @@ def test_unequal_seeds_are_refused() -> None:
         tune.choose(tune.scores(table))
 
 
-def finished(folder: Path, text: str = EXPERIMENT) -> Path:
+def finished(
+    folder: Path,
+    text: str = EXPERIMENT,
+    curves: Callable[[RunConfig], tuple[float, ...]] = lambda run: CURVES[
+        run.objective["name"], run.learning_rate, run.seed
+    ],
+) -> Path:
     """An experiment whose runs are done, with the curves above."""
     path = folder / "experiments" / "rates.toml"
     path.parent.mkdir()
@@ -80,7 +88,7 @@ def finished(folder: Path, text: str = EXPERIMENT) -> Path:
     store = Store(folder / "results" / "store")
     experiment = load_experiment(path)
     for config in experiment.runs:
-        values = CURVES[config.objective["name"], config.learning_rate, config.seed]
+        values = curves(config)
         rows = [{"step": 10 * i, "rollouts": 0, "seconds": 0.0, "pass@1": v} for i, v in enumerate(values)]
         rates = pd.DataFrame({"step": [0], "instance": [0], "pass_rate": [0.5], "n": [0]})
         store.finish(config, rows, rates, {})
@@ -114,3 +122,72 @@ def test_tuning_on_the_test_split_is_refused(tmp_path: Path) -> None:
     path.write_text(EXPERIMENT)
     with pytest.raises(ValueError, match="no results of experiment 'rates'"):
         tune.tune(load_experiment(path), tmp_path / "results")
+
+
+KNOBS = (
+    EXPERIMENT.replace(
+        'objective = ["grpo", "ml"]',
+        'objective = [{ name = "maxrl_order", order = 2 }, { name = "maxrl_order", order = 8 }, "grpo",'
+        ' { name = "grpo", ddof = 1 }]',
+    )
+    .replace("[0.001, 0.01, 0.1]", "[0.000316227766, 0.01, 0.1]")
+    .replace('"fourrooms"', '{ name = "maze-9", size = 7 }')
+)
+BEST = {"order": {2: 0.000316227766, 8: 0.1}, "ddof": {0: 0.01, 1: 0.1}}
+
+
+def peaked(run: RunConfig) -> tuple[float, ...]:
+    """Each variant has its own best rate; 0.01 is the second best of all of them."""
+    (knob, value), *_ = [(k, v) for k, v in run.objective.items() if k != "name"]
+    score = 0.9 if run.learning_rate == BEST[knob][value] else 0.8 if run.learning_rate == 0.01 else 0.1
+    return (0.0, score, score)
+
+
+def test_every_variant_has_its_own_rate_exactly_as_it_was_run(tmp_path: Path) -> None:
+    path = finished(tmp_path, KNOBS, peaked)
+    rates = path.parent / "learning_rates.toml"
+    rates.write_text("# mine\n[fourrooms]\nrloo = 0.25 # a guess\n")
+    tune.tune(load_experiment(path), tmp_path / "results")
+    assert rates.read_text().startswith("# mine\n[fourrooms]\nrloo = 0.25 # a guess\n")
+    assert tomllib.loads(rates.read_text())["maze-9(size=7)"] == {
+        "maxrl_order(order=2)": 0.000316227766,
+        "maxrl_order(order=8)": 0.1,
+        "maxrl_order": 0.01,  # for orders that were not tried: the best mean over those that were
+        "grpo": 0.01,
+        "grpo(ddof=1)": 0.1,
+    }
+    user = path.parent / "user.toml"
+    user.write_text(KNOBS.replace("[0.000316227766, 0.01, 0.1]", '"tuned"').replace("order = 8", "order = 4"))
+    tuned = {run.objective_label: run.learning_rate for run in load_experiment(user).runs}
+    assert list(tuned.values()) == [0.000316227766, 0.01, 0.01, 0.1]
+
+
+def test_the_file_stays_as_it_was_where_nothing_can_be_chosen(tmp_path: Path) -> None:
+    path = finished(tmp_path)
+    rates = path.parent / "learning_rates.toml"
+    for old, hint in [
+        ("fourrooms = { grpo = 0.5 }\n", "cannot be edited"),
+        ('[fourrooms]\n"grpo(ddof=0)" = 0.5\n', "another entry stands before"),
+    ]:
+        rates.write_text(old)
+        with pytest.raises(ValueError, match=f"learning_rates.toml: {hint}"):
+            tune.tune(load_experiment(path), tmp_path / "results")
+        assert rates.read_text() == old
+    path.write_text(EXPERIMENT.replace("seed = [0, 1]", "seed = [0, 1, 2]"))
+    with pytest.raises(ValueError, match="rates.toml: 6 of 18 runs have no result; finish the sweep"):
+        tune.tune(load_experiment(path), tmp_path / "results")
+    path.write_text(EXPERIMENT.replace("steps = 20", "steps = [20, 40]"))
+    with pytest.raises(ValueError, match="key 'steps' must have one value"):
+        tune.tune(load_experiment(path), tmp_path / "results")
+    assert rates.read_text() == old
+
+
+def test_missing_values_are_refused_and_of_equal_rates_the_smallest_is_taken() -> None:
+    table = metrics()
+    table.loc[5, "pass@1"] = float("nan")
+    with pytest.raises(ValueError, match="values of it are missing"):
+        tune.scores(table)
+    equal = metrics().assign(**{"pass@1": 0.5})
+    assert set(tune.choose(tune.scores(equal))["learning_rate"]) == {0.001}
+    alone = tune.scores(equal[equal["seed"] == 0])
+    assert set(tune.choose(alone)["learning_rate"]) == {0.001}
