@@ -7,6 +7,7 @@ be judged". A claim that names several runs per seed is refused under every prof
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -76,7 +77,7 @@ def check_claim(claim: Claim, rows: Sequence[Row]) -> None:
         if not any(side.matches(row) for row in rows):
             raise Absent(f"{name}: key '{key}': {_missing(side, rows)}")
     for against in claim.against:
-        where = [{(row["task"], row["seed"]) for row in select(side, rows, name)} for _, side in claim.terms(against)]
+        where = [set(select(side, rows, name)) for _, side in claim.terms(against)]
         if not set.intersection(*where):
             for (_, side), there in zip(claim.terms(against), where, strict=True):
                 if not there:
@@ -84,17 +85,21 @@ def check_claim(claim: Claim, rows: Sequence[Row]) -> None:
             raise Absent(f"{name}: {claim.compare} and {against} have no runs on a common task and seed")
 
 
-def select(side: Side, rows: Iterable[Row], name: str) -> list[Row]:
-    """The rows that a side means. Raises ValueError where a seed has several of them on one task."""
-    first: dict[tuple[Any, Any], Row] = {}
+def select(side: Side, rows: Iterable[Row], name: str) -> dict[tuple[str, int], Row]:
+    """The rows that a side means, by task and seed; row["seeds"] are the seeds that it was, or is to be, run with.
+
+    Raises ValueError where a seed has several rows on one task.
+    """
+    selected: dict[tuple[str, int], Row] = {}
     for row in rows:
         if side.matches(row):
-            other = first.setdefault((row["task"], row["seed"]), row)
-            if other is not row:
-                differing = [key for key in ("objective", *SETTINGS) if row.get(key) != other.get(key)]
-                hint = f"tell them apart by {' or '.join(differing)}" if differing else "they differ in no column"
-                raise ValueError(f"{name}: {side or 'a side'} names several runs per seed on {row['task']}; {hint}")
-    return list(first.values())
+            for seed in row["seeds"]:
+                other = selected.setdefault((row["task"], seed), row)
+                if other is not row:
+                    differing = [key for key in ("objective", *SETTINGS) if row.get(key) != other.get(key)]
+                    hint = f"tell them apart by {' or '.join(differing)}" if differing else "they differ in no column"
+                    raise ValueError(f"{name}: {side or 'a side'} names several runs per seed on {row['task']}; {hint}")
+    return selected
 
 
 def _missing(side: Side, rows: Sequence[Row]) -> str:
@@ -125,14 +130,17 @@ def _no_objective(objective: Any, rows: Sequence[Row]) -> str:
 
 
 def _rows(runs: Iterable[RunConfig]) -> list[Row]:
-    """Runs as the table of metrics identifies them."""
-    labels: dict[tuple[int, int], str] = {}
-    rows: list[Row] = []
+    """Runs as the table of metrics identifies them, those that differ in their seed alone as one."""
+    values = operator.attrgetter(*SETTINGS)
+    rows: dict[Any, dict[str, Any]] = {}
     for run in runs:
-        key = id(run.objective), run.num_rollouts  # runs share their tables
-        if key not in labels:
-            labels[key] = run.objective_label
-        identity = {"task": run.task_label, "seed": run.seed}
-        identity |= {"objective": labels[key], "objective_name": run.objective["name"]}
-        rows.append(identity | {name: cell(getattr(run, name)) for name in SETTINGS})
-    return rows
+        # Runs share their tables, and most of what they hold; the keys of what they hold would take a second more.
+        settings = tuple(id(value) if isinstance(value, Mapping) else value for value in values(run))
+        row = rows.get((id(run.task), id(run.objective), settings))
+        if row is None:
+            identity = {"task": run.task_label, "seeds": []}
+            identity |= {"objective": run.objective_label, "objective_name": run.objective["name"]}
+            row = identity | {name: cell(getattr(run, name)) for name in SETTINGS}
+            rows[id(run.task), id(run.objective), settings] = row
+        row["seeds"].append(run.seed)
+    return list(rows.values())

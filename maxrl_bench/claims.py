@@ -173,8 +173,8 @@ def _differences(
 
 def _runs(evidence: Evidence, task: str, side: Side) -> list[str]:
     """The runs of a side on a task, by seed."""
-    rows = [{**row, "run": run} for run, row in evidence.runs.items() if row["task"] == task]
-    return [str(row["run"]) for row in sorted(select(side, rows, "runs"), key=lambda row: int(row["seed"]))]
+    rows = [{**row, "run": run, "seeds": [row["seed"]]} for run, row in evidence.runs.items() if row["task"] == task]
+    return [str(row["run"]) for _, row in sorted(select(side, rows, "runs").items(), key=lambda item: item[0])]
 
 
 def _log_rollouts(

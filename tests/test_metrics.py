@@ -49,5 +49,7 @@ def test_cosine_of_parallel_opposite_and_zero_vectors() -> None:
 def test_share_of_the_harder_half() -> None:
     norms, rates = np.array([1.0, 5.0, np.nan, 2.0, 2.0]), np.array([0.9, 0.1, 0.0, 0.2, 0.8])
     assert metrics.share_of_harder_half(norms, rates) == pytest.approx((5 + 2) / 10)
+    odd = np.array([1.0, 5.0, 2.0])  # a half of three is rounded down
+    assert metrics.share_of_harder_half(odd, np.array([0.9, 0.1, 0.2])) == pytest.approx(5 / 8)
     assert np.isnan(metrics.share_of_harder_half(np.zeros(4), rates[:4]))
     assert np.isnan(metrics.share_of_harder_half(np.full(5, np.nan), rates))
