@@ -4,6 +4,15 @@ The public names. Training, sweeps and figures are reached through the command l
 results through `maxrl_bench.results.load`.
 """
 
+import os
+import sys
+
+from maxrl_bench import import_path
+
+# As a program (not as a library of somebody's own), and before anything else is imported.
+if sys.argv and os.path.basename(sys.argv[0]) in ("-m", "maxrl-bench", "maxrl-bench.exe"):
+    import_path.close()
+
 from maxrl_bench.objectives import OBJECTIVES, Objective, advantages, bind
 from maxrl_bench.tasks import TASKS, Batch, Task, make_task
 

@@ -1,7 +1,8 @@
 """The command line: `maxrl-bench list | run | sweep | status | plot | tune | card | watch | bench | export`.
 
 Every command imports what it needs when it is called, so that `--help` is instant and reading tables needs no torch.
-Exit codes: 0 all is well, 1 a run failed, 2 the input was refused, 130 stopped by Ctrl-C.
+Exit codes: 0 all is well, 1 a run failed or output could not be written, 2 the input was refused, 130 stopped by
+Ctrl-C, a hang-up or a polite kill. A reader of a pipe that leaves (`| head`) changes none of them.
 """
 
 from __future__ import annotations
@@ -13,22 +14,34 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from maxrl_bench import console, import_path
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit code. Whatever the user can mend is one line on stderr."""
+    console.keep_descriptors()
+    console.warnings_are_not_errors()
+    import_path.close()
+    with console.tolerant_output() as output:
+        code = _main(argv)
+        why = console.lost(output)
+        if why:
+            print(f"maxrl-bench: the output could not be written: {why}", file=sys.stderr)
+        return max(code, 1) if why else code
+
+
+def _main(argv: Sequence[str] | None) -> int:
     arguments = parser().parse_args(argv)
     try:
         return int(arguments.command(arguments))
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `| head` has read enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, MemoryError) as error:
         if os.environ.get("MAXRL_BENCH_TRACEBACK"):
             raise
-        print(f"maxrl-bench: {error}", file=sys.stderr)
+        text = str(error) or "out of memory"
+        print(f"maxrl-bench: {console.printable(' '.join(text.split()))}", file=sys.stderr)
         return 2
 
 
@@ -62,6 +75,7 @@ def parser() -> argparse.ArgumentParser:
     sub = command("run", _run, "do one run, in this process")
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="e.g. task=fourrooms objective=grpo steps=100")
     sub.add_argument("--config", metavar="FILE", help="a run's config.json; KEY=VALUE go on top of it")
+    sub.add_argument("--memory", type=float, metavar="GB", help="limit of the run (90 %% of memory)")
     folders(sub)
     run_function(sub)
 
@@ -151,7 +165,8 @@ def _list(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from maxrl_bench import commands
 
-    return commands.run(arguments.config, settings(arguments.settings), arguments.results, arguments.run_function)
+    given = settings(arguments.settings)
+    return commands.run(arguments.config, given, arguments.results, arguments.run_function, arguments.memory)
 
 
 def _sweep(arguments: argparse.Namespace) -> int:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shlex
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,15 +21,18 @@ from pydantic import ValidationError
 from maxrl_bench import inputs, listing, sources
 from maxrl_bench import publish as publishing
 from maxrl_bench.config import RunConfig, one_line, read_config
-from maxrl_bench.executors import DaskPool, LocalPool, Pool, PoolLost
+from maxrl_bench.executors import DaskPool, LocalPool, Pool, PoolLost, limit_memory
 from maxrl_bench.experiment import Experiment, load_experiments
+from maxrl_bench.names import shorten
 from maxrl_bench.objectives import bind
 from maxrl_bench.progress import Progress, duration
 from maxrl_bench.provenance import code_fingerprint
+from maxrl_bench.store import Store
 from maxrl_bench.sweep import DiskFull, Plan, Sweep, check_room, make_plan
 from maxrl_bench.tasks import Task, make_task
 from maxrl_bench.worker import TRAIN, Job, execute, find_own, resolve
 
+MAX_WORKERS = 1024
 MEMORY_SHARE = 0.9  # of the machine's memory, for all workers together
 
 
@@ -48,8 +53,18 @@ class SweepOptions:
     run_function: str = TRAIN
 
 
-def run(config_file: str | None, settings: dict[str, Any], results: str, run_function: str = TRAIN) -> int:
-    """Do one run in this process, from a config.json and settings on top of it; returns the exit code."""
+def run(
+    config_file: str | None,
+    settings: dict[str, Any],
+    results: str,
+    run_function: str = TRAIN,
+    memory: float | None = None,
+) -> int:
+    """Do one run in this process, from a config.json and settings on top of it; returns the exit code.
+
+    `memory` (GB) limits it. Raises ValueError on bad input.
+    """
+    limit = _memory_limit(memory, 1)
     _find_own(run_function)
     base: dict[str, Any] = {}
     if config_file is not None:
@@ -63,15 +78,25 @@ def run(config_file: str | None, settings: dict[str, Any], results: str, run_fun
     folder = Path(results) / "store"
     code = code_fingerprint(config.task["name"], config.objective["name"], run_function)
     print(f"{config.describe()}: {folder / config.hash}/", flush=True)
-    outcome = execute(Job(config.model_dump_json(), str(folder), code, run_function=run_function))
-    for note in outcome.notes:
-        print(note, file=sys.stderr)
+    job = Job(config.model_dump_json(), str(folder), code, run_function=run_function)
+    before = limit_memory(limit if config.device == "cpu" else 0)
+    try:
+        with _signals_are_ctrl_c():
+            outcome = execute(job, interruptible=True)
+    except KeyboardInterrupt:
+        print(f"\nstopped; the run goes on from its checkpoint: {_again()}", file=sys.stderr)
+        return 130
+    finally:
+        limit_memory(before, restore=True)
     if outcome.state == "locked":
-        raise ValueError("another process is at this run; wait for it, or end it")
+        raise ValueError(f"{outcome.message} is at this run; wait for it, or end it")
+    if outcome.state == "full":
+        raise ValueError(f"the disk is full ({outcome.message}); make room and repeat: {_again()}")
     if outcome.state != "done":
         print(outcome.message, file=sys.stderr)
         return 1
     print(f"done in {duration(outcome.seconds)}" if outcome.computed else "done already")
+    print(listing.result(Store(folder), config.hash))
     return 0
 
 
@@ -102,10 +127,13 @@ def sweep(options: SweepOptions) -> int:
     for experiment in experiments:
         sources.check(experiment, options.results)
     workers = _cores() if options.workers is None else options.workers
-    if workers < 1:
-        raise ValueError(f"--workers must be 1 or more, got {workers}")
-    if options.memory is not None and not 0 < options.memory <= 2**20:
-        raise ValueError(f"--memory must be a number of GB above 0, got {options.memory:g}")
+    if not 1 <= workers <= MAX_WORKERS:
+        raise ValueError(f"--workers must be 1 or more, and at most {MAX_WORKERS}, got {shorten(workers)}")
+    if options.scheduler is not None and options.memory is not None:
+        raise ValueError("--memory limits local workers; Dask's are limited where they start: --memory-limit")
+    if options.scheduler not in (None, "local") and options.workers is not None:
+        raise ValueError("--workers is of local workers; a scheduler's are as many as have joined it")
+    _memory_limit(options.memory, 1)
     plan = make_plan(experiments, options.results, run_function=options.run_function, keep_stale=options.keep_stale)
     if not options.no_plots:
         for experiment in experiments:
@@ -117,8 +145,8 @@ def sweep(options: SweepOptions) -> int:
     if plan.todo and options.run_function == TRAIN:
         for experiment in experiments:
             check_tasks(experiment.runs, str(experiment.path))
-    again = shlex.join(["maxrl-bench", *sys.argv[1:]])
-    with _Publisher(options) as publisher, _sigterm_is_ctrl_c():
+    again = _again()
+    with _Publisher(options) as publisher, _signals_are_ctrl_c():
         try:
             pool = _pool(options, plan, workers)
             progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
@@ -154,14 +182,25 @@ def _cores() -> int:
 def _pool(options: SweepOptions, plan: Plan, workers: int) -> Pool:
     if options.scheduler is not None:
         return DaskPool(options.scheduler, workers)
-    limit = (
-        int(options.memory * 2**30)
-        if options.memory is not None
-        else int(MEMORY_SHARE * psutil.virtual_memory().total / workers)
-    )
+    workers = min(workers, max(1, len(plan.todo)))
+    limit = _memory_limit(options.memory, workers)
     # Drivers of accelerators map far more than they use; the limit would be one on that.
     on_cpu = all(config.device == "cpu" for config in plan.configs.values())
-    return LocalPool(min(workers, max(1, len(plan.todo))), limit if on_cpu else 0)
+    return LocalPool(workers, limit if on_cpu else 0)
+
+
+def _memory_limit(memory: float | None, processes: int) -> int:
+    """Bytes for each of some processes: `memory` GB, or its share of the machine's. Raises ValueError on bad ones."""
+    if memory is None:
+        return int(MEMORY_SHARE * psutil.virtual_memory().total / processes)
+    if not 0 < memory <= 2**20:
+        raise ValueError(f"--memory must be a number of GB above 0, and at most {2**20}, got {memory:g}")
+    return int(memory * 2**30)
+
+
+def _again() -> str:
+    """The command that was given, to give it once more."""
+    return shlex.join(["maxrl-bench", *sys.argv[1:]])
 
 
 class _Publisher:
@@ -198,15 +237,21 @@ class _Publisher:
                 leftover.unlink(missing_ok=True)
 
 
-class _sigterm_is_ctrl_c:
-    """Within it, a polite kill of the driver ends the sweep as Ctrl-C does."""
+@contextlib.contextmanager
+def _signals_are_ctrl_c() -> Iterator[None]:
+    """Within it, a polite kill or a hang-up ends the command as Ctrl-C does; one that is ignored (nohup) stays so."""
 
-    def __enter__(self) -> None:
-        self._previous = signal.signal(signal.SIGTERM, self._interrupt)
-
-    def __exit__(self, *_: object) -> None:
-        signal.signal(signal.SIGTERM, self._previous)
-
-    @staticmethod
-    def _interrupt(signum: int, frame: FrameType | None) -> None:
+    def interrupt(signum: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
+
+    before = {}
+    if threading.current_thread() is threading.main_thread():  # no other may set handlers
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+                before[number] = signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

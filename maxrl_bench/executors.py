@@ -6,15 +6,18 @@
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
 import signal
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnContext
 from typing import Any, ParamSpec, TypeVar
+
+from maxrl_bench import import_path
+from maxrl_bench.names import shorten
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -25,6 +28,20 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 class PoolLost(Exception):
     """The pool is gone, with the jobs that it was at."""
+
+
+class _Spawn(SpawnContext):
+    """Keeps the processes that it has started."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.started: list[Any] = []
+
+    def Process(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        """A new process, not begun yet."""
+        self.started = [process for process in self.started if process.pid is None or process.is_alive()]
+        self.started.append(SpawnContext.Process(*args, **kwargs))
+        return self.started[-1]
 
 
 class LocalPool(Executor):
@@ -42,7 +59,8 @@ class LocalPool(Executor):
         self.size = workers
         # Inherited by the workers: numerical libraries read them when they are loaded.
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-        self._context = multiprocessing.get_context("spawn")
+        import_path.close()
+        self._context = _Spawn()
         # Nothing is ever sent: the workers leave when the writing end is closed, be it by `kill` or by our death.
         self._stop_reader, self._stop_writer = self._context.Pipe(duplex=False)
         self._memory_limit = memory_limit
@@ -66,9 +84,15 @@ class LocalPool(Executor):
         self._last[slot] = future
         return future
 
+    def exclude(self, worker: str) -> bool:
+        """Give a worker no more jobs; False if no other is left: on one machine all have the same code."""
+        return False
+
     def kill(self) -> None:
         """End the workers at once, in the middle of what they are doing."""
         self._stop_writer.close()
+        for process in self._context.started:
+            process.kill()  # one that is stopped (SIGSTOP) does not see the pipe's end
         self.shutdown(cancel_futures=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -78,16 +102,29 @@ class LocalPool(Executor):
 
 
 def _begin_worker(stop: Connection, memory_limit: int) -> None:
-    # The driver decides what Ctrl-C means; a terminal sends it to its workers as well.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # The driver decides what Ctrl-C means; a terminal sends it, and its own end, to the workers as well.
+    for name in ("SIGINT", "SIGHUP"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
     threading.Thread(target=_leave_with_driver, args=(stop,), daemon=True).start()
-    if memory_limit:
-        try:
-            import resource
+    limit_memory(memory_limit)
 
-            resource.setrlimit(resource.RLIMIT_DATA, (memory_limit, resource.getrlimit(resource.RLIMIT_DATA)[1]))
-        except (ImportError, ValueError, OSError):  # a platform without such limits: memory is reported all the same
-            pass
+
+def limit_memory(memory_limit: int, *, restore: bool = False) -> int:
+    """Let this process have at most so many bytes; returns the limit before, 0 for none.
+
+    A limit of 0 changes nothing, or lifts it (`restore`).
+    """
+    try:
+        import resource
+
+        before, most = resource.getrlimit(resource.RLIMIT_DATA)
+        wanted = memory_limit or (most if restore else before)
+        if most == resource.RLIM_INFINITY or wanted <= most:
+            resource.setrlimit(resource.RLIMIT_DATA, (wanted, most))
+    except (ImportError, ValueError, OSError):  # a platform without such limits: memory is reported all the same
+        return 0
+    return 0 if before == resource.RLIM_INFINITY else before
 
 
 def _leave_with_driver(stop: Connection) -> None:
@@ -108,16 +145,20 @@ class DaskPool(Executor):
             raise ValueError("--scheduler needs Dask: pip install 'maxrl-bench[cluster]'") from None
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
         # It tells of a lost scheduler or worker in tracebacks; the sweep says in a line what it means.
-        logging.getLogger("distributed").setLevel(logging.CRITICAL)
+        for library in ("distributed", "asyncio", "tornado", "tornado.application"):
+            logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+        import_path.close()
         self._cluster = None
         if scheduler == "local":
             self._cluster = LocalCluster(workers, threads_per_worker=1, processes=True, dashboard_address=None)
         try:
             self._client = Client(self._cluster or scheduler, timeout=CONNECT_SECONDS)
-        except (OSError, ValueError, TimeoutError) as error:
-            raise ValueError(f"no Dask scheduler answers at {scheduler}: {error}") from None
-        # pure=False: by default two equal submissions run once, and a second attempt returns the first one's outcome.
-        self._executor = self._client.get_executor(pure=False)
+        except Exception as error:  # an address that is none fails in many ways, deep in the libraries
+            why = " ".join(str(error).split()) or type(error).__name__
+            raise ValueError(
+                f"no Dask scheduler answers at {shorten(scheduler)}: {why}; --scheduler takes tcp://HOST:PORT or local"
+            ) from None
+        self._excluded: set[str] = set()
 
     @property
     def size(self) -> int:
@@ -125,14 +166,25 @@ class DaskPool(Executor):
 
         Raises PoolLost if the scheduler does not answer any more.
         """
+        return max(1, sum(threads for worker, threads in self._threads().items() if worker not in self._excluded))
+
+    def _threads(self) -> dict[str, int]:
         try:
-            return max(1, sum(self._client.nthreads().values()))
-        except OSError as error:
+            return dict(self._client.nthreads())
+        except (OSError, RuntimeError, CancelledError) as error:
             raise PoolLost(f"the scheduler is gone: {error}") from None
+
+    def exclude(self, worker: str) -> bool:
+        """Give a worker (its address) no more jobs; False if no other is left."""
+        self._excluded.add(worker)
+        return bool(self._threads().keys() - self._excluded)
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Run `fn` on some worker. Dask itself retries a job whose worker died, a few times."""
-        future: Future[T] = self._executor.submit(fn, *args, **kwargs)
+        workers = sorted(self._threads().keys() - self._excluded) if self._excluded else None
+        # pure=False: by default two equal submissions run once, and a second attempt returns the first one's outcome.
+        executor = self._client.get_executor(pure=False, workers=workers)
+        future: Future[T] = executor.submit(fn, *args, **kwargs)
         return future
 
     def kill(self) -> None:

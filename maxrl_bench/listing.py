@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -10,6 +11,7 @@ from maxrl_bench import results
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import Experiment, find_experiments, under_its_first_profile
 from maxrl_bench.progress import duration
+from maxrl_bench.store import Store
 from maxrl_bench.sweep import Plan, Report, make_plan
 from maxrl_bench.tasks import all_tasks, make_task
 from maxrl_bench.worker import TRAIN
@@ -112,10 +114,25 @@ def _some(runs: Sequence[str], plan: Plan) -> Iterable[str]:
 
 def reproduce(plan: Plan, run: str) -> str:
     """The command that does one run alone."""
-    command = f"maxrl-bench run --config {Path(plan.root) / 'store' / run / 'config.json'}"
+    command = ["maxrl-bench", "run", "--config", str(Path(plan.root) / "store" / run / "config.json")]
     if plan.root != "results":
-        command += f" --results {plan.root}"
-    return command if plan.run_function == TRAIN else f"{command} --run-function {plan.run_function}"
+        command += ["--results", plan.root]
+    if plan.run_function != TRAIN:
+        command += ["--run-function", plan.run_function]
+    return shlex.join(command)
+
+
+def result(store: Store, run: str) -> str:
+    """The last evaluation of a finished run, and where its tables lie."""
+    last = store.tables(run)[0].iloc[-1]
+    told = [f"pass@{name.partition('@')[2]} {value:.4g}" for name, value in last.items() if _is_number(name, value)]
+    if last.get("log_p") == last.get("log_p") and "log_p" in last:
+        told.append(f"mean log p {last['log_p']:.4g}")
+    return f"step {int(last['step'])}: {', '.join(told)}\n{store.folder(run)}/metrics.csv"
+
+
+def _is_number(name: object, value: float) -> bool:
+    return str(name).startswith("pass@") and value == value
 
 
 def summary(plan: Plan, report: Report) -> str:

@@ -21,6 +21,7 @@ from filelock import Timeout
 from maxrl_bench import costs
 from maxrl_bench.claim_check import check_columns
 from maxrl_bench.config import RunConfig
+from maxrl_bench.console import printable
 from maxrl_bench.executors import Pool, PoolLost
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.progress import Progress
@@ -143,6 +144,8 @@ class Sweep:
         self.plan, self.pool, self.progress, self.on_experiment = plan, pool, progress, on_experiment
         self.todo = list(reversed(plan.todo))  # taken from the end
         self.held: list[str] = []  # by another sweep
+        self.waited_for: set[str] = set()  # those of them that have been told
+        self.foreign: set[str] = set()  # workers with other code
         self.running: dict[Future[Outcome], tuple[str, float]] = {}
         self.strikes: Counter[str] = Counter()
         self.report = Report(done={run for run, check in plan.found.items() if check.state == "done"})
@@ -209,24 +212,34 @@ class Sweep:
     def _take(self, run: str, future: Future[Outcome]) -> None:
         """Book how a job went."""
         try:
-            outcome = future.result()
-        except BrokenExecutor:
+            error = future.exception()  # raised by `result`, a run's SystemExit would be ours
+        except CancelledError:  # we cancel none: the scheduler has gone, which is no fault of the run
+            raise PoolLost("the scheduler is gone") from None
+        if isinstance(error, CancelledError):
+            raise PoolLost("the scheduler is gone")
+        if isinstance(error, BrokenExecutor):
             self.strikes[run] += 1
             if self.strikes[run] < STRIKES:
                 self.progress.line(f"the worker of {self.plan.label(run)} died; it is run again")
                 self.todo.append(run)
                 return
             outcome = self._record(run, f"its worker died {STRIKES} times (killed, out of memory, or crashed)")
-        except CancelledError:  # we cancel none: the scheduler has gone, which is no fault of the run
-            raise PoolLost("the scheduler is gone") from None
-        except Exception as error:  # whatever an executor makes of a lost worker; the other runs go on
-            outcome = self._record(run, f"{type(error).__name__}: {error}")
+        elif error is not None:  # whatever an executor makes of a lost worker; the other runs go on
+            outcome = self._record(run, printable(f"{type(error).__name__}: {error}"))
+        else:
+            outcome = future.result()
         self.busy += outcome.seconds
         self.report.peak_memory_mb = max(self.report.peak_memory_mb, outcome.peak_memory_mb)
         for note in outcome.notes:
             self.progress.line(note)
         if outcome.state == "locked":
+            if run not in self.waited_for:
+                self.progress.line(f"{self.plan.label(run)}: {outcome.message} is at it; its result is waited for")
+            self.waited_for.add(run)
             self.held.append(run)
+            return
+        if outcome.state == "foreign":
+            self._avoid(run, outcome)
             return
         if outcome.state == "full":
             raise DiskFull(outcome.message)
@@ -247,6 +260,16 @@ class Sweep:
             what = f"{self.plan.label(run)}: FAILED: {self.report.failed[run]}"
             self.progress.finish(what, self.time_left(), failed=True)
         self._close_experiments()
+
+    def _avoid(self, run: str, outcome: Outcome) -> None:
+        """Give a run back, and its worker, which has other code, no more. Raises PoolLost if no worker is left."""
+        self.todo.append(run)
+        others = self.pool.exclude(outcome.worker)
+        if not others:
+            raise PoolLost(f"no worker has the driver's code ({outcome.worker}: {outcome.message})")
+        if outcome.worker not in self.foreign:
+            self.progress.line(f"worker {outcome.worker} gets no runs: {outcome.message}")
+        self.foreign.add(outcome.worker)
 
     def _record(self, run: str, message: str) -> Outcome:
         """Store that a run failed, unless it was finished before its worker was lost."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
+import platform
 import sys
 import time
 import traceback
@@ -13,11 +15,15 @@ from dataclasses import dataclass
 
 from filelock import Timeout
 
+from maxrl_bench import console, import_path, inputs
 from maxrl_bench.config import RunConfig
+from maxrl_bench.files import inside, write_file
+from maxrl_bench.names import shorten
 from maxrl_bench.provenance import code_fingerprint, peak_memory_mb
 from maxrl_bench.store import Store
 
 TRAIN = "maxrl_bench.train:train"
+_REMOTE = ("tcp://", "tls://", "ws://", "wss://", "ucx")
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -34,7 +40,11 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job went: "done", "failed", "locked" (another process is at it) or "full" (no room on the disk)."""
+    """How a job went.
+
+    "done", "failed", "locked" (another process is at it: `message` says which), "full" (no room on the disk) or
+    "foreign" (nothing was done: the worker has other code than the driver).
+    """
 
     state: str
     message: str = ""
@@ -42,12 +52,13 @@ class Outcome:
     seconds: float = 0.0
     peak_memory_mb: float = 0.0
     notes: tuple[str, ...] = ()  # what had to be thrown away
+    worker: str = ""  # the Dask worker's address, or the process and its machine
 
 
 def find_own(run_function: str) -> None:
     """Let a user's own run function be imported from the working directory, as the driver and every worker must."""
-    if run_function != TRAIN and os.getcwd() not in sys.path:
-        sys.path.insert(0, os.getcwd())
+    if run_function != TRAIN:
+        import_path.open_for_own()
 
 
 def resolve(run_function: str) -> Callable[[RunConfig, Store], None]:
@@ -55,36 +66,60 @@ def resolve(run_function: str) -> Callable[[RunConfig, Store], None]:
     module_name, _, name = run_function.partition(":")
     try:
         function: Callable[[RunConfig, Store], None] = getattr(importlib.import_module(module_name), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise ValueError(f"run function '{run_function}' cannot be found: {error}") from None
+    except (ModuleNotFoundError, AttributeError, ValueError) as error:
+        raise ValueError(f"run function {shorten(run_function)} cannot be found: {error}") from None
+    except (Exception, SystemExit) as error:  # a user's module may do anything while it is imported
+        name = type(error).__name__
+        raise ValueError(f"run function {shorten(run_function)} cannot be imported: {name}: {error}") from None
+    if not callable(function):
+        raise ValueError(f"run function {shorten(run_function)} is not a function")
     return function
 
 
-def execute(job: Job) -> Outcome:
-    """Do one run unless it is stored already or somebody else is at it. Failures are recorded, not raised."""
+def execute(job: Job, *, interruptible: bool = False) -> Outcome:
+    """Do one run unless it is stored already or somebody else is at it. Failures are recorded, not raised.
+
+    Where it is `interruptible`, KeyboardInterrupt is Ctrl-C and raised; else it is a failure like others.
+    """
+    with console.tolerant_output():
+        return _execute(job, interruptible)
+
+
+def _execute(job: Job, interruptible: bool) -> Outcome:
     notes: list[str] = []
+    worker = name_of_worker()
     config = RunConfig.model_validate_json(job.config)
     find_own(job.run_function)
     code = code_fingerprint(config.task["name"], config.objective["name"], job.run_function)
     if code != job.code:
-        return Outcome("failed", f"this worker's code is another version ({code}) than the driver's ({job.code})")
+        message = f"this worker's code is another version ({code}) than the driver's ({job.code})"
+        return Outcome("foreign", message, worker=worker)
     function = resolve(job.run_function)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(1)
     started = time.perf_counter()  # a worker's imports are not time spent in runs
-    store = Store(job.root, code, notes.append)
+    # A worker on this machine has the driver's terminal, and says at once what one elsewhere can only say at the end.
+    remote = worker.startswith(_REMOTE)
+    store = Store(
+        job.root,
+        code,
+        notes.append if remote else lambda note: print(console.printable(note), file=sys.stderr, flush=True),
+    )
 
     def outcome(state: str, message: str = "", *, computed: bool = True) -> Outcome:
-        return Outcome(state, message, computed, time.perf_counter() - started, peak_memory_mb(), tuple(notes))
+        said = tuple(map(console.printable, notes))
+        seconds = time.perf_counter() - started
+        return Outcome(state, console.printable(message), computed, seconds, peak_memory_mb(), said, worker)
 
     try:
         lock = store.lock(config.hash).acquire(blocking=False)
     except Timeout:
-        return outcome("locked", computed=False)
+        return outcome("locked", _holder(store, config.hash), computed=False)
     except OSError as error:
         return outcome("full" if error.errno in _DISK_FULL else "failed", str(error), computed=False)
     with lock:
         try:
+            write_file(inside(store.root, ".locks", f"{config.hash}.holder"), worker.encode("utf-8", "replace"))
             store.tidy(config.hash)
             found = store.check(config.hash)
             if found.state == "done" or (found.state == "stale" and job.keep_stale):
@@ -100,15 +135,46 @@ def execute(job: Job) -> Outcome:
             if error.errno in _DISK_FULL:
                 return outcome("full", str(error))
             return _failed(store, config, outcome)
-        except Exception:
+        except KeyboardInterrupt:
+            if interruptible:
+                raise
+            return _failed(store, config, outcome)
+        except BaseException:  # a run function may call sys.exit; the sweep goes on
             return _failed(store, config, outcome)
     return outcome("done")
 
 
+def name_of_worker() -> str:
+    """Who this process is: the address of a Dask worker, or its number and machine."""
+    if "distributed" in sys.modules:
+        with contextlib.suppress(ValueError):  # no worker, but a driver
+            return str(sys.modules["distributed"].get_worker().address)
+    return f"process {os.getpid()} on {platform.node()}"
+
+
+def _holder(store: Store, run: str) -> str:
+    """Who holds the lock of a run, as far as is known."""
+    try:
+        written = inputs.read_text(inside(store.root, ".locks", f"{run}.holder"), 1000)
+    except (OSError, ValueError):
+        written = ""
+    return console.printable(written.partition("\n")[0]) or "another process"
+
+
 def _failed(store: Store, config: RunConfig, outcome: Callable[[str, str], Outcome]) -> Outcome:
-    text = traceback.format_exc()
+    text = console.printable(traceback.format_exc()) + _advice(sys.exc_info()[1])
     try:
         store.fail(config, text)
     except OSError as error:
         return outcome("full" if error.errno in _DISK_FULL else "failed", f"{text}\n(not recorded: {error})")
     return outcome("failed", text)
+
+
+def _advice(error: BaseException | None) -> str:
+    """A last line for a failure whose own last line says nothing of what to do; "" for others."""
+    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
+        return (
+            "MemoryError: the run needs more memory than a worker may take: give it more (--memory GB, fewer"
+            " --workers), or lower batch_size, num_rollouts, eval_rollouts or the policy's sizes\n"
+        )
+    return ""

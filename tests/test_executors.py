@@ -100,7 +100,7 @@ def test_two_dask_workers_in_processes_of_their_own_give_the_same_tables_and_may
 def test_an_unreachable_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("distributed")
     monkeypatch.setattr(executors, "CONNECT_SECONDS", 0.5)
-    with pytest.raises(ValueError, match=r"no Dask scheduler answers at tcp://127.0.0.1:1\b"):
+    with pytest.raises(ValueError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:1'"):
         DaskPool("tcp://127.0.0.1:1", 1)
     with pytest.raises(ValueError, match="no Dask scheduler answers at nonsense"):
         DaskPool("nonsense://x", 1)

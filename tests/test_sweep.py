@@ -124,7 +124,7 @@ def test_a_worker_with_other_code_than_the_driver_computes_nothing(tmp_path: Pat
     plan = sweep.make_plan([experiment(config())], tmp_path, run_function=RUN)
     plan.codes[config().hash] = "another"
     outcome = execute(plan.job(config().hash))
-    assert outcome.state == "failed"
+    assert outcome.state == "foreign"
     assert "another version" in outcome.message
     assert Store(tmp_path / "store").status(config().hash) == "missing"
 

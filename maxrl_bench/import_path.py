@@ -1,0 +1,33 @@
+"""Keeps the working directory off the import path: a user's own signal.py or numpy.py is no module of ours.
+
+Python puts the working directory first for `python -m`, `python -c` (with which worker processes begin) and an empty
+entry of PYTHONPATH. Only a run function of the user's own asks for it, and then it comes last.
+"""
+
+import os
+import sys
+from collections.abc import Iterable
+
+OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+
+
+def close() -> None:
+    """Take the working directory off the import path of this process and of those that it starts."""
+    os.environ["PYTHONSAFEPATH"] = "1"
+    if "PYTHONPATH" in os.environ:
+        os.environ["PYTHONPATH"] = os.pathsep.join(_elsewhere(os.environ["PYTHONPATH"].split(os.pathsep)))
+    sys.path[:] = _elsewhere(sys.path)
+    if not any(os.path.realpath(entry) == os.path.realpath(OWN) for entry in sys.path):
+        sys.path.append(OWN)  # a checkout that is not installed, used from within
+
+
+def open_for_own() -> None:
+    """Put the working directory at the end of this process's import path, for a run function that lies there."""
+    here = os.getcwd()
+    if here not in sys.path:
+        sys.path.append(here)
+
+
+def _elsewhere(entries: Iterable[str]) -> list[str]:
+    here = os.path.realpath(os.curdir)
+    return [entry for entry in entries if os.path.realpath(entry or os.curdir) != here]
