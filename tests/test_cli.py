@@ -197,7 +197,7 @@ def test_tables_that_cannot_be_written_do_not_cost_the_runs(here: Path, capsys: 
     (here / "results/study").write_text("in the way")
     assert sweep() == 1
     captured = capsys.readouterr()
-    assert "study: tables or figures FAILED: FileExistsError" in captured.err
+    assert "study: tables or figures FAILED: NotADirectoryError" in captured.err
     assert "4 of 4 runs done" in captured.out
 
 
