@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 
 from maxrl_bench import results
 from maxrl_bench.config import RunConfig
@@ -39,7 +39,7 @@ class Costs:
 
     def seconds(self, config: RunConfig) -> float | None:
         """Expected duration of a run: that of the most alike recorded ones, per step; None if nothing is recorded."""
-        for kind in _kinds(config):
+        for kind in _kinds(config) if self._per_step else ():
             if kind in self._per_step:
                 return self._per_step[kind] * config.steps
         return None
@@ -50,8 +50,11 @@ class Costs:
         return seconds if seconds is not None else config.steps * config.batch_size * config.num_rollouts**0.5
 
 
-def recorded(configs: Iterable[RunConfig], store: Store, root: str) -> Costs:
-    """What the run store, and the committed tables where the store is empty, tell about these runs and their kin."""
+def recorded(configs: Iterable[RunConfig], store: Store, root: str, stored: Container[str]) -> Costs:
+    """What the run store, and the committed tables where the store is empty, tell about these runs and their kin.
+
+    `stored` are the folders of the store.
+    """
     costs = Costs()
     seconds: dict[str, float] = {}
     for name in results.experiments(root):
@@ -61,7 +64,8 @@ def recorded(configs: Iterable[RunConfig], store: Store, root: str) -> Costs:
             continue
         seconds |= {run: made["wall_seconds"] for run, made in runs.items() if made.get("wall_seconds")}
     for config in configs:
-        known = store.provenance(config.hash).get("wall_seconds") or seconds.get(config.hash)
+        run = config.hash
+        known = (run in stored and store.provenance(run).get("wall_seconds")) or seconds.get(run)
         if known:
             costs.learn(config, float(known))
     return costs

@@ -62,7 +62,8 @@ def axes(configs: Sequence[RunConfig]) -> str:
         shown = {"task": "task_label", "objective": "objective_label"}.get(key, key)
         values = list(dict.fromkeys(str(getattr(config, shown)) for config in configs))
         if len(values) > 1 or key in ("task", "objective"):
-            lines.append(f"  {key} ({len(values)}): {', '.join(values)}")
+            more = f", and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+            lines.append(f"  {key} ({len(values)}): {', '.join(values[:_SHOWN])}{more}")
     return "\n".join(lines)
 
 
@@ -72,12 +73,13 @@ def dry_run(plan: Plan, workers: int) -> str:
     for experiment in plan.experiments:
         lines += [f"{experiment.name}: {len(experiment.runs)} runs", axes(experiment.runs)]
     states = Counter(check.state for check in plan.found.values())
-    seconds = plan.seconds(plan.todo)
+    todo = plan.todo
+    seconds = plan.seconds(todo)
     lines += [
         f"{len(plan.configs)} different runs: {_counts(states)}",
-        f"to do: {len(plan.todo)} runs; time on {workers} workers: "
+        f"to do: {len(todo)} runs; time on {workers} workers: "
         f"{duration(None if seconds is None else seconds / workers)}; "
-        f"disk: {len(plan.todo) * plan.store.bytes_per_run() / 1e6:.1f} MB",
+        f"disk: {len(todo) * plan.store.bytes_per_run() / 1e6:.1f} MB",
     ]
     return "\n".join(lines)
 

@@ -7,6 +7,7 @@ seconds since the checkpoints of the runs in progress; the same command goes on.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import time
@@ -91,14 +92,14 @@ def make_plan(
             check_columns(experiment)
     configs = {config.hash: config for experiment in experiments for config in experiment.runs}
     find_own(run_function)  # as the workers will, so that all see the same code
-    codes = {
-        run: code_fingerprint(config.task["name"], config.objective["name"], run_function)
-        for run, config in configs.items()
-    }
+    fingerprint = functools.cache(lambda task, objective: code_fingerprint(task, objective, run_function))
+    codes = {run: fingerprint(config.task["name"], config.objective["name"]) for run, config in configs.items()}
     store = Store(Path(root) / "store")
-    stores = {code: store if keep_stale else Store(store.root, code) for code in codes.values()}
-    found = {run: stores[codes[run]].check(run) for run in configs}
-    known = costs.recorded(configs.values(), store, str(root))
+    stores = {code: store if keep_stale else Store(store.root, code) for code in set(codes.values())}
+    # One look at the folder instead of several at each of many thousand runs that are not there.
+    stored = set(os.listdir(store.root))
+    found = {run: stores[codes[run]].check(run) if run in stored else Check("missing") for run in configs}
+    known = costs.recorded(configs.values(), store, str(root), stored)
     return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, found, known)
 
 

@@ -1,0 +1,242 @@
+"""Output, signals and the import path: nothing about a terminal or a working directory costs a run."""
+
+import io
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from sweep_cases import RUN, Serial, config, experiment, run_sweep
+
+from maxrl_bench import cli, commands, console, executors, import_path, listing, sweep, worker
+from maxrl_bench.store import Store
+
+ROOT = Path(__file__).parent.parent
+BENCH = "from maxrl_bench import cli; raise SystemExit(cli.main())"
+STUDY = (
+    'question = "?"\n[[grid]]\ntask = "fourrooms"\nobjective = "grpo"\nnum_rollouts = 2\nsteps = 1\n'
+    "batch_size = 1\neval_instances = 1\n"
+)
+
+
+class Failing(io.StringIO):
+    def __init__(self, error: Exception):
+        super().__init__()
+        self.failure = error
+
+    def write(self, text: str) -> int:
+        raise self.failure
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [(BrokenPipeError(32, "Broken pipe"), 0), (OSError(28, "No space left on device"), 1), (ValueError("closed"), 1)],
+)
+def test_output_that_cannot_be_written_is_told_by_the_exit_code(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stdout", Failing(error))
+    assert cli.main(["list", "objectives"]) == code
+
+
+def test_letters_that_a_terminal_lacks_become_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, "cp1252"))
+    with console.tolerant_output():
+        print("γ é \udc80")
+    sys.stdout.flush()
+    assert raw.getvalue().decode("cp1252").strip() == "\\u03b3 é \\udc80"
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_missing_or_failing_stream_costs_no_run(stream: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for place in (None, Failing(BrokenPipeError(32, "Broken pipe"))):
+        monkeypatch.setattr(sys, stream, place)
+        with console.tolerant_output():
+            report = run_sweep(tmp_path / str(place is None), experiment(config(0), config(1)))
+        assert len(report.done) == 2
+
+
+def test_closed_full_and_broken_outputs_of_the_program() -> None:
+    for redirected, code in (("| head -c 1", 0), (">/dev/full", 1), (">&- 2>&-", 0)):
+        command = f"set -o pipefail; {shlex.quote(sys.executable)} -c {shlex.quote(BENCH)} list objectives {redirected}"
+        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == code, redirected
+        assert "Traceback" not in done.stderr
+        assert "Exception ignored" not in done.stderr
+
+
+@pytest.mark.parametrize("how", ["module", "python path"])
+def test_files_in_the_working_directory_are_never_imported(how: str, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    for name in ("signal", "struct", "random", "numpy", "torch", "selectors", "envs"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    program = str(Path(sys.executable).parent / "maxrl-bench")
+    command = [sys.executable, "-m", "maxrl_bench"] if how == "module" else [program]
+    if how == "python path":
+        if not Path(program).exists():
+            pytest.skip("the program is not installed")
+        # Without the last, Python itself would take its own modules from there before any of ours is begun.
+        environment["PYTHONPATH"] = "."
+        for name in ("signal", "struct", "random", "selectors"):
+            (tmp_path / f"{name}.py").unlink()
+    command += ["sweep", "study.toml", "--no-plots", "--workers", "1"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_working_directory_comes_last_and_only_for_an_own_run_function(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
+    monkeypatch.setenv("PYTHONPATH", f".{os.pathsep}{ROOT}{os.pathsep}")
+    monkeypatch.setenv("PYTHONSAFEPATH", "")
+    import_path.close()
+    assert not {"", str(tmp_path)} & set(sys.path)
+    assert os.environ["PYTHONPATH"] == str(ROOT)
+    assert os.environ["PYTHONSAFEPATH"] == "1"
+    worker.find_own(worker.TRAIN)
+    assert str(tmp_path) not in sys.path
+    worker.find_own(RUN)
+    assert sys.path[-1] == str(tmp_path)
+
+
+def own_function(folder: Path, name: str, body: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    (folder / f"{name}.py").write_text(f"def run(config, store):\n    {body}\n")
+    monkeypatch.syspath_prepend(folder)
+    return f"{name}:run"
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ("raise SystemExit(3)", "SystemExit: 3"),
+        ("raise KeyboardInterrupt", "KeyboardInterrupt"),
+        ("raise GeneratorExit('x')", "GeneratorExit: x"),
+        ("raise ValueError('a\\udc80\\x1bb')", "ValueError: a\\udc80\\x1bb"),
+        ("raise MemoryError", "MemoryError: the run needs more memory than a worker may take"),
+    ],
+)
+def test_whatever_a_run_function_raises_is_a_failed_run(
+    body: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    function = own_function(tmp_path, f"own_{abs(hash(body))}", body, monkeypatch)
+    plan = sweep.make_plan([experiment(config(0), config(1))], tmp_path, run_function=function)
+    report = sweep.Sweep(plan, Serial(), sweep.Progress(2, 0)).run()
+    assert len(report.failed) == 2
+    assert all(why.startswith(told) for why in report.failed.values()), report.failed
+
+
+def test_exceptions_of_futures_that_are_no_errors_do_not_end_the_sweep(tmp_path: Path) -> None:
+    class Leaving(Serial):
+        def submit(self, function, job):
+            future = super().submit(lambda job: None, job)
+            future._exception = SystemExit(1)
+            return future
+
+    report = run_sweep(tmp_path, experiment(config(0), config(1)), pool=Leaving())
+    assert set(report.failed.values()) == {"SystemExit: 1"}
+
+
+def test_a_worker_with_other_code_gets_no_runs_and_is_named_once(tmp_path: Path, capsys) -> None:
+    class Mixed(Serial):
+        excluded: list[str] = []  # noqa: RUF012
+        others = True
+
+        def submit(self, function, job):
+            if not self.excluded:
+                return super().submit(lambda job: worker.Outcome("foreign", "other code", worker="tcp://bad:1"), job)
+            return super().submit(function, job)
+
+        def exclude(self, name):
+            self.excluded = [name]
+            return self.others
+
+    report = run_sweep(tmp_path / "a", experiment(config(0), config(1)), pool=Mixed())
+    assert report.failed == {}
+    assert len(report.done) == 2
+    assert capsys.readouterr().err.count("tcp://bad:1") == 1
+    none_left = Mixed()
+    none_left.others = False
+    with pytest.raises(executors.PoolLost, match=r"no worker has the driver's code \(tcp://bad:1: other code\)"):
+        run_sweep(tmp_path / "b", experiment(config(0)), pool=none_left)
+
+
+def test_a_held_run_is_told_once_with_its_holder(tmp_path: Path) -> None:
+    plan = sweep.make_plan([experiment(config())], tmp_path, run_function=RUN)
+    job = plan.job(config().hash)
+    assert worker.execute(job).state == "done"
+    with Store(tmp_path / "store").lock(config().hash):
+        assert worker.execute(job).message == worker.name_of_worker()
+        assert str(os.getpid()) in worker.name_of_worker()
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+def test_a_stopped_worker_can_be_killed() -> None:
+    pool = executors.LocalPool(1)
+    process = pool.submit(os.getpid).result(timeout=30)
+    pool.submit(time.sleep, 60)
+    os.kill(process, signal.SIGSTOP)
+    pool.kill()  # returns
+    assert not psutil.pid_exists(process)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+def test_a_hang_up_is_ctrl_c_unless_it_is_ignored() -> None:
+    with pytest.raises(KeyboardInterrupt), commands._signals_are_ctrl_c():
+        signal.raise_signal(signal.SIGHUP)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with commands._signals_are_ctrl_c():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_memory_is_shared_by_the_processes_that_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made = []
+    monkeypatch.setattr(commands, "LocalPool", lambda *arguments: made.append(arguments))
+    plan = sweep.make_plan([experiment(config(0), config(1))], tmp_path, run_function=RUN)
+    commands._pool(commands.SweepOptions(), plan, 100)
+    commands._pool(commands.SweepOptions(), plan, 2)
+    assert made[0] == made[1]
+    assert made[0][0] == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"memory": 1.0, "scheduler": "tcp://a:1"}, "--memory limits local workers"),
+        ({"workers": 2, "scheduler": "tcp://a:1"}, "--workers is of local workers"),
+        ({"workers": 10**9}, "at most 1024"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(options: dict, told: str, tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY)
+    with pytest.raises(ValueError, match=told):
+        commands.sweep(commands.SweepOptions([str(tmp_path / "study.toml")], results=str(tmp_path / "r"), **options))
+
+
+def test_the_command_that_reproduces_a_failure_is_quoted(tmp_path: Path) -> None:
+    root = tmp_path / "my results; rm *"
+    plan = sweep.make_plan([experiment(config())], root, run_function=RUN)
+    words = shlex.split(listing.reproduce(plan, config().hash))
+    assert words[words.index("--results") + 1] == str(root)
+    assert cli.parser().parse_args(words[1:]).config == str(root / "store" / config().hash / "config.json")
+
+
+def test_run_ends_with_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert commands.run(None, config().model_dump(), "results", RUN) == 0
+    last = capsys.readouterr().out.splitlines()
+    assert last[-2].startswith("step 6: pass@1 0.")
+    assert "mean log p -" in last[-2]
+    assert last[-1] == f"results/store/{config().hash}/metrics.csv"
