@@ -17,6 +17,7 @@ import hashlib
 import io
 import itertools
 import json
+import os
 import secrets
 import time
 import warnings
@@ -76,9 +77,15 @@ class Store:
     Raises ValueError if `root` is something else than a store of this format, or cannot be written.
     """
 
-    def __init__(self, root: str | Path, code: str = "", report: Callable[[str], None] = warnings.warn):
+    def __init__(
+        self, root: str | Path, code: str = "", report: Callable[[str], None] = warnings.warn, *, create: bool = True
+    ):
         self.root, self.code, self.report = Path(root), code, report
         self._opened = time.monotonic()
+        if create or os.path.lexists(self.root):
+            self._open()
+
+    def _open(self) -> None:
         marker = self.root / "FORMAT"
         try:
             self.root.mkdir(parents=True, exist_ok=True)
@@ -98,6 +105,7 @@ class Store:
 
     def check_writable(self) -> None:
         """Raises ValueError if nothing can be written; `Store` itself is content with reading an existing one."""
+        self._open()
         probe = self.root / f".probe.{secrets.token_hex(4)}"
         try:
             write_file(probe, b"")
@@ -260,12 +268,16 @@ class Store:
                 self.tidy(run)
 
     def is_free(self, run: str) -> bool:
-        """Whether nobody is working on a run at this moment."""
+        """Whether nobody is working on a run at this moment, as far as can be seen; writes nothing."""
+        if not (self.root / ".locks" / f"{run}.lock").exists():
+            return True
         try:
             with self.lock(run).acquire(blocking=False):
                 return True
         except Timeout:
             return False
+        except OSError:  # a store that may only be read
+            return True
 
     def bytes_per_run(self) -> float:
         """Mean size of the stored runs (of the first hundred); 100 kB where there are none to judge by."""

@@ -94,10 +94,10 @@ def make_plan(
     find_own(run_function)  # as the workers will, so that all see the same code
     fingerprint = functools.cache(lambda task, objective: code_fingerprint(task, objective, run_function))
     codes = {run: fingerprint(config.task["name"], config.objective["name"]) for run, config in configs.items()}
-    store = Store(Path(root) / "store")
-    stores = {code: store if keep_stale else Store(store.root, code) for code in set(codes.values())}
+    store = Store(Path(root) / "store", create=False)  # to look is not to write: `check_writable` makes it
+    stores = {code: store if keep_stale else Store(store.root, code, create=False) for code in set(codes.values())}
     # One look at the folder instead of several at each of many thousand runs that are not there.
-    stored = set(os.listdir(store.root))
+    stored = set(os.listdir(store.root)) if store.root.exists() else set()
     found = {run: stores[codes[run]].check(run) if run in stored else Check("missing") for run in configs}
     known = costs.recorded(configs.values(), store, str(root), stored)
     return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, found, known)

@@ -240,3 +240,20 @@ def test_run_ends_with_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert last[-2].startswith("step 6: pass@1 0.")
     assert "mean log p -" in last[-2]
     assert last[-1] == f"results/store/{config().hash}/metrics.csv"
+
+
+def test_looking_creates_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY)
+    assert cli.main(["status", "study.toml"]) == 0
+    assert cli.main(["sweep", "study.toml", "--dry-run"]) == 0
+    assert capsys.readouterr().out.count("1 missing") == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["study.toml"]
+
+
+def test_a_run_without_any_success_says_so_at_once(tmp_path: Path, capsys) -> None:
+    settings = {"batch_size": 1, "num_rollouts": 1, "eval_instances": 1, "steps": 4, "eval_every": 1}
+    never = config(**settings, task="maze-17")
+    assert commands.run(None, never.model_dump(), str(tmp_path)) == 0
+    told = capsys.readouterr().err
+    assert told.count("none of 1 training rollouts has succeeded in 1 steps") == 1
