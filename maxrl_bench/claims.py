@@ -100,8 +100,6 @@ def _judge_alone(evidence: Evidence, table: Mapping[str, Any] | Claim, position:
         verdict.notes.append(str(reason))
     except Exception as error:  # whatever is odd in one claim's data must not cost the figures and the other claims
         verdict.notes.append(f"{type(error).__name__}: {error}")
-    if verdict.verdict == CANNOT:
-        verdict.p_value = math.nan  # no test, so none that the others are corrected for
     return verdict
 
 

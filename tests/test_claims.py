@@ -303,3 +303,31 @@ def test_ids_differ_and_claims_have_a_number() -> None:
         read_claims([CLAIM, CLAIM])
     with pytest.raises(ValueError, match="300 claims; at most"):
         read_claims([{**CLAIM, "id": str(i)} for i in range(300)])
+
+
+def test_equality_is_two_one_sided_tests() -> None:
+    found = evidence({"MaxRL (Alg. 1)": 0.55, "GRPO": 0.5})
+    differences = 0.05 + NOISE * 10
+    below = reference.ttest_1samp(differences, 0.2, alternative="less").pvalue
+    above = reference.ttest_1samp(differences, -0.2, alternative="greater").pvalue
+    assert verdict(found, direction="equal", threshold=0.2).p_value == pytest.approx(max(below, above))
+    for apart in (1.5, -0.5):
+        outside = evidence({"MaxRL (Alg. 1)": apart, "GRPO": 0.5})
+        assert verdict(outside, direction="equal", threshold=0.2).p_value == 1
+
+
+def test_a_comparison_is_inconclusive_where_its_interval_holds_the_threshold() -> None:
+    found = verdict(evidence({"MaxRL (Alg. 1)": 0.52, "GRPO": 0.5}))
+    assert found.comparisons[0].effect.low < 0 < found.comparisons[0].effect.value
+    assert found.comparisons[0].verdict == INCONCLUSIVE
+    nearer = verdict(evidence({"MaxRL (Alg. 1)": 0.62, "GRPO": 0.5}), threshold=0.1)
+    assert nearer.comparisons[0].seeds_needed == pytest.approx(found.comparisons[0].seeds_needed, abs=20)
+
+
+def test_one_comparison_with_too_few_seeds_leaves_the_claim_unjudged() -> None:
+    whole = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 0.1})
+    few = whole.metrics[~((whole.metrics["objective"] == "RLOO") & (whole.metrics["seed"] > 1))]
+    found = verdict(Evidence("e", few, whole.pass_rates), against=[{"objective": "grpo"}, {"objective": "rloo"}])
+    assert [c.verdict for c in found.comparisons] == [SUPPORTED, CANNOT]
+    assert found.verdict == CANNOT
+    assert np.isnan(found.p_value)
