@@ -24,12 +24,10 @@ from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.executors import DaskPool, LocalPool, Pool, PoolLost, limit_memory
 from maxrl_bench.experiment import Experiment, load_experiments
 from maxrl_bench.names import shorten
-from maxrl_bench.objectives import bind
 from maxrl_bench.progress import Progress, duration
 from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.store import Store
 from maxrl_bench.sweep import DiskFull, Plan, Sweep, check_room, make_plan
-from maxrl_bench.tasks import Task, make_task
 from maxrl_bench.worker import TRAIN, Job, execute, find_own, resolve
 
 MAX_WORKERS = 1024
@@ -100,21 +98,14 @@ def run(
     return 0
 
 
-def check_tasks(configs: Sequence[RunConfig], source: str) -> None:
-    """Build every task once, so that an option that it refuses, or an objective that it cannot serve, is told at once.
+def check_tasks(configs: Sequence[RunConfig], source: str, *, here: bool = True) -> None:
+    """Raises ValueError that names `source` if one of the runs would fail from its start; see `feasible.check_runs`."""
+    from maxrl_bench.feasible import check_runs  # needs torch, which the driver of a finished sweep does not
 
-    Raises ValueError that names `source`.
-    """
-    tasks: dict[str, Task] = {}
-    for config in configs:
-        name = config.task_label
-        try:
-            tasks[name] = tasks.get(name) or make_task(**config.task)
-        except (ValueError, ImportError) as error:
-            raise ValueError(f"{source}: {error}") from None
-        objective, knobs = config.objective["name"], {k: v for k, v in config.objective.items() if k != "name"}
-        if bind(objective, config.num_rollouts, **knobs).exact and not tasks[name].exact:
-            raise ValueError(f"{source}: objective '{objective}' needs exact pass rates; task '{name}' has none")
+    try:
+        check_runs(configs, here=here)
+    except (ValueError, ImportError) as error:
+        raise ValueError(f"{source}: {error}") from None
 
 
 def sweep(options: SweepOptions) -> int:
@@ -144,7 +135,7 @@ def sweep(options: SweepOptions) -> int:
     check_room(plan)
     if plan.todo and options.run_function == TRAIN:
         for experiment in experiments:
-            check_tasks(experiment.runs, str(experiment.path))
+            check_tasks(experiment.runs, str(experiment.path), here=options.scheduler is None)
     again = _again()
     with _Publisher(options) as publisher, _signals_are_ctrl_c():
         try:

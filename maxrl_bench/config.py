@@ -62,7 +62,9 @@ find_task = functools.cache(check_task_name)
 def _resolve_task(task: dict[str, Any]) -> Frozen:
     """Drop the options that only repeat what the task's name stands for."""
     standing = find_task(task["name"]).options
-    return Frozen({key: value for key, value in task.items() if key not in standing or standing[key] != value})
+    # A value of another type (7.0, true) is no repetition: the task is to refuse it.
+    repeats = {key for key, value in task.items() if type(value) is type(standing.get(key)) and standing[key] == value}
+    return Frozen({key: value for key, value in task.items() if key not in repeats})
 
 
 # What only takes time (steps) may be long; what is in memory at once has limits that a machine of 16 GB serves on the

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Container
 
+from maxrl_bench.names import RULE, is_name
+
 
 def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
     """The entry points NAME = "module:attribute" of a group, and one line on each that is left out, with the reason.
@@ -21,7 +23,9 @@ def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
         said = f"plug-in '{name}' ({', '.join(sorted(values))}) is left out: "
         value = min(values)
         module, _, attribute = value.partition(":")
-        if name in taken:
+        if not is_name(name):
+            problems.append(said + RULE)
+        elif name in taken:
             problems.append(said + "this name is built in")
         elif len(values) > 1:
             problems.append(said + "more than one package offers this name")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
-from maxrl_bench.tasks import CategoricalContexts, Contexts, PixelContexts, TokenContexts
+from maxrl_bench.tasks import CategoricalContexts, Contexts, PixelContexts, TokenContexts, did_you_mean
 from maxrl_bench.transformer import TokenPolicy
 
 
@@ -65,16 +66,44 @@ class ObservationPolicy(nn.Module):
         nn.init.zeros_(self.last.weight)
 
 
+# Of any one size; a network of more would take minutes to be counted.
+_GREATEST_SIZE, _MOST_LAYERS = 4096, 256
+_SMALLEST: dict[type[nn.Module], dict[str, int]] = {
+    TokenPolicy: {"layers": 1, "width": 2, "heads": 1, "kv_heads": 1, "mlp": 1},
+    ObservationPolicy: {"width": 1},
+}
+
+
+def _build(contexts: Contexts, num_actions: int, size: Mapping[str, int]) -> TokenPolicy | ObservationPolicy:
+    build: Any = TokenPolicy if isinstance(contexts, TokenContexts) else ObservationPolicy
+    known = list(inspect.signature(build).parameters)[2:]
+    for key, value in size.items():
+        if key not in known:
+            raise ValueError(f"the policy has no size '{key}'; {did_you_mean(key, known)}")
+        greatest = _MOST_LAYERS if key == "layers" else _GREATEST_SIZE
+        if type(value) is not int or not 1 <= value <= greatest:
+            raise ValueError(f"the policy's size '{key}' must be a whole number from 1 to {greatest:,}")
+    policy: TokenPolicy | ObservationPolicy = build(contexts, num_actions, **size)
+    return policy
+
+
 def make_policy(contexts: Contexts, num_actions: int, rng: np.random.Generator, **size: int) -> nn.Module:
     """A policy for what a task lets it condition on, initialised by `rng`; `size` overrides the network's own sizes.
 
-    Raises ValueError on a size that the network does not have.
+    Raises ValueError on a size that the network does not have or cannot use.
     """
-    build: Any = TokenPolicy if isinstance(contexts, TokenContexts) else ObservationPolicy
-    known = list(inspect.signature(build).parameters)[2:]
-    for key in size:
-        if key not in known:
-            raise ValueError(f"policy size '{key}' is unknown for {build.__name__}; accepted: {', '.join(known)}")
-    policy: TokenPolicy | ObservationPolicy = build(contexts, num_actions, **size)
+    policy = _build(contexts, num_actions, size)
     policy.initialise(torch.Generator().manual_seed(int(rng.integers(2**62))))
     return policy
+
+
+def num_parameters(contexts: Contexts, num_actions: int, **size: int) -> int:
+    """How many parameters `make_policy` would make, without making them. Raises ValueError as it does."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in _build(contexts, num_actions, size).parameters())
+
+
+def smallest(contexts: Contexts, num_actions: int) -> nn.Module:
+    """The smallest policy that reads these contexts, with parameters of no meaning."""
+    kind = TokenPolicy if isinstance(contexts, TokenContexts) else ObservationPolicy
+    return make_policy(contexts, num_actions, np.random.default_rng(0), **_SMALLEST[kind])

@@ -69,8 +69,8 @@ def test_the_seed_decides_the_weights() -> None:
     [
         ({"width": 30}, "multiple of 2 x heads"),
         ({"heads": 4, "kv_heads": 3}, "heads of kv_heads"),
-        ({"depth": 3}, "policy size 'depth' is unknown"),
-        ({"layers": 0}, "at least 1"),
+        ({"depth": 3}, "the policy has no size 'depth'"),
+        ({"layers": 0}, "'layers' must be a whole number from 1 to 256"),
     ],
 )
 def test_sizes_that_do_not_fit_are_refused(size: dict[str, int], message: str) -> None:
