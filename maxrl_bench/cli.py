@@ -223,18 +223,20 @@ def _card(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
+    from maxrl_bench.names import check_run
     from maxrl_bench.store import Store
     from maxrl_bench.watch import base_state, watch
 
     task, blob, seed, sizes = {"name": arguments.task}, None, 0, {}
     if arguments.run:
-        store = Store(Path(arguments.results) / "store")
-        blob = store.read(arguments.run, "policy.pt", any_code=True)
-        if blob is None and not arguments.base:
-            raise ValueError(f"{store.folder(arguments.run)} holds no policy")
-        config = store.config(arguments.run)
-        if arguments.base:
-            blob = base_state(config, store.root)
+        run, root = check_run(arguments.run), Path(arguments.results) / "store"
+        if not (root / run).is_dir():
+            raise ValueError(f"{root} holds no run {run}")
+        store = Store(root, report=lambda note: print(note, file=sys.stderr))
+        config = store.config(run)
+        blob = base_state(config, store) if arguments.base else store.read(run, "policy.pt", any_code=True)
+        if blob is None:
+            raise ValueError(f"{store.folder(run)} holds no policy")
         task, seed, sizes = config.task, config.seed, config.policy
     elif arguments.base:
         raise ValueError("--base needs a stored run: name it with --run")

@@ -18,7 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from maxrl_bench import blobs, finite, metrics, objectives
+from maxrl_bench import finite, metrics, objectives, parameters
 from maxrl_bench.experiment import RunConfig
 from maxrl_bench.results import Store
 from maxrl_bench.rollouts import Rollouts
@@ -74,7 +74,7 @@ class Run:
         if stored is None:
             return False
         try:
-            self._take_up(blobs.unpack(stored))
+            self._take_up(parameters.unpack(stored))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
             # Its checksum is right, so it is not damaged but foreign, and there are many ways to be that.
             self.store.drop(self.config.hash, CHECKPOINT, f"does not load ({type(error).__name__}: {error})")
@@ -87,7 +87,7 @@ class Run:
         state = restore(saved["state"], self.config)
         optimizer = saved["optimizer"]
         check_optimizer(optimizer, self.optimizer, stepped=state.step > 0)
-        blobs.load_policy(self.policy, saved["policy"])
+        parameters.load_policy(self.policy, saved["policy"])
         self.optimizer.load_state_dict(optimizer)
         self.rng.bit_generator.state = saved["rng"]
         self.state = state
@@ -100,7 +100,7 @@ class Run:
             "optimizer": self.optimizer.state_dict(),
             "rng": self.rng.bit_generator.state,
         }
-        self.store.write(self.config.hash, CHECKPOINT, blobs.pack(saved))
+        self.store.write(self.config.hash, CHECKPOINT, parameters.pack(saved))
 
     def step(self) -> None:
         """One on-policy update on the next instances.
@@ -247,7 +247,7 @@ class Run:
                 "grad_norm": torch.cat(self.state.grad_norms).numpy(),
             }
         )
-        self.store.write(self.config.hash, POLICY, blobs.pack(self.policy.state_dict()))
+        self.store.write(self.config.hash, POLICY, parameters.pack(self.policy.state_dict()))
         self.store.finish(self.config, self.state.rows, pass_rates, {"seconds": self.state.seconds})
 
 

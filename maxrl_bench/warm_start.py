@@ -7,7 +7,7 @@ import json
 
 import torch
 
-from maxrl_bench import blobs, finite, policies
+from maxrl_bench import finite, parameters, policies
 from maxrl_bench.config import RunConfig
 from maxrl_bench.results import Store
 from maxrl_bench.streams import random_stream, warm_start_indices
@@ -22,29 +22,46 @@ def base_policy(config: RunConfig, task: Task, store: Store) -> torch.nn.Module:
     Supervised steps (Adam) on demonstrations of train instances that no later step uses in the data-rich mode. A stored
     one that does not load is thrown away and made again. Raises FloatingPointError if a number stops being finite.
     """
-    policy = policies.make_policy(
-        task.contexts, task.num_actions, random_stream(config.seed, "policy"), **config.policy
-    ).to(config.device, torch.float64 if config.dtype == "float64" else torch.float32)
     if not config.warm_start_steps:
-        return policy
+        return make_base(config, task)
+    name = base_name(config)
+    with store.lock(name):
+        stored = store.read(name, POLICY)
+        if stored is not None:
+            policy = _initial(config, task)
+            try:
+                parameters.load_policy(policy, parameters.unpack(stored))
+                return policy
+            except ValueError as error:
+                store.drop(name, POLICY, f"does not load ({error})")
+        policy = make_base(config, task)
+        store.write(name, POLICY, parameters.pack(policy.state_dict()))
+    return policy
+
+
+def base_name(config: RunConfig) -> str:
+    """Where the store keeps the base policy of a run: a name made of all settings that it depends on."""
     keys = ("task", "policy", "seed", "device", "dtype", "max_grad_norm")
     settings = {
         key: value
         for key, value in config.model_dump(mode="json").items()
         if key in keys or key.startswith("warm_start_")
     }
-    name = "base-" + hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
-    with store.lock(name):
-        stored = store.read(name, POLICY)
-        if stored is not None:
-            try:
-                blobs.load_policy(policy, blobs.unpack(stored))
-                return policy
-            except ValueError as error:
-                store.drop(name, POLICY, f"does not load ({error})")
-        _imitate(policy, config, task)
-        store.write(name, POLICY, blobs.pack(policy.state_dict()))
+    return "base-" + hashlib.blake2b(json.dumps(settings, sort_keys=True).encode(), digest_size=8).hexdigest()
+
+
+def make_base(config: RunConfig, task: Task) -> torch.nn.Module:
+    """The base policy, made from the beginning."""
+    policy = _initial(config, task)
+    _imitate(policy, config, task)
     return policy
+
+
+def _initial(config: RunConfig, task: Task) -> torch.nn.Module:
+    policy = policies.make_policy(
+        task.contexts, task.num_actions, random_stream(config.seed, "policy"), **config.policy
+    )
+    return policy.to(config.device, torch.float64 if config.dtype == "float64" else torch.float32)
 
 
 def _imitate(policy: torch.nn.Module, config: RunConfig, task: Task) -> None:

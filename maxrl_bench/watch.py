@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,19 @@ import numpy as np
 import torch
 from PIL import Image
 
+from maxrl_bench import parameters
 from maxrl_bench.config import RunConfig
+from maxrl_bench.feasible import check_device
+from maxrl_bench.files import write_file
 from maxrl_bench.policies import make_policy
 from maxrl_bench.store import Store
-from maxrl_bench.tasks import Task, make_task
-from maxrl_bench.train import base_policy
+from maxrl_bench.tasks import Task, check_index, make_task
+from maxrl_bench.train import precision
+from maxrl_bench.warm_start import POLICY, base_name, make_base
 
 FRAME_MILLISECONDS = 250
 LAST_FRAME_MILLISECONDS = 1500
+FRAMES, TEXT = (".gif",), (".txt",)
 
 
 def watch(
@@ -36,15 +42,22 @@ def watch(
 
     policy_state: a stored policy (`policy.pt` of a run), or None for an untrained one; `task_options` and `sizes` are
     the run's. `out` is the file for the GIF (by default named after the task, in the working directory) or for the text
-    (by default only returned). Raises ValueError on an unknown task, split or index, or a policy that does not fit.
+    (by default only returned). Raises ValueError on an unknown task, split or index, a policy that does not fit, and a
+    file that cannot be written or whose ending belongs to something else than what the task shows.
     """
     task = make_task(task_name, **(task_options or {}))
+    index = check_index(index)
     policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(seed), **(sizes or {}))
     if policy_state is not None:
         try:
-            policy.load_state_dict(torch.load(io.BytesIO(policy_state), map_location="cpu", weights_only=True))
-        except RuntimeError as error:
-            raise ValueError(f"the stored policy does not fit task '{task.name}' and its network's sizes") from error
+            state = parameters.unpack(policy_state)
+            # A run in float64 is shown in float64.
+            if any(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in state.values()):
+                policy.double()
+            parameters.load_policy(policy, state)
+        except ValueError as error:
+            reason = f"the stored policy does not fit task '{task.name}' and its network's sizes: {error}"
+            raise ValueError(reason) from error
     batch = task.batch(split, [index])
     with torch.no_grad():
         # A single rollout is a path: its actions come in the order in which they were taken.
@@ -57,42 +70,40 @@ def watch(
     return _show(task, split, index, actions, summary, Path(out) if out is not None else None)
 
 
-class _AsFound(Store):
-    """A store that is only looked at: blobs are read whatever code wrote them, and none is written."""
+def base_state(config: RunConfig, store: Store) -> bytes:
+    """The base policy that a run started from, as `policy_state`: out of the store, or else made again.
 
-    def read(self, run: str, name: str, *, any_code: bool = True) -> bytes | None:
-        return super().read(run, name, any_code=True)
-
-    def write(self, run: str, name: str, data: bytes) -> None:
-        pass
-
-
-def base_state(config: RunConfig, root: str | Path) -> bytes:
-    """The base policy that a run started from, as `policy_state`: out of the store at `root`, or else made again."""
-    policy = base_policy(config, make_task(**config.task), _AsFound(root))
-    buffer = io.BytesIO()
-    torch.save(policy.state_dict(), buffer)
-    return buffer.getvalue()
+    The store is looked at only: nothing is written there, locked or removed.
+    """
+    stored = store.read(base_name(config), POLICY, any_code=True) if config.warm_start_steps else None
+    if stored is None:
+        check_device(config.device, config.dtype)
+        with precision(config):
+            stored = parameters.pack(make_base(config, make_task(**config.task)).state_dict())
+    return stored
 
 
 def _show(task: Task, split: str, index: int, actions: Sequence[int], summary: str, out: Path | None) -> str:
     shown = task.render(split, index, actions)
-    if isinstance(shown, str):
-        text = f"{shown}\n{summary}"
-        if out is None:
-            return text
-        _make_room(out)
-        out.write_text(text + "\n", encoding="utf-8")
-    else:
-        out = out or Path(f"{task.name}-{split}-{index}.gif")
-        if out.suffix.lower() != ".gif":
-            raise ValueError(f"task '{task.name}' is shown as a GIF: the file must end in .gif, got '{out}'")
-        _make_room(out)
-        first, *rest = (Image.fromarray(frame) for frame in shown)
-        durations = [FRAME_MILLISECONDS] * len(rest) + [LAST_FRAME_MILLISECONDS]
-        first.save(out, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    text = f"{shown}\n{summary}" if isinstance(shown, str) else ""
+    if text and out is None:
+        return text
+    kind, endings = ("text", TEXT) if text else ("a GIF", FRAMES)
+    # A task's name may hold options, and these what no file system wants in a name.
+    out = out or Path(f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', task.name).strip('-')}-{split}-{index}.gif")
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"task '{task.name}' is shown as {kind}: the file must end in {endings[0]}, got '{out}'")
+    data = f"{text}\n".encode() if isinstance(shown, str) else _gif(shown)
+    try:
+        write_file(out, data)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be written: {error.strerror or error}") from None
     return f"{summary}\n{out}"
 
 
-def _make_room(out: Path) -> None:
-    out.parent.mkdir(parents=True, exist_ok=True)
+def _gif(frames: Sequence[np.ndarray]) -> bytes:
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    durations = [FRAME_MILLISECONDS] * len(rest) + [LAST_FRAME_MILLISECONDS]
+    buffer = io.BytesIO()
+    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    return buffer.getvalue()

@@ -84,7 +84,7 @@ def test_the_base_policy_of_a_run_is_shown_and_the_store_left_as_it_was(
     (root / config.hash).mkdir()
     (root / config.hash / "config.json").write_text(config.model_dump_json())
     before = sorted(path for path in root.glob("*/*") if path.parent.name != ".locks")
-    found = torch.load(io.BytesIO(base_state(config, root)), weights_only=True)
+    found = torch.load(io.BytesIO(base_state(config, Store(root))), weights_only=True)
     assert all(torch.equal(found[name], tensor) for name, tensor in base.state_dict().items())
     assert main(["watch", "--run", config.hash, "--base", "--results", str(tmp_path)]) == 0
     with torch.no_grad():
@@ -104,5 +104,67 @@ def test_what_cannot_be_shown_is_refused_with_one_line(tmp_path: Path) -> None:
         watch("maze-7", policy_state=state, sizes=SIZES)
     with pytest.raises(ValueError, match=r"must end in \.gif"):
         watch("maze-7", out=tmp_path / "maze.png")
+    for name in ("digits.png", "digits.gif", "digits"):
+        with pytest.raises(ValueError, match=r"is shown as text: the file must end in \.txt"):
+            watch("digits-2", out=tmp_path / name)
+    assert not list(tmp_path.iterdir())
     with pytest.raises(ValueError, match="did you mean maze-9"):
         watch("maze-99")
+
+
+def test_what_lies_at_the_file_is_not_written_through(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("precious")
+    (tmp_path / "link.txt").symlink_to(mine)
+    (tmp_path / "folder.gif").mkdir()
+    with pytest.raises(ValueError, match="is a symbolic link and is not replaced"):
+        watch("digits-2", out=tmp_path / "link.txt")
+    with pytest.raises(ValueError, match="is a folder"):
+        watch("maze-7", out=tmp_path / "folder.gif")
+    with pytest.raises(ValueError, match="cannot be written"):
+        watch("digits-2", out=mine / "out.txt")
+    assert mine.read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"),
+    [
+        (b"", "it is not a file of torch's"),
+        (b"PK\x03\x04 no archive", "it is not a file of torch's"),
+        ([1, 2], "it holds a list, not a table"),
+        ({"a": 1}, "it holds no policy"),
+        ({}, "its parameter 'first.1.weight' is missing"),
+    ],
+)
+def test_a_foreign_policy_is_one_line(state: object, reason: str) -> None:
+    if not isinstance(state, bytes):
+        buffer = io.BytesIO()
+        torch.save(state, buffer)
+        state = buffer.getvalue()
+    with pytest.raises(ValueError, match=f"does not fit task 'digits-2' and its network's sizes: ({reason})") as told:
+        watch("digits-2", policy_state=state)
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", ["../../mymodel", "0123456789ABCDEF", "x" * 16, ".", "base-0123456789abcdef"])
+def test_only_the_name_of_a_run_is_looked_up(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mymodel").mkdir()
+    (tmp_path / "mymodel" / "policy.pt").write_bytes(b"mine")
+    Store(tmp_path / "results" / "store")
+    assert main(["watch", "--run", name, "--results", str(tmp_path / "results")]) == 2
+    assert "is not the name of a run" in capsys.readouterr().err
+    assert (tmp_path / "mymodel" / "policy.pt").read_bytes() == b"mine"
+
+
+def test_a_run_that_is_not_there_makes_no_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "--run", "0123456789abcdef", "--results", str(tmp_path / "none")]) == 2
+    assert "holds no run 0123456789abcdef" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_default_name_of_a_file_is_one_that_every_system_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    watch("empty-8", task_options={"size": 6})
+    assert [path.name for path in tmp_path.iterdir()] == ["empty-8-size=6-test-0.gif"]
