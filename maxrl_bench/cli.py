@@ -69,7 +69,7 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("list", _list, "list tasks, objectives or experiments")
     sub.add_argument("what", choices=("tasks", "objectives", "experiments"))
-    sub.add_argument("--json", action="store_true", help="as JSON (objectives)")
+    sub.add_argument("--json", action="store_true", help="as JSON")
     folders(sub)
 
     sub = command("run", _run, "do one run, in this process")
@@ -148,6 +148,10 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
     return table
 
 
+def _warn(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
 def _list(arguments: argparse.Namespace) -> int:
     from maxrl_bench import listing
 
@@ -156,9 +160,9 @@ def _list(arguments: argparse.Namespace) -> int:
 
         print(cards.list_objectives(arguments.json))
     elif arguments.what == "tasks":
-        print(listing.tasks(arguments.results))
+        print(listing.tasks(arguments.results, _warn, arguments.json))
     else:
-        print(listing.experiments())
+        print(listing.experiments(_warn, arguments.json))
     return 0
 
 
@@ -232,7 +236,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         run, root = check_run(arguments.run), Path(arguments.results) / "store"
         if not (root / run).is_dir():
             raise ValueError(f"{root} holds no run {run}")
-        store = Store(root, report=lambda note: print(note, file=sys.stderr))
+        store = Store(root, report=_warn)
         config = store.config(run)
         blob = base_state(config, store) if arguments.base else store.read(run, "policy.pt", any_code=True)
         if blob is None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from maxrl_bench import results
 from maxrl_bench.config import RunConfig
@@ -13,7 +15,7 @@ from maxrl_bench.experiment import Experiment, find_experiments, under_its_first
 from maxrl_bench.progress import duration
 from maxrl_bench.store import Store
 from maxrl_bench.sweep import Plan, Report, make_plan
-from maxrl_bench.tasks import all_tasks, make_task
+from maxrl_bench.tasks import all_tasks, broken_plugins, make_task
 from maxrl_bench.worker import TRAIN
 
 _SHOWN = 20
@@ -25,34 +27,75 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def tasks(root: str) -> str:
-    """A table of all tasks, with the pass rate of the base policy where results tell it."""
-    base: dict[str, list[float]] = {}
-    for name in results.experiments(root):
-        metrics = results.load(name, root).metrics
-        for label, rates in metrics[metrics["step"] == 0].groupby("task")["pass@1"]:
-            base.setdefault(str(label), []).extend(rates)
-    rows = [("task", "family", "difficulty", "horizon", "actions", "pass rate", "base pass@1")]
+Tell = Callable[[str], None]
+
+
+def tasks(root: str, report: Tell, as_json: bool = False) -> str:
+    """A table of all tasks, with the pass rate of the base policy where results tell it; as text, or as JSON.
+
+    `report` is told, in a line each, of plug-ins and results that cannot be used; the others are listed all the same.
+    """
+    known = _base_pass_rates(root, report)
+    rows: list[dict[str, Any]] = []
     for name, entry in all_tasks().items():
-        difficulty = " ".join(f"{option}={value}" for option, value in entry.options.items())
         try:
             task = make_task(name)
-        except (ImportError, ValueError) as error:  # one broken plug-in must not hide the others
-            rows.append((name, entry.family, difficulty, "", "", f"not available: {error}", ""))
+        except (ImportError, ValueError) as error:
+            report(str(error) if name in str(error) else f"task '{name}': {error}")
             continue
-        known = f"{sum(base[name]) / len(base[name]):.3f}" if base.get(name) else "-"
-        exact = "exact" if task.exact else "sampled"
-        rows.append((name, entry.family, difficulty, str(task.horizon), str(task.num_actions), exact, known))
-    return columns(rows)
+        rows.append(
+            {
+                "task": name,
+                "family": entry.family,
+                "options": dict(entry.options),
+                "horizon": task.horizon,
+                "actions": task.num_actions,
+                "exact": task.exact,
+                "base_pass_rate": known.get(name),
+            }
+        )
+    for problem in broken_plugins():
+        report(problem)
+    if as_json:
+        return json.dumps(rows, indent=1)
+    table = [("task", "family", "difficulty", "horizon", "actions", "pass rate", "base pass@1")]
+    for row in rows:
+        difficulty = " ".join(f"{option}={value}" for option, value in row["options"].items())
+        exact = "exact" if row["exact"] else "sampled"
+        base = "-" if row["base_pass_rate"] is None else f"{row['base_pass_rate']:.3f}"
+        table.append((row["task"], row["family"], difficulty, str(row["horizon"]), str(row["actions"]), exact, base))
+    return columns(table)
 
 
-def experiments() -> str:
-    """A table of the experiment files, with their questions."""
-    rows = [("experiment", "runs", "question")]
-    every = [under_its_first_profile(path) for path in find_experiments([])]
-    for loaded in sorted(every, key=lambda experiment: (experiment.order, experiment.name)):
-        rows.append((loaded.name, str(len(loaded.runs)), loaded.question))
-    return columns(rows)
+def _base_pass_rates(root: str, report: Tell) -> dict[str, float]:
+    """Mean pass@1 before training by task, over all stored experiments."""
+    rates: dict[str, list[float]] = {}
+    for name in results.experiments(root):
+        try:
+            metrics = results.load(name, root).metrics
+            for task, known in metrics[metrics["step"] == 0].groupby("task")["pass@1"]:
+                rates.setdefault(str(task), []).extend(known)
+        except (ValueError, KeyError) as error:
+            report(f"{Path(root) / name} is left out: {error}")
+    return {task: sum(known) / len(known) for task, known in rates.items()}
+
+
+def experiments(report: Tell, as_json: bool = False) -> str:
+    """A table of the experiment files, with their questions; as text, or as JSON.
+
+    `report` is told, in a line each, of files that cannot be read; the others are listed all the same.
+    """
+    loaded = []
+    for path in find_experiments([]):
+        try:
+            loaded.append(under_its_first_profile(path))
+        except ValueError as error:
+            report(str(error))
+    loaded.sort(key=lambda experiment: (experiment.order, experiment.name))
+    rows = [{"experiment": one.name, "runs": len(one.runs), "question": one.question} for one in loaded]
+    if as_json:
+        return json.dumps(rows, indent=1)
+    return columns([("experiment", "runs", "question"), *(tuple(map(str, row.values())) for row in rows)])
 
 
 def axes(configs: Sequence[RunConfig]) -> str:

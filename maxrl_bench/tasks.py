@@ -210,7 +210,8 @@ def make_task(name: str, **options: Any) -> Task:
     except (Exception, SystemExit) as error:  # a plug-in is foreign code: whatever it raises is told in one line
         if isinstance(error, ValueError) or entry.family != "plug-in":
             raise
-        raise ValueError(f"{_plugin(name, entry)} cannot be made: {type(error).__name__}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{_plugin(name, entry)} cannot be made: {type(error).__name__}: {reason}") from error
     _check_task(name, entry, task)
     task.name = label({"name": name, **options})
     return task
@@ -279,9 +280,9 @@ def check_index(index: object) -> int:
             raise TypeError
         whole = operator.index(index)  # type: ignore[arg-type]
     except TypeError:
-        raise ValueError(f"an instance's index must be a whole number, got {index!r}") from None
+        raise ValueError(f"an instance's index must be a whole number, got {shorten(index)}") from None
     if whole < 0:
-        raise ValueError(f"an instance's index must be 0 or more, got {whole}")
+        raise ValueError(f"an instance's index must be 0 or more, got {shorten(whole)}")
     if whole >= 2**63:
         raise ValueError("an instance's index must be below 2^63")
     return whole
@@ -292,7 +293,7 @@ def check_indices(indices: Iterable[int]) -> list[int]:
     try:
         checked = [check_index(index) for index in indices]
     except TypeError:
-        raise ValueError(f"a batch is asked for by a list of indices, got {indices!r}") from None
+        raise ValueError(f"a batch is asked for by a list of indices, got {shorten(indices)}") from None
     if not checked:
         raise ValueError("a batch needs at least one instance, got no indices")
     return checked
@@ -307,7 +308,7 @@ def check_actions(actions: Iterable[SupportsIndex], num_actions: int) -> list[in
         except TypeError:
             whole = -1
         if not 0 <= whole < num_actions:
-            raise ValueError(f"an action must be a whole number from 0 to {num_actions - 1}, got {action!r}")
+            raise ValueError(f"an action must be a whole number from 0 to {num_actions - 1}, got {shorten(action)}")
         checked.append(whole)
     return checked
 
