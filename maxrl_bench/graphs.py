@@ -170,6 +170,10 @@ class GraphRollouts:
 
     @property
     def contexts_named(self) -> int:
+        return self.actions_taken
+
+    @property
+    def actions_taken(self) -> int:
         return int(self.count.sum())
 
     def surrogate(self, on_success: np.ndarray, on_failure: np.ndarray, smoothing: float = 0.0) -> torch.Tensor:

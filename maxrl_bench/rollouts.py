@@ -32,6 +32,11 @@ class Rollouts(Protocol):
         """How many it would have been run on, had every rollout been run by itself."""
         ...
 
+    @property
+    def actions_taken(self) -> int:
+        """How many actions all rollouts together took."""
+        ...
+
     def surrogate(self, on_success: np.ndarray, on_failure: np.ndarray, smoothing: float = 0.0) -> torch.Tensor:
         """A scalar to ascend, with gradient mean_b (1/N) sum_j a_j S_j, S_j the score of the whole rollout j.
 

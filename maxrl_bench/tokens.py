@@ -240,6 +240,10 @@ class TokenRollouts:
         return self.batch.distinct[0].numel() + len(self.tree.parent) - self.tree.num_roots
 
     @property
+    def actions_taken(self) -> int:
+        return int(self.count.sum())
+
+    @property
     def contexts_named(self) -> int:
         """Tokens that N separate rollouts of each instance would have read."""
         read = self.num_rollouts * self.batch.prompts.numel()

@@ -31,6 +31,8 @@ CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 15.0
 # Exact pass rates need no evaluation rollouts; these few are for the entropy along the policy's own rollouts.
 ENTROPY_ROLLOUTS = 16
+# Rollouts that an evaluation holds at once, at most, unless one instance alone has more: bounds its memory.
+EVAL_BLOCK = 2**20
 # How many held-out instances are asked for a gradient of their own, before and after training.
 GRADIENT_INSTANCES = 16
 
@@ -57,7 +59,10 @@ class Run:
             raise ValueError(
                 f"objective '{self.objective.name}' needs exact pass rates; task '{self.task.name}' has none"
             )
-        self.held_out = self.task.batch(config.eval_split, range(config.eval_instances))
+        self.eval_rollouts = ENTROPY_ROLLOUTS if self.task.exact else config.eval_rollouts
+        each, size = max(1, EVAL_BLOCK // self.eval_rollouts), config.eval_instances
+        blocks = (range(first, min(first + each, size)) for first in range(0, size, each))
+        self.held_out = [self.task.batch(config.eval_split, block) for block in blocks]
         self._begin()
 
     def _begin(self) -> None:
@@ -199,18 +204,25 @@ class Run:
 
     def _evaluate(self) -> dict[str, float]:
         config, state = self.config, self.state
-        num_rollouts = ENTROPY_ROLLOUTS if self.task.exact else config.eval_rollouts
+        num_rollouts = self.eval_rollouts
         rng = random_stream(config.seed, f"evaluation {state.step}")
-        rollouts = self.held_out.sample(self.policy, num_rollouts, rng, grad=False)
-        log_p = self.held_out.log_pass_rate(self.policy).cpu() if self.task.exact else None
-        if log_p is not None:
+        successes, entropy, taken = [], 0.0, 0
+        for batch in self.held_out:
+            rollouts = batch.sample(self.policy, num_rollouts, rng, grad=False)
+            successes.append(rollouts.successes)
+            taken += rollouts.actions_taken
+            entropy += (float(rollouts.entropy()) - entropy) * (rollouts.actions_taken / taken)
+        log_p = None
+        if self.task.exact:
+            log_p = torch.cat([batch.log_pass_rate(self.policy).cpu() for batch in self.held_out])
             finite.check_weights(log_p.numpy(), "log p of a held-out instance")
             pass_rates = log_p.exp()
             per_k = ((k, metrics.pass_at_k_exact(pass_rates.numpy(), k)) for k in metrics.PASS_AT_K)
         else:
-            pass_rates = torch.from_numpy(rollouts.successes / num_rollouts)
+            succeeded = np.concatenate(successes)
+            pass_rates = torch.from_numpy(succeeded / num_rollouts)
             per_k = (
-                (k, metrics.pass_at_k_unbiased(rollouts.successes, num_rollouts, k))
+                (k, metrics.pass_at_k_unbiased(succeeded, num_rollouts, k))
                 for k in metrics.PASS_AT_K
                 if k <= num_rollouts
             )
@@ -220,7 +232,7 @@ class Run:
             "seconds": state.seconds,
             **metrics.pass_at_k_row(per_k),
             "log_p": float(log_p.mean()) if log_p is not None else math.nan,
-            "entropy": float(rollouts.entropy()),
+            "entropy": entropy,
             **state.tally.row(sampled=not self.objective.exact),
         }
         finite.check_value(row["entropy"], "the entropy")

@@ -16,6 +16,7 @@ from maxrl_bench.results import Store
 from maxrl_bench.tasks import CategoricalContexts
 
 NUM_DOORS = 4
+BOTH_KINDS = ("doors", "sampled-doors")
 
 
 class Doors:
@@ -240,6 +241,19 @@ def test_sampled_evaluation_agrees_with_the_exact_one(tmp_path: Path) -> None:
     assert sampled[-1]["pass@1"] == pytest.approx(exact[-1]["pass@1"], abs=0.008)
     assert math.isnan(sampled[-1]["log_p"])
     assert math.isnan(sampled[-1]["cosine_ml"])
+
+
+def test_an_evaluation_in_blocks_is_the_same_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = {task: run(tmp_path / "a", task=task, steps=20, eval_rollouts=4096)[0][-1] for task in BOTH_KINDS}
+    monkeypatch.setattr(train, "EVAL_BLOCK", 5)  # of 16 rollouts and more: every instance alone
+    for task, row in whole.items():
+        rows, store, settings = run(tmp_path / "b", task=task, steps=20, eval_rollouts=4096)
+        assert len(train.Run(settings, store).held_out) == settings.eval_instances
+        # 24 instances x 4096 rollouts: a standard error below 0.0016, so five of them; exact ones to float32's rounding
+        tolerance = 0.008 if task == "sampled-doors" else 1e-6
+        assert rows[-1]["pass@1"] == pytest.approx(row["pass@1"], abs=tolerance)
+        # 16 rollouts of 24 instances, of one or two actions: a standard error below 0.03
+        assert rows[-1]["entropy"] == pytest.approx(row["entropy"], abs=0.01 if task == "sampled-doors" else 0.15)
 
 
 def test_gradient_norms_are_those_of_single_instances(tmp_path: Path) -> None:
