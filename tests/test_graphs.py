@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from reference import all_rollouts, log_probability, textbook_surrogate, unfold
 from scipy import stats
 
 from maxrl_bench import objectives
@@ -14,7 +15,6 @@ from maxrl_bench.graphs import FAILURE, SUCCESS, GraphRollouts, StateGraphs
 from maxrl_bench.policies import ObservationPolicy, make_policy
 from maxrl_bench.rollouts import split_successes
 from maxrl_bench.tasks import CategoricalContexts
-from tests.reference import all_rollouts, log_probability, textbook_surrogate, unfold
 
 CONTEXTS = CategoricalContexts((4, 3))
 ACTIONS = 3

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import reference_tokens as reference
 import torch
 from test_tokens import WEIGHTS, distance, gradient, policy_for, toy
 
 from maxrl_bench.transformer import TokenPolicy
-from tests import reference_tokens as reference
 
 
 def sharp_policy(factor: float) -> TokenPolicy:

@@ -10,6 +10,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import reference_tokens as reference
 import torch
 from scipy import stats
 
@@ -18,7 +19,6 @@ from maxrl_bench.policies import make_policy
 from maxrl_bench.tasks import TokenContexts, make_task
 from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch, draw_actions
 from maxrl_bench.transformer import TokenPolicy
-from tests import reference_tokens as reference
 
 FALSE_ALARM = 1e-3
 ACTIONS, HORIZON, VOCABULARY, PROMPT = 3, 4, 7, 5

@@ -6,12 +6,12 @@ import math
 
 import numpy as np
 import pytest
+import reference_tokens as reference
 import torch
 
 from maxrl_bench.policies import make_policy
 from maxrl_bench.tasks import TokenContexts
 from maxrl_bench.transformer import TokenPolicy
-from tests import reference_tokens as reference
 
 CONTEXTS = TokenContexts(vocabulary=13, max_length=40)
 
