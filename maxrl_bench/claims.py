@@ -159,9 +159,14 @@ def _differences(
             ]
         if len({s.shape for s in scores}) > 1:  # instances are stored for one side only
             scores = [stats.by_seed(s) for s in scores]
-        difference = np.sum([factor * s for (factor, _), s in zip(terms, scores, strict=True)], axis=0)
+        with np.errstate(invalid="ignore"):  # two runs that need no rollouts have no ratio
+            difference = np.sum([factor * s for (factor, _), s in zip(terms, scores, strict=True)], axis=0)
         if np.isfinite(difference).all():
             differences[task] = difference
+        elif any(np.isneginf(s).any() for s in scores):
+            notes.append(
+                f"{task}: a run has {metric} of {number(claim.level or 0.0)} before training, so no ratio exists"
+            )
         else:
             notes.append(f"no values of {metric} on {task}")
     if not differences:
