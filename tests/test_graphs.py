@@ -261,5 +261,5 @@ def test_an_unsolvable_instance_is_named() -> None:
 
 
 def test_an_unknown_policy_size_is_refused() -> None:
-    with pytest.raises(ValueError, match="policy size 'widht' is unknown for ObservationPolicy; accepted: width"):
+    with pytest.raises(ValueError, match="the policy has no size 'widht'; did you mean 'width'"):
         make_policy(CONTEXTS, ACTIONS, np.random.default_rng(0), widht=3)

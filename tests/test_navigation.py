@@ -75,8 +75,8 @@ def test_instances_are_pure_in_every_process_and_order() -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"level": "four-rooms"}, "option 'level': unknown 'four-rooms'; did you mean fourrooms?"),
-        ({"level": "fourrooms", "size": 9}, "level 'fourrooms' has no option 'size'; accepted: horizon"),
+        ({"level": "four-rooms"}, "option 'level': unknown 'four-rooms'; did you mean 'fourrooms'?"),
+        ({"level": "fourrooms", "size": 9}, "level 'fourrooms' has no option 'size'; accepted: level, horizon"),
         ({"level": "doorkey", "size": 16}, "option 'size' must be a whole number from 5 to 8, got 16"),
         ({"level": "simple-crossing", "size": 8}, "option 'size' must be odd for crossings, got 8"),
         ({"level": "simple-crossing", "size": 7, "crossings": 4}, "'crossings' must be at most size - 4 = 3, got 4"),
