@@ -1,4 +1,4 @@
-"""The tables of an experiment, cell by cell, from its configurations and runs; and what is chosen and read from them."""
+"""The tables of an experiment, cell by cell, from its configurations and runs; and what is read from them."""
 
 from __future__ import annotations
 
