@@ -236,7 +236,7 @@ def _watch(arguments: argparse.Namespace) -> int:
         run, root = check_run(arguments.run), Path(arguments.results) / "store"
         if not (root / run).is_dir():
             raise ValueError(f"{root} holds no run {run}")
-        store = Store(root, report=_warn)
+        store = Store(root, report=_warn, create=False)
         config = store.config(run)
         blob = base_state(config, store) if arguments.base else store.read(run, "policy.pt", any_code=True)
         if blob is None:

@@ -23,6 +23,7 @@ from maxrl_bench import publish as publishing
 from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.executors import DaskPool, LocalPool, Pool, PoolLost, limit_memory
 from maxrl_bench.experiment import Experiment, load_experiments
+from maxrl_bench.files import tidy
 from maxrl_bench.names import shorten
 from maxrl_bench.progress import Progress, duration
 from maxrl_bench.provenance import code_fingerprint
@@ -137,7 +138,7 @@ def sweep(options: SweepOptions) -> int:
         for experiment in experiments:
             check_tasks(experiment.runs, str(experiment.path), here=options.scheduler is None)
     again = _again()
-    with _Publisher(options) as publisher, _signals_are_ctrl_c():
+    with _Publisher(options, plan) as publisher, _signals_are_ctrl_c():
         try:
             pool = _pool(options, plan, workers)
             progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
@@ -197,14 +198,16 @@ def _again() -> str:
 class _Publisher:
     """Writes tables and draws figures in a process of its own, so that the workers never wait for them."""
 
-    def __init__(self, options: SweepOptions):
-        self._options, self._pool = options, LocalPool(1)
+    def __init__(self, options: SweepOptions, plan: Plan):
+        self._options, self._plan, self._pool = options, plan, LocalPool(1)
         self._futures: dict[str, Future[str]] = {}  # the latest of each experiment
 
     def submit(self, experiment: Experiment, done: set[str]) -> None:
         plots = None if self._options.no_plots else self._options.plots
+        # Another sweep with other code may be at the same store: the tables take what ours has made.
+        codes = {run: "" if self._options.keep_stale else self._plan.code(run) for run in done}
         self._futures[experiment.name] = self._pool.submit(
-            publishing.publish, experiment, self._options.results, plots, set(done)
+            publishing.publish, experiment, self._options.results, plots, codes
         )
 
     def wait(self) -> bool:
@@ -223,9 +226,8 @@ class _Publisher:
 
     def __exit__(self, *_: object) -> None:
         self._pool.kill()
-        for leftover in Path(self._options.results).glob("*/.*.tmp"):
-            if leftover.parent.name != "store":
-                leftover.unlink(missing_ok=True)
+        for folder in {path.parent for path in Path(self._options.results).glob("*/.*.tmp")}:
+            tidy(folder)
 
 
 @contextlib.contextmanager

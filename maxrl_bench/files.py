@@ -17,6 +17,7 @@ import time
 from pathlib import Path
 
 import psutil
+from filelock import FileLock, Timeout
 
 # Partial files name their writer, by machine and process, so that one writer never removes what another is at.
 _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
@@ -72,6 +73,31 @@ def tidy(folder: Path) -> None:
         if match and _is_left_behind(path, match[1], int(match[2])):
             with contextlib.suppress(FileNotFoundError):  # another process may be tidying up as well
                 remove(path)
+
+
+def is_locked(path: Path) -> bool:
+    """Whether some process holds a lock file (of `filelock`), as far as can be seen. Writes nothing."""
+    if os.name != "posix":
+        if not path.exists():
+            return False
+        with contextlib.suppress(Timeout), FileLock(path).acquire(blocking=False):
+            return False
+        return True
+    import fcntl
+
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # a file system without such locks
+        return False
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def _is_left_behind(path: Path, machine: str, process: int) -> bool:

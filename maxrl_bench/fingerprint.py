@@ -25,7 +25,10 @@ LIBRARY = "maxrl_bench"
 # What training imports but what cannot change a number: how configurations are read and results are kept.
 NOT_COUNTED = {LIBRARY} | {
     f"{LIBRARY}.{name}"
-    for name in ("config", "experiment", "files", "fingerprint", "inputs", "names", "provenance", "results", "store")
+    for name in (
+        *("blobs", "files", "fingerprint", "formats", "inputs", "names", "provenance", "results", "sources", "store"),
+        *("config", "experiment"),
+    )
 }
 # Tables with a row for each of many: a row is counted for its own runs only.
 OBJECTIVES = (f"{LIBRARY}.objectives", "OBJECTIVES")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Mapping
 from pathlib import Path
 
 from maxrl_bench import results, sources
@@ -12,8 +12,10 @@ from maxrl_bench.report_page import THEORY_FOLDER
 from maxrl_bench.store import Store
 
 
-def publish(experiment: Experiment, root: str, plots: str | None, done: Container[str] | None = None) -> str:
-    """Write the tables of an experiment from its runs (those in `done`), and draw its figures unless `plots` is None.
+def publish(experiment: Experiment, root: str, plots: str | None, done: Mapping[str, str] | None = None) -> str:
+    """Write the tables of an experiment from its runs, and draw its figures unless `plots` is None.
+
+    `done` names the runs to take, each with the code that must have made it, as `results.write_tables` has it.
 
     Returns a line that says what there is now.
     """

@@ -24,8 +24,9 @@ from maxrl_bench.evidence import Evidence
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.figures import FIGURES
 from maxrl_bench.figures_style import NotDrawable, save, style
+from maxrl_bench.files import write_file
+from maxrl_bench.formats import checksum, to_csv, to_json
 from maxrl_bench.report_page import html_page, markdown_page
-from maxrl_bench.store import checksum, to_csv, to_json, write_file
 
 INDEX = "figures.json"
 PRODUCTS = (".png", ".svg", ".csv")

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import gzip
 import json
-import zlib
+import os
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,7 +24,11 @@ from maxrl_bench import sources
 from maxrl_bench.config import SETTINGS as SETTINGS  # columns where in IDENTITY, and else wherever runs differ
 from maxrl_bench.config import RunConfig, cell, did_you_mean
 from maxrl_bench.experiment import Experiment
-from maxrl_bench.store import FORMAT, Store, checksum, from_csv, to_csv, to_json, write_file
+from maxrl_bench.files import inside, tidy, write_file
+from maxrl_bench.formats import Origin, checksum, from_csv, to_csv, to_json
+from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
+from maxrl_bench.names import is_name
+from maxrl_bench.store import FORMAT, Store
 from maxrl_bench.tasks import all_tasks
 
 # Columns of the metrics table that come from the configuration; the others come from the run, in its order.
@@ -41,7 +45,7 @@ IDENTITY = (
     "seed",
 )
 PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n", "grad_norm")
-METRICS, PASS_RATES = "metrics.csv", "pass_rates.csv.gz"
+METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
 DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
 
 
@@ -54,9 +58,12 @@ class Tables(NamedTuple):
 
 
 def write_tables(
-    experiment: Experiment, store: Store, root: str | Path = "results", *, only: Container[str] | None = None
+    experiment: Experiment, store: Store, root: str | Path = "results", *, only: Mapping[str, str] | None = None
 ) -> Tables | None:
-    """Join the finished runs of an experiment (of these, `only`) into results/<experiment>/; None if there are none.
+    """Join the finished runs of an experiment into results/<experiment>/; None if there are none.
+
+    `only` names the runs to take, each with the fingerprint of the code that must have made it ("": any); what another
+    version of the code is putting into the same store meanwhile is left out.
 
     Rows are in the order of the experiment's runs, then by step; numbers have 6 digits. Pass rates are those of each
     run's first and last evaluation. What is missing is named in the provenance. Raises ValueError if the folder
@@ -68,15 +75,16 @@ def write_tables(
     extra = varied(experiment.runs)
     for config in experiment.runs:
         run = config.hash
-        if (only is not None and run not in only) or store.status(run) != "done":
+        finished = store.finished(run) if only is None or run in only else None
+        if finished is None or (only and only[run] and finished.provenance.get("code") != only[run]):
             continue
-        rows, rates = store.tables(run)
+        rows, rates = finished.metrics, finished.pass_rates
         identity = _identity(config, families, extra)
         rows = rows.drop(columns=[name for name in identity if name in rows])
         metrics.append(pd.concat([pd.DataFrame([identity] * len(rows), index=rows.index), rows], axis=1))
         ends = rates[rates["step"].isin((rates["step"].min(), rates["step"].max()))]
         pass_rates.append(ends.assign(run=run).reindex(columns=list(PASS_RATE_COLUMNS)))
-        made[run] = store.provenance(run)
+        made[run] = finished.provenance
     if not metrics:
         return None
     contents = {METRICS: _table(metrics, keep=(*IDENTITY, *extra)), PASS_RATES: _table(pass_rates)}
@@ -91,14 +99,13 @@ def write_tables(
         "made_by": _distinct(made.values()),
         "checksums": {name: checksum(data) for name, data in contents.items()},
     }
-    folder = Path(root) / experiment.name
+    folder = inside(root, experiment.name)
     with store.lock(f"tables-{experiment.name}"):
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink(missing_ok=True)
+        tidy(folder)
         # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
-        write_file(folder / "provenance.json", to_json(summary))
+        write_file(inside(folder, ORIGIN), to_json(summary))
         for name, data in contents.items():
-            write_file(folder / name, pack(name, data))
+            write_file(inside(folder, name), pack(name, data))
         return load(experiment.name, root)
 
 
@@ -140,15 +147,12 @@ def pack(name: str, csv: bytes) -> bytes:
 
 def unpack(name: str, data: bytes) -> bytes:
     """The inverse of `pack`. Raises ValueError where the file is damaged."""
-    try:
-        return gzip.decompress(data) if name.endswith(".gz") else data
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise ValueError(f"{name} is damaged: {error}") from None
+    return gunzip(data, name) if name.endswith(".gz") else data
 
 
 def _distinct(made: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """The different environments that runs were made in, with the number of runs of each."""
-    own = ("seconds", "wall_seconds", "peak_memory_mb")
+    own = ("code", "seconds", "wall_seconds", "peak_memory_mb")
     counts: dict[str, int] = {}
     for provenance in made:
         key = json.dumps({k: v for k, v in provenance.items() if k not in own}, sort_keys=True)
@@ -157,8 +161,9 @@ def _distinct(made: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def experiments(root: str | Path = "results") -> list[str]:
-    """The experiments that have tables, by name."""
-    return sorted(path.parent.name for path in Path(root).glob("*/metrics.csv"))
+    """The experiments that have tables, by name. Links, and folders that no experiment can have, are passed over."""
+    folders = (path.parent for path in Path(root).glob(f"*/{METRICS}") if not path.is_symlink())
+    return sorted(folder.name for folder in folders if is_name(folder.name) and not folder.is_symlink())
 
 
 def load(experiment: str, root: str | Path = "results") -> Tables:
@@ -171,49 +176,89 @@ def load(experiment: str, root: str | Path = "results") -> Tables:
     instance alone, where it was measured. Raises ValueError, one line, if there are none or they are not
     whole.
     """
-    folder = Path(root) / experiment
+    folder = inside(root, experiment)
     try:
-        provenance = json.loads((folder / "provenance.json").read_bytes())
-        if provenance.get("format") != FORMAT.strip():
+        origin = _read_origin(inside(folder, ORIGIN))
+        if origin.format != FORMAT.strip():
             raise ValueError(f"{folder} was written by an incompatible version; run its sweep again")
-        contents = {}
-        for name in (METRICS, PASS_RATES):
-            data = (folder / name).read_bytes()
-            expected = provenance["checksums"].get(name)
-            try:
-                contents[name] = unpack(name, data)
-                whole = checksum(contents[name]) == expected  # of the text: compressors differ in their bytes
-            except ValueError:
-                whole = False
-            if not whole:
-                raise ValueError(
-                    f"{folder / name} does not match its checksum; `maxrl-bench sweep {experiment}` mends it"
-                )
+        metrics, pass_rates = (
+            _read_table(inside(folder, name), origin.checksums.get(name)) for name in (METRICS, PASS_RATES)
+        )
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name
         hint = (
             f"it has no {missing}" if folder.is_dir() else did_you_mean(experiment, experiments(root) or ["none yet"])
         )
         raise ValueError(f"no results of experiment '{experiment}' in {root}: {hint}") from None
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError) as error:
-        raise ValueError(f"{folder / 'provenance.json'} is damaged ({error}); run its sweep again") from None
-    return Tables(from_csv(contents[METRICS]), from_csv(contents[PASS_RATES]), provenance)
+    _check_columns(folder / METRICS, metrics, (*IDENTITY, "step"))
+    _check_columns(folder / PASS_RATES, pass_rates, PASS_RATE_COLUMNS[:-1])  # older ones have no gradients
+    told = origin.model_dump(exclude_unset=True)
+    return Tables(metrics, pass_rates, {"file": origin.file, "profile": origin.profile, **told})
+
+
+def _read_origin(path: Path) -> Origin:
+    data = read_bytes(path, JSON_BYTES)
+    try:
+        origin: Origin = from_json(data, ORIGIN, Origin)
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); run its sweep again") from None
+    return origin
+
+
+def _read_table(path: Path, expected: str | None) -> pd.DataFrame:
+    try:
+        data = unpack(path.name, read_bytes(path))
+        whole = checksum(data) == expected  # of the text: compressors differ in their bytes
+    except FileNotFoundError:
+        raise
+    except ValueError:
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} does not match its checksum; `maxrl-bench sweep {path.parent.name}` mends it")
+    try:
+        return from_csv(data)
+    except ValueError as error:
+        raise ValueError(f"{path} is no table ({' '.join(str(error).split())}); run its sweep again") from None
+
+
+def _check_columns(path: Path, table: pd.DataFrame, columns: Iterable[str]) -> None:
+    """Raises ValueError unless a table has these columns, and numbers where numbers belong."""
+    for name in columns:
+        if name not in table:
+            raise ValueError(f"{path} has no column '{name}'; run its sweep again")
+    for name in table:
+        numbers = name in _NUMBERS or name.startswith("pass@")
+        if numbers and not pd.api.types.is_numeric_dtype(table[name]):
+            raise ValueError(f"{path}: column '{name}' must hold numbers; run its sweep again")
+    if table.empty:
+        raise ValueError(f"{path} has no rows; run its sweep again")
+
+
+_TEXTS = ("run", "task", "family", "objective", "objective_name")
+_NUMBERS = ({*IDENTITY, *PASS_RATE_COLUMNS} - {*_TEXTS}) | {"rollouts", "seconds", "log_p", "entropy"}
 
 
 def export(experiment: str, path: str | Path, root: str | Path = "results") -> None:
-    """Write an experiment's metrics table to a .csv or .parquet file.
+    """Write an experiment's metrics table to a new .csv or .parquet file.
 
-    Raises ValueError on another suffix, and where Parquet is asked for but pyarrow is not installed.
+    Raises ValueError on another ending, if something is there already, and where Parquet is asked for but pyarrow is
+    not installed.
     """
     path = Path(path)
+    suffix = path.suffix.lower()
+    if suffix not in (".csv", ".parquet"):
+        raise ValueError(f"{path}: cannot export to '{path.suffix}'; accepted: .csv, .parquet")
+    if os.path.lexists(path):
+        raise ValueError(f"{path} exists already; remove it, or export to another file")
     table = load(experiment, root).metrics
-    if path.suffix == ".csv":
-        write_file(path, to_csv(table))
-    elif path.suffix == ".parquet":
+    if suffix == ".csv":
+        data = to_csv(table)
+    else:
         try:
             data = table.to_parquet(engine="pyarrow", index=False)
         except ImportError:
             raise ValueError("Parquet needs pyarrow: pip install 'maxrl-bench[parquet]'") from None
+    try:
         write_file(path, data)
-    else:
-        raise ValueError(f"{path}: cannot export to '{path.suffix}'; accepted: .csv, .parquet")
+    except OSError as error:
+        raise ValueError(f"{path} cannot be written: {error.strerror or error}") from None

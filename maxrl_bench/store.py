@@ -2,9 +2,9 @@
 
     results/store/<run>/
         config.json  metrics.csv  pass_rates.csv  provenance.json
-        manifest.json           the checksums of those
+        manifest.json           the checksums of those, and of the blobs but for the checkpoint
         DONE                    the checksum of the manifest: written last, so that its absence means "not finished"
-        checkpoint.pt ...       blobs that begin with their own checksum
+        policy.pt ...           blobs that begin with their run, name, code and checksum
         failed.json             the traceback, if the last attempt failed
 
 Every file is written beside its place, synced, and moved there in one step: a reader sees the old or the new, whole.
@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
 import itertools
-import json
 import os
+import re
 import secrets
 import time
 import warnings
@@ -26,20 +25,21 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
-from filelock import FileLock, Timeout
+from filelock import FileLock
 
 from maxrl_bench import provenance as origin
+from maxrl_bench.blobs import is_blob, seal, unseal
 from maxrl_bench.config import RunConfig, read_config
-from maxrl_bench.files import write_file
+from maxrl_bench.files import inside, is_locked, remove, tidy, write_file
+from maxrl_bench.formats import Made, checksum, from_csv, to_csv, to_json
+from maxrl_bench.inputs import from_json, read_bytes, read_json, read_text
 
 FORMAT = "maxrl_bench results, format 1\n"
 TABLES = ("config.json", "metrics.csv", "pass_rates.csv", "provenance.json")
 MANIFEST, DONE, FAILED = "manifest.json", "DONE", "failed.json"
 CHECKPOINT = "checkpoint"  # blobs whose names begin so are removed when the run is finished
-_BLOB_MAGIC = b"maxrl_bench blob 1"
-
-# pandas 3 reads floats exactly by itself, and deprecates being asked to.
-_EXACT: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
+MARKER, LOCKS = "FORMAT", ".locks"
+_FOLDER = re.compile(r"[0-9a-f]{16}|base-[0-9a-f]{1,16}")
 
 
 class Check(NamedTuple):
@@ -49,32 +49,22 @@ class Check(NamedTuple):
     why: str = ""
 
 
-def checksum(data: bytes) -> str:
-    """SHA-256; of text with its line ends as written, whatever a checkout has made of them."""
-    return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
+class Finished(NamedTuple):
+    """A finished run: its tables, and where they come from."""
 
-
-def to_csv(table: pd.DataFrame) -> bytes:
-    """A table as CSV: every float in the shortest form that reads back as the same bits."""
-    return table.to_csv(index=False, lineterminator="\n").encode()
-
-
-def from_csv(data: bytes) -> pd.DataFrame:
-    """The inverse of `to_csv`. A run's name stays text, though some look like numbers (12e45...)."""
-    return pd.read_csv(io.BytesIO(data), dtype={"run": str}, **_EXACT)
-
-
-def to_json(value: Any) -> bytes:
-    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+    metrics: pd.DataFrame
+    pass_rates: pd.DataFrame
+    provenance: dict[str, Any]
 
 
 class Store:
-    """Runs by name, on disk. Reading never trusts a file whose checksum does not match.
+    """Runs by name, on disk. Reading never trusts a file whose checksum does not match, and never changes anything.
 
     `code` is the fingerprint of the code in use: it is written with every result, results of other code are "stale",
     and blobs that other code wrote are not read, so that no run begins under one version and ends under another. ""
-    asks for no such check of results. `report` is told, in a line, of whatever had to be thrown away.
-    Raises ValueError if `root` is something else than a store of this format, or cannot be written.
+    asks for no such check of results. `report` is told, in a line, of whatever cannot be used. With `create=False`,
+    nothing is made before it is needed: to look at a store that is not there is to look at an empty one.
+    Raises ValueError if `root` is something else than a store of this format, a link, or cannot be used.
     """
 
     def __init__(
@@ -82,40 +72,61 @@ class Store:
     ):
         self.root, self.code, self.report = Path(root), code, report
         self._opened = time.monotonic()
-        if create or os.path.lexists(self.root):
-            self._open()
-
-    def _open(self) -> None:
-        marker = self.root / "FORMAT"
         try:
-            self.root.mkdir(parents=True, exist_ok=True)
-            if not marker.exists():
-                foreign = [p.name for p in self.root.iterdir() if not p.name.startswith(".")]
-                if foreign and not marker.exists():  # another process may have made it a store meanwhile
-                    raise ValueError(f"{self.root} is not a results store: it holds '{foreign[0]}' but no FORMAT file")
-                write_file(marker, FORMAT.encode())
-            found = marker.read_text(errors="replace")
+            self._make() if create else self._check_format()
         except OSError as error:
             raise ValueError(f"results folder {self.root} cannot be used: {error.strerror}") from None
-        if found != FORMAT:
-            raise ValueError(
-                f"{self.root} was written by an incompatible version ('{found.strip()[:60]}'; this one reads "
-                f"and writes '{FORMAT.strip()}'); move it away or choose another folder with --results"
-            )
+
+    def _check_format(self) -> bool:
+        """Whether the folder is marked as a store of this format. Raises ValueError if it cannot become one."""
+        try:
+            self.root.lstat()
+        except FileNotFoundError:  # others, a file where a folder should be, are told
+            return False
+        if self.root.is_symlink():
+            raise ValueError(f"{self.root} is a symbolic link, which is not followed; name its folder with --results")
+        if os.path.lexists(self.root / MARKER):
+            found = read_bytes(inside(self.root, MARKER)).decode(errors="replace")
+            if found != FORMAT:
+                raise ValueError(
+                    f"{self.root} was written by an incompatible version ('{found.strip()[:60]}'; this one reads "
+                    f"and writes '{FORMAT.strip()}'); move it away or choose another folder with --results"
+                )
+            return True
+        # Runs without a marker are what a sweep leaves whose folder was removed or unmounted under it.
+        foreign = [name for name in os.listdir(self.root) if name[0] != "." and not _FOLDER.fullmatch(name)]
+        if foreign and not os.path.lexists(self.root / MARKER):  # another process may have made it meanwhile
+            raise ValueError(f"{self.root} is not a results store: it holds '{foreign[0]}' but no {MARKER} file")
+        return False
+
+    def _make(self) -> None:
+        """The folder and its marker, which whoever removes results in the middle of a sweep removes as well."""
+        if not self._check_format():
+            write_file(self.root / MARKER, FORMAT.encode())
 
     def check_writable(self) -> None:
-        """Raises ValueError if nothing can be written; `Store` itself is content with reading an existing one."""
-        self._open()
+        """Make the store if it is not there. Raises ValueError if nothing can be written."""
         probe = self.root / f".probe.{secrets.token_hex(4)}"
         try:
+            self._make()
             write_file(probe, b"")
             probe.unlink()
         except OSError as error:
             raise ValueError(f"results folder {self.root} cannot be written: {error.strerror}") from None
 
     def folder(self, run: str) -> Path:
-        """Where a run's files lie."""
-        return self.root / run
+        """Where a run's files lie. Raises ValueError if `run` is no run's name, or the folder a link."""
+        if not _FOLDER.fullmatch(run):
+            raise ValueError(f"'{run}' is not the name of a run: 16 digits out of 0123456789abcdef")
+        return inside(self.root, run)
+
+    def file(self, run: str, name: str) -> Path:
+        """One of a run's files. Raises ValueError as `folder` does, and if the file is a link or elsewhere."""
+        return inside(self.folder(run), name)
+
+    def has(self, run: str, name: str) -> bool:
+        """Whether a run has a file of that name, whole or not."""
+        return self.file(run, name).exists()
 
     def lock(self, run: str) -> FileLock:
         """A lock on a run between processes, and between machines where the file system's locks work across them.
@@ -123,40 +134,37 @@ class Store:
         The system frees it when its owner dies. `with store.lock(run):` waits; `.acquire(blocking=False)` does not,
         and raises filelock.Timeout.
         """
-        folder = self.root / ".locks"
-        folder.mkdir(exist_ok=True)
-        return FileLock(folder / f"{run}.lock")
+        self._make()
+        path = inside(self.root, LOCKS, f"{run}.lock")
+        path.parent.mkdir(exist_ok=True)
+        return FileLock(path)
+
+    def is_free(self, run: str) -> bool:
+        """Whether nobody is working on a run at this moment, as far as can be seen. Writes nothing."""
+        return not is_locked(inside(self.root, LOCKS, f"{run}.lock"))
 
     def write(self, run: str, name: str, data: bytes) -> None:
-        """Store a blob (a checkpoint, a base policy), whole or not at all."""
-        header = b"%s %s %s\n" % (_BLOB_MAGIC, self.code.encode() or b"-", hashlib.sha256(data).hexdigest().encode())
-        write_file(self.folder(run) / name, header + data)
+        """Store a blob (a checkpoint, a base policy), whole or not at all, bound to its run, its name and the code."""
+        self._make()
+        write_file(self.file(run, name), seal(run, name, self.code, data))
 
     def read(self, run: str, name: str, *, any_code: bool = False) -> bytes | None:
-        """A blob, or None if it is absent; one that is damaged or made by other code is reported and removed.
+        """A blob, or None if it is absent; None also, and reported, if it is damaged or not what was written there.
 
         `any_code` reads what other code has written as well.
         """
-        path = self.folder(run) / name
         try:
-            header, _, data = path.read_bytes().partition(b"\n")
+            return unseal(run, name, None if any_code else self.code, read_bytes(self.file(run, name)))
         except FileNotFoundError:
             return None
-        code, _, digest = header.removeprefix(_BLOB_MAGIC + b" ").partition(b" ")
-        if not header.startswith(_BLOB_MAGIC) or digest.decode(errors="replace") != hashlib.sha256(data).hexdigest():
-            problem = "is damaged"
-        elif not any_code and code != (self.code.encode() or b"-"):
-            problem = "was made by another version of the code"
-        else:
-            return data
-        self.drop(run, name, problem)
-        return None
+        except (ValueError, OSError) as error:
+            self.report(f"{self.root / run / name} is not used: {error}")
+            return None
 
     def drop(self, run: str, name: str, problem: str) -> None:
-        """Report a blob that is of no use, and remove it, so that it is made again."""
-        path = self.folder(run) / name
-        self.report(f"{path} {problem}: removed, to be made again")
-        path.unlink(missing_ok=True)
+        """Report a blob that is of no use, and remove it, so that it is made again. Hold the run's lock."""
+        self.report(f"{self.root / run / name} {problem}: removed, to be made again")
+        remove(self.file(run, name))
 
     def finish(
         self, config: RunConfig, rows: list[dict[str, Any]], pass_rates: pd.DataFrame, provenance: dict[str, Any]
@@ -179,48 +187,100 @@ class Store:
             to_csv(pass_rates),
             to_json(made),
         )
-        folder = self.folder(config.hash)
+        run = config.hash
+        self._make()
+        sums = {}
+        for name in self._blobs(run):
+            if not name.startswith(CHECKPOINT) and self.read(run, name) is not None:
+                sums[name] = _file_sum(name, read_bytes(self.file(run, name)))
         for name, data in zip(TABLES, contents, strict=True):
-            write_file(folder / name, data)
-        manifest = to_json({name: checksum(data) for name, data in zip(TABLES, contents, strict=True)})
-        write_file(folder / MANIFEST, manifest)
-        write_file(folder / DONE, checksum(manifest).encode() + b"\n")
-        (folder / FAILED).unlink(missing_ok=True)
-        self.tidy(config.hash)
+            write_file(self.file(run, name), data)
+            sums[name] = _file_sum(name, data)
+        manifest = to_json(sums)
+        write_file(self.file(run, MANIFEST), manifest)
+        write_file(self.file(run, DONE), checksum(manifest).encode() + b"\n")
+        remove(self.file(run, FAILED))
+        self.tidy(run)
+
+    def _blobs(self, run: str) -> list[str]:
+        """The blobs in a run's folder, whole or not."""
+        folder = self.folder(run)
+        return sorted(path.name for path in folder.iterdir() if is_blob(path)) if folder.is_dir() else []
 
     def fail(self, config: RunConfig, traceback: str) -> None:
         """Record that a run failed and why. Its checkpoint stays: a rerun goes on from it."""
-        folder = self.folder(config.hash)
+        self._make()
         self.discard(config.hash)
-        write_file(folder / "config.json", config.model_dump_json(indent=1).encode())
-        write_file(folder / FAILED, to_json({"traceback": traceback, "code": self.code, "when": time.time()}))
+        write_file(self.file(config.hash, "config.json"), config.model_dump_json(indent=1).encode())
+        record = {"traceback": traceback, "code": self.code, "when": time.time()}
+        write_file(self.file(config.hash, FAILED), to_json(record))
 
     def check(self, run: str) -> Check:
         """What the store holds of a run. Every file of a finished run is checked against its checksum."""
-        folder = self.folder(run)
-        if not (folder / DONE).exists():
-            if (folder / FAILED).exists():
-                return Check("failed", self.failure(run).strip().rpartition("\n")[2])
-            if any((folder / name).exists() for name in (*TABLES[1:], MANIFEST)):
-                return Check("corrupt", "half-written: no done marker")
-            return Check("missing")
         try:
-            manifest = (folder / MANIFEST).read_bytes()
-            if (folder / DONE).read_text(errors="replace").strip() != checksum(manifest):
-                return Check("corrupt", "the manifest does not match the done marker")
-            sums = json.loads(manifest)
-            for name in TABLES:
-                if checksum((folder / name).read_bytes()) != sums.get(name):
-                    return Check("corrupt", f"{name} does not match its checksum")
-            if self.config(run).hash != run:
-                return Check("corrupt", "config.json is of another run")
+            if not self.has(run, DONE):
+                if self.has(run, FAILED):
+                    return Check("failed", self.failure(run).strip().rpartition("\n")[2])
+                if any(self.has(run, name) for name in (*TABLES[1:], MANIFEST)):
+                    return Check("corrupt", "half-written: no done marker")
+                return Check("missing")
+            made = self._contents(run)[1]
         except FileNotFoundError as error:
             return Check("corrupt", f"{Path(str(error.filename)).name} is missing")
-        except (ValueError, AttributeError, OSError) as error:
+        except (ValueError, OSError) as error:
             return Check("corrupt", str(error))
-        if self.code and self.provenance(run).get("code") != self.code:
+        if self.code and made.get("code") != self.code:
             return Check("stale", "made by another version of the code")
         return Check("done")
+
+    def _contents(self, run: str) -> tuple[dict[str, bytes], dict[str, Any]]:
+        """A finished run's tables, all read once and found whole, and its provenance.
+
+        Raises ValueError or FileNotFoundError otherwise.
+        """
+        manifest = read_bytes(self.file(run, MANIFEST))
+        if read_bytes(self.file(run, DONE)).strip() != checksum(manifest).encode():
+            raise ValueError("the manifest does not match the done marker")
+        sums = from_json(manifest, MANIFEST, dict[str, str])
+        contents = {}
+        for name, expected in {**dict.fromkeys(TABLES, ""), **sums}.items():
+            contents[name] = read_bytes(self.file(run, name))
+            if _file_sum(name, contents[name]) != expected:
+                raise ValueError(f"{name} does not match its checksum")
+        if read_config(contents["config.json"].decode(errors="replace"), "config.json").hash != run:
+            raise ValueError("config.json is of another run")
+        return contents, _provenance(contents["provenance.json"])
+
+    def finished(self, run: str) -> Finished | None:
+        """A finished run as it gave its tables, and where it comes from; None unless it is "done".
+
+        All files are read once, so that a run that is being replaced is never read half old and half new. Raises
+        ValueError where the tables are none, in spite of their checksums.
+        """
+        try:
+            contents, made = self._contents(run)
+        except (ValueError, OSError):
+            return None
+        if self.code and made.get("code") != self.code:
+            return None
+        return Finished(*self._parsed(run, contents), made)
+
+    def tables(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+        """The metrics and pass rates of a finished run, whatever code made it. Raises ValueError if it is not whole."""
+        try:
+            contents, _ = self._contents(run)
+        except FileNotFoundError as error:
+            raise ValueError(str(error)) from None
+        return self._parsed(run, contents)
+
+    def _parsed(self, run: str, contents: dict[str, bytes]) -> tuple[pd.DataFrame, pd.DataFrame]:
+        try:
+            metrics, pass_rates = from_csv(contents["metrics.csv"]), from_csv(contents["pass_rates.csv"])
+        except ValueError as error:
+            raise ValueError(f"{self.folder(run)}: its tables cannot be read ({error}); remove that folder") from None
+        if "step" not in metrics or not {"step", "instance", "pass_rate"} <= {*pass_rates}:
+            raise ValueError(f"{self.folder(run)}: its tables lack columns; remove that folder")
+        return metrics, pass_rates
 
     def status(self, run: str) -> str:
         """ "done", "failed", "missing", "corrupt" or "stale"."""
@@ -229,67 +289,56 @@ class Store:
     def failure(self, run: str) -> str:
         """The recorded traceback of a failed run; "" if there is none."""
         try:
-            return str(json.loads((self.folder(run) / FAILED).read_bytes())["traceback"])
-        except (OSError, ValueError, KeyError, TypeError):
+            text = read_json(self.file(run, FAILED), dict[str, Any]).get("traceback", "")
+        except (OSError, ValueError):
             return ""
+        return text if isinstance(text, str) else ""
 
     def config(self, run: str) -> RunConfig:
-        """The configuration of a stored run. Raises ValueError or OSError if it cannot be read."""
-        path = self.folder(run) / "config.json"
-        return read_config(path.read_text(encoding="utf-8"), str(path))
+        """The configuration of a stored run. Raises ValueError, or OSError if there is none."""
+        path = self.file(run, "config.json")
+        return read_config(read_text(path), str(path))
 
     def provenance(self, run: str) -> dict[str, Any]:
         """Where a finished run comes from; {} if that cannot be read."""
         try:
-            made = json.loads((self.folder(run) / "provenance.json").read_bytes())
+            return _provenance(read_bytes(self.file(run, "provenance.json")))
         except (OSError, ValueError):
             return {}
-        return made if isinstance(made, dict) else {}
 
     def discard(self, run: str) -> None:
         """Remove a run's results, the done marker first. Its checkpoint stays; `read` knows if it is any good."""
-        for name in (DONE, MANIFEST, *TABLES, FAILED):
-            (self.folder(run) / name).unlink(missing_ok=True)
+        products = [name for name in self._blobs(run) if not name.startswith(CHECKPOINT)]
+        for name in (DONE, MANIFEST, *TABLES, FAILED, *products):
+            remove(self.file(run, name))
 
     def tidy(self, run: str) -> None:
         """Remove what a killed writer has left behind, and the checkpoint of a finished run. Hold the run's lock."""
-        folder = self.folder(run)
-        if not folder.is_dir():
-            return
-        done = (folder / DONE).exists()
-        for path in folder.iterdir():
-            if path.suffix == ".tmp" or (done and path.name.startswith(CHECKPOINT)):
-                path.unlink(missing_ok=True)
+        tidy(self.folder(run))
+        if self.has(run, DONE):
+            for name in self._blobs(run):
+                if name.startswith(CHECKPOINT):
+                    remove(self.file(run, name))
 
     def tidy_all(self) -> None:
-        """Remove what killed writers have left behind anywhere, but for runs that somebody holds."""
-        for run in {path.parent.name for path in self.root.glob("*/.*.tmp")}:
-            with contextlib.suppress(Timeout), self.lock(run).acquire(blocking=False):
-                self.tidy(run)
-
-    def is_free(self, run: str) -> bool:
-        """Whether nobody is working on a run at this moment, as far as can be seen; writes nothing."""
-        if not (self.root / ".locks" / f"{run}.lock").exists():
-            return True
-        try:
-            with self.lock(run).acquire(blocking=False):
-                return True
-        except Timeout:
-            return False
-        except OSError:  # a store that may only be read
-            return True
+        """Remove what killed writers have left behind anywhere."""
+        for folder in {path.parent for path in self.root.glob("*/.*.tmp")} | {self.root}:
+            tidy(folder)
 
     def bytes_per_run(self) -> float:
         """Mean size of the stored runs (of the first hundred); 100 kB where there are none to judge by."""
         folders = [path.parent for path in itertools.islice(self.root.glob("*/" + DONE), 100)]
         total = 0
         for folder in folders:
-            for file in folder.iterdir():
-                with contextlib.suppress(FileNotFoundError):  # another sweep may be tidying up
-                    total += file.stat().st_size
+            with contextlib.suppress(OSError):  # another sweep may be tidying up
+                total += sum(file.lstat().st_size for file in folder.iterdir())
         return total / len(folders) if folders else 1e5
 
-    def tables(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
-        """The metrics and pass rates of a finished run, as the run gave them. Check it first."""
-        folder = self.folder(run)
-        return from_csv((folder / "metrics.csv").read_bytes()), from_csv((folder / "pass_rates.csv").read_bytes())
+
+def _file_sum(name: str, data: bytes) -> str:
+    return checksum(data) if name in TABLES else hashlib.sha256(data).hexdigest()
+
+
+def _provenance(data: bytes) -> dict[str, Any]:
+    made: Made = from_json(data, "provenance.json", Made)
+    return made.model_dump(exclude_unset=True)

@@ -276,7 +276,7 @@ class Sweep:
         """Store that a run failed, unless it was finished before its worker was lost."""
         store = Store(self.plan.store.root, "" if self.plan.keep_stale else self.plan.code(run))
         # A dying worker may hold its lock for a moment yet; another sweep may hold it for long, and knows better.
-        with contextlib.suppress(OSError, Timeout), store.lock(run).acquire(timeout=_POLL_SECONDS):
+        with contextlib.suppress(OSError, ValueError, Timeout), store.lock(run).acquire(timeout=_POLL_SECONDS):
             if store.status(run) == "done":
                 return Outcome("done")
             store.fail(self.plan.configs[run], message)

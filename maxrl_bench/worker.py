@@ -115,8 +115,8 @@ def _execute(job: Job, interruptible: bool) -> Outcome:
         lock = store.lock(config.hash).acquire(blocking=False)
     except Timeout:
         return outcome("locked", _holder(store, config.hash), computed=False)
-    except OSError as error:
-        return outcome("full" if error.errno in _DISK_FULL else "failed", str(error), computed=False)
+    except (OSError, ValueError) as error:  # a full disk, links in the way
+        return outcome(_state(error), str(error), computed=False)
     with lock:
         try:
             write_file(inside(store.root, ".locks", f"{config.hash}.holder"), worker.encode("utf-8", "replace"))
@@ -165,9 +165,13 @@ def _failed(store: Store, config: RunConfig, outcome: Callable[[str, str], Outco
     text = console.printable(traceback.format_exc()) + _advice(sys.exc_info()[1])
     try:
         store.fail(config, text)
-    except OSError as error:
-        return outcome("full" if error.errno in _DISK_FULL else "failed", f"{text}\n(not recorded: {error})")
+    except (OSError, ValueError) as error:
+        return outcome(_state(error), f"{text}\n(not recorded: {error})")
     return outcome("failed", text)
+
+
+def _state(error: Exception) -> str:
+    return "full" if isinstance(error, OSError) and error.errno in _DISK_FULL else "failed"
 
 
 def _advice(error: BaseException | None) -> str:

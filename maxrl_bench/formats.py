@@ -1,0 +1,70 @@
+"""How tables and their origins are written: CSV and JSON that read back as the same bits, and checksums of them."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+from typing import Annotated, Any
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field
+
+# pandas 3 reads floats exactly by itself, and deprecates being asked to.
+_EXACT: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
+
+Seconds = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Made(BaseModel):
+    """The shape of a run's provenance.json, as far as it is read again."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    code: str | None = None
+    wall_seconds: Seconds | None = None
+    packages: dict[str, str | None] = {}
+
+
+class RunMade(BaseModel):
+    """What the tables' provenance.json tells of one run."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    code: str | None = None
+    wall_seconds: Seconds | None = None
+
+
+class Origin(BaseModel):
+    """The shape of the tables' provenance.json."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+
+    format: str
+    checksums: dict[str, str]
+    file: str = ""
+    profile: str = ""
+    question: str = ""
+    runs: dict[str, RunMade] = {}
+    missing: dict[str, dict[str, Any]] | list[str] = {}  # a list in older ones
+    made_by: list[Made] = []
+
+
+def checksum(data: bytes) -> str:
+    """SHA-256; of text with its line ends as written, whatever a checkout has made of them."""
+    return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """A table as CSV: every float in the shortest form that reads back as the same bits."""
+    return table.to_csv(index=False, lineterminator="\n").encode()
+
+
+def from_csv(data: bytes) -> pd.DataFrame:
+    """The inverse of `to_csv`; ValueError if it is none. A run's name stays text, though some look like numbers."""
+    return pd.read_csv(io.BytesIO(data), dtype={"run": str}, **_EXACT)
+
+
+def to_json(value: Any) -> bytes:
+    """JSON whose keys are sorted, on lines of their own."""
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
