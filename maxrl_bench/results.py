@@ -192,8 +192,8 @@ def load(experiment: str, root: str | Path = "results") -> Tables:
         raise ValueError(f"no results of experiment '{experiment}' in {root}: {hint}") from None
     _check_columns(folder / METRICS, metrics, (*IDENTITY, "step"))
     _check_columns(folder / PASS_RATES, pass_rates, PASS_RATE_COLUMNS[:-1])  # older ones have no gradients
-    told = origin.model_dump(exclude_unset=True)
-    return Tables(metrics, pass_rates, {"file": origin.file, "profile": origin.profile, **told})
+    untold = Origin(format=origin.format, checksums={}).model_dump()
+    return Tables(metrics, pass_rates, {**untold, **origin.model_dump(exclude_unset=True)})
 
 
 def _read_origin(path: Path) -> Origin:
@@ -226,12 +226,12 @@ def _check_columns(path: Path, table: pd.DataFrame, columns: Iterable[str]) -> N
     for name in columns:
         if name not in table:
             raise ValueError(f"{path} has no column '{name}'; run its sweep again")
+    if table.empty:
+        raise ValueError(f"{path} has no rows; run its sweep again")
     for name in table:
         numbers = name in _NUMBERS or name.startswith("pass@")
         if numbers and not pd.api.types.is_numeric_dtype(table[name]):
             raise ValueError(f"{path}: column '{name}' must hold numbers; run its sweep again")
-    if table.empty:
-        raise ValueError(f"{path} has no rows; run its sweep again")
 
 
 _TEXTS = ("run", "task", "family", "objective", "objective_name")
