@@ -1,7 +1,7 @@
-"""Binomial sums and ratios of binomial coefficients, accurate to about 1e-13 for counts up to a million and beyond.
+"""Binomial sums, ratios of binomial coefficients and pass@k, accurate to about 1e-13 for counts up to a million.
 
-Differences of log-gamma functions lose nine digits at such counts, and so does `scipy.stats.binom`; both functions here
-avoid them. Everything that objectives need of combinatorics is in this file.
+Differences of log-gamma functions lose nine digits at such counts, and so does `scipy.stats.binom`; the functions here
+avoid them. Everything that objectives and evaluations need of combinatorics is in this file.
 """
 
 from __future__ import annotations
@@ -25,6 +25,25 @@ def miss(total: int, successes: np.ndarray, drawn: int) -> np.ndarray:
 def hit(total: int, successes: np.ndarray, drawn: int) -> np.ndarray:
     """1 - miss, precise where it is tiny: the unbiased estimate of pass@drawn (Chen et al. 2021, arXiv 2107.03374)."""
     return -np.expm1(_log_miss(total, successes, drawn))
+
+
+def pass_at_k(pass_rates: np.ndarray, n: int, k: float) -> np.ndarray:
+    """pass@k of each instance from its pass rate, elementwise: exact if n = 0, else unbiased from n rollouts.
+
+    Exact: 1 - (1-p)^k, for any real k > 0, precise also where p is far below 1/k. Sampled: 1 - C(n-c, k) / C(n, k) with
+    c = n * pass rate successes (Chen et al. 2021, arXiv 2107.03374, eq. 1). Raises ValueError if k > n there, where no
+    unbiased estimate exists. Time and memory grow with the number of instances alone.
+    """
+    rates = np.clip(np.asarray(pass_rates, np.float64), 0, 1)  # a sum of probabilities can end an ulp above 1
+    if n == 0:
+        with np.errstate(divide="ignore"):  # p = 1 goes through log 0 = -inf and comes out as exactly 1
+            return -np.expm1(k * np.log1p(-rates)) + 0.0  # (which turns -0.0 into 0.0)
+    if not 1 <= k <= n or k != int(k):
+        raise ValueError(
+            f"pass@{k} cannot be estimated without bias from {n} rollouts; k must be a whole number from 1 to {n}"
+        )
+    successes = np.rint(n * rates)
+    return successes / n if k == 1 else hit(n, successes, int(k)) + 0.0
 
 
 def _log_miss(total: int, successes: np.ndarray, drawn: int) -> np.ndarray:

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from maxrl_bench import results, stats
+from maxrl_bench.binomials import pass_at_k
 from maxrl_bench.objectives import OBJECTIVES
 from maxrl_bench.results import SETTINGS
 from maxrl_bench.series import Panel, Series, Settings
@@ -259,7 +260,7 @@ class Evidence:
         found = self.instance_rates(runs)
         if found is None or (found[1] and max(ks) > found[1]):
             return None
-        return np.stack([stats.pass_at_k(found[0], found[1], k) for k in ks], axis=-1)
+        return np.stack([pass_at_k(found[0], found[1], k) for k in ks], axis=-1)
 
     def per_instance(self, runs: Sequence[str], column: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Pass rates and another column of the pass-rate table, all runs and steps pooled: two [M]; None if absent."""

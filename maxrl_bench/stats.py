@@ -35,26 +35,6 @@ class Estimate(NamedTuple):
     seeds: int
 
 
-def pass_at_k(pass_rates: np.ndarray, n: int, k: float) -> np.ndarray:
-    """pass@k of each instance from its pass rate, elementwise: exact if n = 0, else unbiased from n samples.
-
-    Exact: 1 - (1-p)^k, for any real k > 0. Sampled: 1 - C(n-c, k) / C(n, k) with c = n * pass rate (Chen et al. 2021,
-    arXiv 2107.03374, eq. 1). Raises ValueError if k > n there, where no unbiased estimate exists.
-    """
-    rates = np.asarray(pass_rates, np.float64)
-    if n == 0:
-        with np.errstate(divide="ignore"):
-            return -np.expm1(k * np.log1p(-np.clip(rates, 0, 1)))
-    if not 1 <= k <= n or k != int(k):
-        raise ValueError(f"pass@{k} cannot be estimated from {n} rollouts; k must be a whole number from 1 to {n}")
-    failures = np.rint(n * (1 - rates)).astype(np.int64)
-    # C(f, k) / C(n, k) through a table over the n + 1 possible numbers of failures f.
-    f = np.arange(n + 1, dtype=np.float64)
-    drawn = np.arange(int(k))
-    table = np.prod(np.clip(f[:, None] - drawn, 0, None) / (n - drawn), axis=1)
-    return 1 - table[failures]
-
-
 # --- aggregates, over the last axis ---------------------------------------------------------------------------------
 
 

@@ -217,20 +217,13 @@ class Run:
             log_p = torch.cat([batch.log_pass_rate(self.policy).cpu() for batch in self.held_out])
             finite.check_weights(log_p.numpy(), "log p of a held-out instance")
             pass_rates = log_p.exp()
-            per_k = ((k, metrics.pass_at_k_exact(pass_rates.numpy(), k)) for k in metrics.PASS_AT_K)
         else:
-            succeeded = np.concatenate(successes)
-            pass_rates = torch.from_numpy(succeeded / num_rollouts)
-            per_k = (
-                (k, metrics.pass_at_k_unbiased(succeeded, num_rollouts, k))
-                for k in metrics.PASS_AT_K
-                if k <= num_rollouts
-            )
+            pass_rates = torch.from_numpy(np.concatenate(successes) / num_rollouts)
         row = {
             "step": state.step,
             "rollouts": state.rollouts,
             "seconds": state.seconds,
-            **metrics.pass_at_k_row(per_k),
+            **metrics.pass_at_k_row(pass_rates.numpy(), 0 if self.task.exact else num_rollouts),
             "log_p": float(log_p.mean()) if log_p is not None else math.nan,
             "entropy": entropy,
             **state.tally.row(sampled=not self.objective.exact),

@@ -1,41 +1,10 @@
 import math
-from fractions import Fraction
-from itertools import combinations
 
 import numpy as np
 import pytest
 import torch
 
 from maxrl_bench import metrics
-
-
-def test_unbiased_pass_at_k_is_the_share_of_subsets_with_a_success() -> None:
-    n = 7
-    for c in range(n + 1):
-        outcomes = [1] * c + [0] * (n - c)
-        for k in range(1, n + 1):
-            subsets = list(combinations(outcomes, k))
-            share = Fraction(sum(any(subset) for subset in subsets), len(subsets))
-            assert metrics.pass_at_k_unbiased(np.array([c]), n, k)[0] == pytest.approx(float(share), abs=1e-14)
-
-
-def test_unbiased_pass_at_k_averages_to_the_exact_one() -> None:
-    n, p = 9, 0.13
-    chances = [math.comb(n, c) * p**c * (1 - p) ** (n - c) for c in range(n + 1)]
-    for k in (1, 3, 9):
-        mean = float(np.dot(chances, metrics.pass_at_k_unbiased(np.arange(n + 1), n, k)))
-        assert mean == pytest.approx(float(metrics.pass_at_k_exact(np.array([p]), k)[0]), abs=1e-14)
-
-
-@pytest.mark.parametrize("k", [0, 9])
-def test_unbiased_pass_at_k_refuses_k_beyond_the_rollouts(k: int) -> None:
-    with pytest.raises(ValueError, match="from 8 rollouts"):
-        metrics.pass_at_k_unbiased(np.array([2]), 8, k)
-
-
-def test_exact_pass_at_k_keeps_tiny_pass_rates_and_both_ends() -> None:
-    got = metrics.pass_at_k_exact(np.array([0.0, 1e-18, 0.25, 1.0, 1.0 + 2**-52]), 2)
-    assert got.tolist() == pytest.approx([0.0, 2e-18, 1 - 0.75**2, 1.0, 1.0], rel=1e-12, abs=0)
 
 
 def test_cosine_of_parallel_opposite_and_zero_vectors() -> None:

@@ -24,17 +24,6 @@ def test_profile_is_the_share_strictly_above() -> None:
     assert stats.profile(np.array([0.1, 0.5, 0.5, 0.9]), np.array([0.0, 0.1, 0.5, 0.9])).tolist() == [1, 0.75, 0.25, 0]
 
 
-def test_pass_at_k_of_sampled_and_exact_rates() -> None:
-    quarter = np.array([2 / 8])
-    assert [stats.pass_at_k(quarter, 8, k)[0] for k in (1, 2, 4, 8)] == pytest.approx(
-        [0.25, 0.464286, 0.785714, 1], 1e-5
-    )
-    assert stats.pass_at_k(np.array([0, 1e-12, 0.25, 1]), 0, 2) == pytest.approx([0, 2e-12, 1 - 0.75**2, 1])
-    for k in (9, 0, 1.5):
-        with pytest.raises(ValueError, match="from 1 to 8"):
-            stats.pass_at_k(quarter, 8, k)
-
-
 def test_interval_covers_95_of_100_where_the_plain_percentiles_do_not() -> None:
     """1,500 samples of five normals. Coverage is 0.933 (plain percentiles: 0.857); 0.90 is five sigma away."""
     rng = np.random.default_rng(1)

@@ -87,10 +87,3 @@ def test_by_seed_is_the_mean_over_instances() -> None:
     assert stats.by_seed(scores).tolist() == [3, 3]
     assert stats.by_seed(scores[:, 0]).tolist() == [0, 1]
     assert stats.paired_p_value([scores - 3]) == 1  # no difference, by the mean; by the median there is one
-
-
-def test_sampled_pass_rates_are_counts_again() -> None:
-    """Every c / n that six digits can hold, at n where c / n is no binary fraction."""
-    for n in (3, 7, 49, 1000):
-        rates = np.array([float(f"{c / n:.6g}") for c in range(n + 1)])
-        np.testing.assert_allclose(stats.pass_at_k(rates, n, 1), np.arange(n + 1) / n, atol=1e-12)
