@@ -17,9 +17,18 @@ def publish(experiment: Experiment, root: str, plots: str | None, done: Mapping[
 
     `done` names the runs to take, each with the code that must have made it, as `results.write_tables` has it.
 
-    Returns a line that says what there is now.
+    Returns a line that says what there is now. Raises ValueError, when all that is written, if some of `done` are not
+    what they were any more.
     """
     tables = results.write_tables(experiment, Store(Path(root) / "store"), root, only=done)
+    lost = [run for run in done or () if tables is None or run in tables.provenance["missing"]]
+    if lost:
+        if plots is not None and tables is not None:
+            draw(experiment, root, plots)
+        raise ValueError(
+            f"{len(lost)} of its runs are no longer this sweep's: another version of the code, or another hand, is at "
+            f"{Path(root) / 'store'}"
+        )
     if tables is None:
         return f"{experiment.name}: no finished run, so no tables and no figures"
     missing = len(tables.provenance["missing"])

@@ -14,6 +14,7 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import time
 from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,12 +24,12 @@ import pandas as pd
 from maxrl_bench import sources
 from maxrl_bench.config import SETTINGS as SETTINGS  # columns where in IDENTITY, and else wherever runs differ
 from maxrl_bench.config import RunConfig, cell, did_you_mean
-from maxrl_bench.experiment import Experiment
-from maxrl_bench.files import inside, tidy, write_file
+from maxrl_bench.experiment import STORE, Experiment
+from maxrl_bench.files import inside, is_locked, tidy, write_file
 from maxrl_bench.formats import Origin, checksum, from_csv, to_csv, to_json
 from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
 from maxrl_bench.names import is_name
-from maxrl_bench.store import FORMAT, Store
+from maxrl_bench.store import FORMAT, LOCKS, Store
 from maxrl_bench.tasks import all_tasks
 
 # Columns of the metrics table that come from the configuration; the others come from the run, in its order.
@@ -46,6 +47,7 @@ IDENTITY = (
 )
 PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n", "grad_norm")
 METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
+WRITING_SECONDS = 10.0  # that another process may take to replace tables
 DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
 
 
@@ -176,6 +178,32 @@ def load(experiment: str, root: str | Path = "results") -> Tables:
     instance alone, where it was measured. Raises ValueError, one line, if there are none or they are not
     whole.
     """
+    lock, deadline = Path(root) / STORE / LOCKS / f"tables-{experiment}.lock", time.monotonic() + WRITING_SECONDS
+    while True:
+        before = _stamps(experiment, root)
+        try:
+            return _load(experiment, root)
+        except ValueError:
+            # They may have been read while a sweep was replacing them, file by file.
+            replaced = is_locked(lock) or _stamps(experiment, root) != before
+            if not replaced or time.monotonic() > deadline:
+                raise
+        time.sleep(0.02)
+
+
+def _stamps(experiment: str, root: str | Path) -> list[tuple[int, int] | None]:
+    stamps: list[tuple[int, int] | None] = []
+    for name in (ORIGIN, METRICS, PASS_RATES):
+        try:
+            status = (Path(root) / experiment / name).lstat()
+        except (OSError, ValueError):
+            stamps.append(None)
+        else:
+            stamps.append((status.st_ino, status.st_mtime_ns))
+    return stamps
+
+
+def _load(experiment: str, root: str | Path) -> Tables:
     folder = inside(root, experiment)
     try:
         origin = _read_origin(inside(folder, ORIGIN))

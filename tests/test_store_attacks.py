@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from sweep_cases import RUN, config, experiment, run_sweep, tables_without_secon
 
 from maxrl_bench import results, sweep
 from maxrl_bench.formats import checksum, to_json
+from maxrl_bench.publish import publish
 from maxrl_bench.store import DONE, FAILED, LOCKS, MANIFEST, TABLES, Store
 from maxrl_bench.worker import execute
 
@@ -365,6 +367,37 @@ def test_tables_take_the_runs_of_the_sweeps_own_code_only(root: Path) -> None:
     tables = results.write_tables(experiment(*OTHERS), store, root, only={A: "", B: ""})  # --keep-stale
     assert tables is not None
     assert set(tables.metrics["run"]) == {A, B}
+
+
+def test_a_sweep_whose_runs_another_version_replaces_says_so(root: Path) -> None:
+    own = {run: Store(root / "store").provenance(run)["code"] for run in (A, B)}
+    study = experiment(*OTHERS)
+    assert publish(study, str(root), None, own).startswith("study: ")
+    with pytest.raises(ValueError, match="1 of its runs are no longer this sweep's"):
+        publish(study, str(root), None, {**own, B: "another"})
+    assert set(results.load("study", root).metrics["run"]) == {A}
+    with pytest.raises(ValueError, match="2 of its runs"):
+        publish(study, str(root), None, dict.fromkeys(own, "another"))
+
+
+def test_tables_are_read_whole_while_they_are_replaced(root: Path) -> None:
+    store, study = Store(root / "store"), experiment(*OTHERS)
+    results.write_tables(study, store, root)
+    stop = threading.Event()
+
+    def replace_again_and_again() -> None:
+        while not stop.is_set():
+            for runs in ({A: ""}, {A: "", B: ""}):
+                results.write_tables(study, store, root, only=runs)
+
+    writer = threading.Thread(target=replace_again_and_again)
+    writer.start()
+    try:
+        for _ in range(60):
+            assert A in set(results.load("study", root).metrics["run"])
+    finally:
+        stop.set()
+        writer.join()
 
 
 def test_foreign_files_in_the_store_are_left_alone(root: Path) -> None:
