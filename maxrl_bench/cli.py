@@ -190,16 +190,8 @@ def _status(arguments: argparse.Namespace) -> int:
 
 def _plot(arguments: argparse.Namespace) -> int:
     from maxrl_bench import publish
-    from maxrl_bench.experiment import load_experiments
 
-    names, profile = arguments.experiments, arguments.profile
-    # Asked for by name, an experiment without tables is an error; else it has just not been run yet.
-    chosen = load_experiments(names, profile) if names else publish.with_tables(arguments.results, profile)
-    for experiment in chosen:
-        print(f"{experiment.name}: {publish.draw(experiment, arguments.results, arguments.plots)}")
-    if not names and not profile:
-        print(f"the objectives themselves: {publish.draw_theory(arguments.results, arguments.plots)}")
-    return 0
+    return publish.plot(arguments.experiments, arguments.results, arguments.plots, arguments.profile)
 
 
 def _tune(arguments: argparse.Namespace) -> int:

@@ -66,6 +66,10 @@ class Evidence:
     def load(cls, experiment: str, root: Path) -> Evidence:
         """Read results/<experiment>/; raises ValueError with one line where there is none or it is damaged."""
         tables = results.load(experiment, root)
+        for name, table in (("metrics", tables.metrics), ("pass-rate", tables.pass_rates)):
+            needed = {*results.IDENTITY, *SETTINGS, "step", "instance", "n"} & set(map(str, table))
+            if gaps := [column for column in sorted(needed) if table[column].isna().any()]:
+                raise ValueError(f"{Path(root) / experiment}: its {name} table has gaps in column '{gaps[0]}'")
         missing = tables.provenance.get("missing", [])
         notes = [f"{len(missing)} runs of the experiment have no result"] if missing else []
         return cls(experiment, tables.metrics, tables.pass_rates, tables.provenance, notes)
@@ -74,8 +78,14 @@ class Evidence:
         """The runs of the experiment that have no result, as far as the provenance tells what they are."""
         told = self.provenance.get("missing")
         rows = list(told.values()) if isinstance(told, dict) else []
-        columns = {"task", "objective", "objective_name", "seed", *SETTINGS} & set(map(str, self.metrics))
-        return [row for row in rows if isinstance(row, dict) and columns <= row.keys()]
+        example = next(iter(self.runs.values()))
+        columns = {"task", "objective", "objective_name", "seed", *SETTINGS} & example.keys()
+        # A provenance may come from anywhere: what is not like the runs that there are is no run.
+        return [
+            dict(row)
+            for row in rows
+            if isinstance(row, dict) and all(_alike(row.get(column), example[column]) for column in columns)
+        ]
 
     def _tell_labels_apart(self) -> None:
         """Two objectives under one label (a plug-in that calls itself GRPO) get their names in brackets."""
@@ -205,8 +215,8 @@ class Evidence:
 
     def curves(self, runs: Sequence[str], metric: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
         """A metric along training: x [X], its mean over runs, and values [S, X]; only where every run has a value."""
-        if not runs:
-            return np.empty(0), np.empty((0, 0))
+        if not runs or not {metric, x} <= set(map(str, self.metrics)):
+            return np.empty(0), np.empty((len(runs), 0))
         xs = np.stack([self._rows[run][x].astype(np.float64) for run in runs])
         values = np.stack([self._rows[run][metric].astype(np.float64) for run in runs])
         whole = ~np.isnan(values).any(axis=0)
@@ -304,3 +314,7 @@ class Evidence:
         self.notes += gaps[:MOST_NOTES]
         if len(gaps) > MOST_NOTES:
             self.notes.append(f"{len(gaps) - MOST_NOTES} more cells of the grid are not whole")
+
+
+def _alike(value: Any, example: Any) -> bool:
+    return isinstance(value, str if isinstance(example, str) else int | float)

@@ -3,6 +3,7 @@
 An experiment is TOML. Any run setting may be a list, which makes it an axis; a run is made for each combination:
 
     question = "Does MaxRL keep pass@k where GRPO loses it?"     # required
+    caveat = "The base policy solves half of the instances."     # optional; the page shows it before the verdicts
     figures = ["coverage", "pareto"]
     [defaults]                    # settings of every run
     seed = [0, 1, 2, 3, 4]
@@ -41,7 +42,7 @@ RECIPES = "recipes.toml"
 LEARNING_RATES = "learning_rates.toml"
 DEFAULT_PROFILE = "laptop"
 STORE = "store"  # the folder of results/ that holds the runs themselves
-_KEYS = ("question", "figures", "claims", "order", "defaults", "task", "grid", "profiles")
+_KEYS = ("question", "caveat", "figures", "claims", "order", "defaults", "task", "grid", "profiles")
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class Experiment:
     claims: tuple[Claim, ...]
     order: int  # experiments are run in this order, then by name
     runs: tuple[RunConfig, ...]
+    caveat: str = ""  # what nobody may miss who reads the results; stands before the verdicts
 
 
 class NoSuchProfile(ValueError):
@@ -94,6 +96,9 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
     )
     if not isinstance(question, str) or not question.strip():
         raise ValueError(f"{path}: key 'question' must be the question that the experiment answers, as text")
+    caveat = data.get("caveat", "")
+    if not isinstance(caveat, str):
+        raise ValueError(f"{path}: key 'caveat' must be text, got {shorten(caveat)}")
     if not isinstance(figures, list) or not all(isinstance(figure, str) for figure in figures):
         raise ValueError(f"{path}: key 'figures' must be a list of names of figures, got {shorten(figures)}")
     if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
@@ -108,7 +113,7 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
         check_claims(checked, runs, lambda: _elsewhere(path, data, [name for name in names if name != profile]))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Experiment(name, path, profile, question.strip(), tuple(figures), checked, order, runs)
+    return Experiment(name, path, profile, question.strip(), tuple(figures), checked, order, runs, caveat.strip())
 
 
 def _elsewhere(path: Path, data: Mapping[str, Any], profiles: Iterable[str]) -> Iterator[tuple[RunConfig, ...]]:

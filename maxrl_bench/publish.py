@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import os
+import sys
+import tempfile
+from collections.abc import Container, Mapping
 from pathlib import Path
 
 from maxrl_bench import results, sources
 from maxrl_bench.config import did_you_mean
-from maxrl_bench.experiment import Experiment, find_experiments, load_experiment
+from maxrl_bench.experiment import STORE, Experiment, load_experiment, load_experiments
+from maxrl_bench.names import is_name, shorten
 from maxrl_bench.report_page import THEORY_FOLDER
 from maxrl_bench.store import Store
 
@@ -17,61 +21,123 @@ def publish(experiment: Experiment, root: str, plots: str | None, done: Mapping[
 
     `done` names the runs to take, each with the code that must have made it, as `results.write_tables` has it.
 
-    Returns a line that says what there is now. Raises ValueError, when all that is written, if some of `done` are not
-    what they were any more.
+    Returns a line that says what there is now. Raises ValueError as `draw` does, and, when all that is written, if some
+    of `done` are not what they were any more.
     """
-    tables = results.write_tables(experiment, Store(Path(root) / "store"), root, only=done)
+    store = Store(Path(root) / STORE)
+    tables = results.write_tables(experiment, store, root, only=done)
+    drawn = ""
+    if plots is not None and tables is not None:
+        with store.lock("figures"):  # sweeps that draw into one folder take turns
+            drawn = draw(experiment, root, plots)
     lost = [run for run in done or () if tables is None or run in tables.provenance["missing"]]
     if lost:
-        if plots is not None and tables is not None:
-            draw(experiment, root, plots)
         raise ValueError(
             f"{len(lost)} of its runs are no longer this sweep's: another version of the code, or another hand, is at "
-            f"{Path(root) / 'store'}"
+            f"{Path(root) / STORE}"
         )
     if tables is None:
         return f"{experiment.name}: no finished run, so no tables and no figures"
     missing = len(tables.provenance["missing"])
     line = f"{experiment.name}: {Path(root) / experiment.name}/" + f" ({missing} runs missing)" * bool(missing)
-    return line if plots is None else f"{line}, {draw(experiment, root, plots)}"
+    return f"{line}, {drawn}" if drawn else line
 
 
 def draw(experiment: Experiment, root: str, plots: str) -> str:
-    """Draw the figures of an experiment from its tables alone. Returns a line that says what there is now."""
+    """Draw the figures of an experiment from its tables alone. Returns a line that says what there is now.
+
+    Raises ValueError if tables or figures are of another experiment file, if a file is in the way, and, after all else
+    is drawn, if a figure failed.
+    """
     from maxrl_bench import report  # here, since it loads matplotlib
 
     sources.check(experiment, root)
-    report.draw(experiment, root, plots)
+    drawn = report.draw(experiment, root, plots)
     if not (Path(plots) / THEORY_FOLDER).exists():
         draw_theory(root, plots)
+    if drawn.failed:
+        which = "; ".join(f"{name}: {error}" for name, error in drawn.failed.items())
+        raise ValueError(f"{experiment.name}: all is drawn but for figures that failed: {which}")
     return f"{Path(plots) / experiment.name}/"
 
 
 def draw_theory(root: str, plots: str) -> str:
     """Draw the figures of the objectives themselves, which need no run, and the report; returns their folder."""
     from maxrl_bench import objective_figures, report
+    from maxrl_bench.report_folder import replace_files
 
-    folder = Path(plots) / THEORY_FOLDER
-    objective_figures.draw_all(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        objective_figures.draw_all(Path(scratch))
+        files = {path.name: path.read_bytes() for path in sorted(Path(scratch).iterdir())}
+    replace_files(plots, THEORY_FOLDER, files, {})
     report.write_report(root, plots)
-    return f"{folder}/"
+    return f"{Path(plots) / THEORY_FOLDER}/"
 
 
-def with_tables(root: str, profile: str | None = None) -> list[Experiment]:
-    """The experiments that have tables (under a profile, if one is given), each under its tables' profile, by `order`.
+def plot(names: list[str], root: str, plots: str, profile: str | None = None) -> int:
+    """Draw the named experiments (by file, by name, or by their folder of tables), or all that have tables.
 
-    Raises ValueError if there are none, or where tables are damaged or of a file that is not in experiments/.
+    Says what there is now, and on stderr what could not be drawn; returns the exit code, 1 if there was such. Raises
+    ValueError where one is named alone and cannot be drawn, and where there are no tables.
     """
-    found = []
-    for name in results.experiments(root):
-        made = results.load(name, root).provenance
-        if profile in (None, made["profile"]):
-            [path] = find_experiments([str(made["file"]).removesuffix(".toml")])
-            found.append(load_experiment(path, made["profile"]))
-    if not found:
-        of = f" under profile '{profile}'" if profile else ""
-        raise ValueError(f"no tables in {root}{of}; `maxrl-bench sweep` makes them")
-    return sorted(found, key=lambda experiment: (experiment.order, experiment.name))
+    present = results.experiments(root)
+    if not names and not present:
+        raise ValueError(f"no tables in {root}; `maxrl-bench sweep` makes them")
+    loaded: list[Experiment] = []
+    problems: list[str] = []
+    for name in names or present:
+        try:
+            loaded += _named(name, root, profile, present) if names else _of_profile(name, root, profile)
+        except (ValueError, OSError) as error:
+            if len(names) == 1:
+                raise
+            problems.append(f"{name}: {error}")
+    if not loaded and not problems:
+        raise ValueError(f"no tables in {root} under profile {shorten(profile)}; `maxrl-bench sweep` makes them")
+    for experiment in sorted(loaded, key=lambda experiment: (experiment.order, experiment.name)):
+        try:
+            print(f"{experiment.name}: {draw(experiment, root, plots)}")
+        except (ValueError, OSError) as error:
+            if len(names) == 1:
+                raise
+            problems.append(str(error))
+    if not names and not profile:
+        print(f"the objectives themselves: {draw_theory(root, plots)}")
+    for problem in problems:
+        print(f"maxrl-bench: not drawn: {problem}", file=sys.stderr)
+    return 1 if problems else 0
+
+
+def _named(name: str, root: str, profile: str | None, present: Container[str]) -> list[Experiment]:
+    folder = f"{name}-{profile}" if profile else name
+    if not name.endswith(".toml"):
+        for candidate in (folder, name):
+            if candidate in present and (own := _of_profile(candidate, root, profile)):
+                return own
+    return load_experiments([name], profile)
+
+
+def _of_profile(name: str, root: str, profile: str | None) -> list[Experiment]:
+    """The experiment that a folder of results has the tables of, unless they are of another profile.
+
+    Raises ValueError where they are damaged or their file is not found.
+    """
+    made = results.load(name, root).provenance
+    file, path, own = (str(made.get(key, "")) for key in ("file", "path", "profile"))
+    if profile not in (None, own):
+        return []
+    places = [Path("experiments") / file]
+    if path and "\0" not in path:
+        places.insert(0, Path(os.path.relpath(os.path.join(os.path.realpath(root), path))))
+    for place in places:
+        if is_name(place.stem) and place.is_file():
+            experiment = load_experiment(place, own)
+            if experiment.name == name:
+                return [experiment]
+    raise ValueError(
+        f"{Path(root) / name}/ has the tables of {shorten(file)}, which is not at {' nor at '.join(map(str, places))}; "
+        "name the file: maxrl-bench plot PATH/TO/FILE.toml"
+    )
 
 
 def check(experiment: Experiment) -> None:
@@ -79,6 +145,8 @@ def check(experiment: Experiment) -> None:
     from maxrl_bench.claim_check import check_columns
     from maxrl_bench.figures import FIGURES
 
+    if experiment.name == THEORY_FOLDER:
+        raise ValueError(f"{experiment.path}: plots/{THEORY_FOLDER}/ has other figures; rename the file")
     for figure in experiment.figures:
         if figure not in FIGURES:
             raise ValueError(f"{experiment.path}: key 'figures': no figure '{figure}'; {did_you_mean(figure, FIGURES)}")

@@ -7,64 +7,75 @@ drawn from. `write_report` joins these into plots/index.html and plots/README.md
 
 from __future__ import annotations
 
-import json
 import math
+import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from maxrl_bench import results, stats
-from maxrl_bench.claim_model import Claim
 from maxrl_bench.claims import Comparison, Verdict, judge
 from maxrl_bench.config import did_you_mean
 from maxrl_bench.evidence import Evidence
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.figures import FIGURES
-from maxrl_bench.figures_style import NotDrawable, save, style
-from maxrl_bench.files import write_file
-from maxrl_bench.formats import checksum, to_csv, to_json
-from maxrl_bench.report_page import html_page, markdown_page
+from maxrl_bench.figures_style import NotDrawable, render, style
+from maxrl_bench.files import inside, write_file
+from maxrl_bench.formats import to_csv
+from maxrl_bench.inputs import read_bytes, read_json
+from maxrl_bench.names import check_name
+from maxrl_bench.report_folder import Page, changed_files, read_page, replace_files
+from maxrl_bench.report_page import MARK, THEORY_FOLDER, TITLE, html_page, markdown_page
 
-INDEX = "figures.json"
-PRODUCTS = (".png", ".svg", ".csv")
 THRESHOLD = 0.5  # of pass@1, for the rollouts that a run needs to reach it
 Row = dict[str, Any]
 
 
-def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str | Path) -> list[Path]:
-    """Redraw plots/<experiment>/ from results/<experiment>/, and the report; returns the experiment's files.
+class Drawn(NamedTuple):
+    """The files of a drawing, and the figures that failed through a fault of ours, with the error."""
+
+    files: list[Path]
+    failed: dict[str, str]
+
+
+def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str | Path) -> Drawn:
+    """Redraw plots/<experiment>/ from results/<experiment>/, and the report.
 
     Draws the figures that the experiment asks for (all, if it names none) and judges its claims; of an experiment given
-    by its name alone, all figures and no claims. What cannot be drawn is listed with the reason. Raises ValueError, in
-    one line, where the tables are missing or damaged or a claim is malformed.
+    by its name alone, all figures and no claims. What cannot be drawn is listed with the reason. Files that the last
+    drawing does not list are neither replaced nor deleted. Raises ValueError, in one line, where the tables are missing
+    or damaged, a claim is malformed, or a file is in the way.
     """
-    name = experiment if isinstance(experiment, str) else experiment.name
-    asked, claims, order = ((), (), 0) if isinstance(experiment, str) else _plan(experiment)
+    name = check_name(experiment if isinstance(experiment, str) else experiment.name, "experiment")
+    if name == THEORY_FOLDER:
+        raise ValueError(f"plots/{name}/ is that of the objectives' own figures; rename the experiment '{name}'")
+    asked, claims = ((), ()) if isinstance(experiment, str) else (experiment.figures, experiment.claims)
     evidence = Evidence.load(name, Path(results_root))
-    folder = Path(plots_root) / name
-    written: list[Path] = []
+    files: dict[str, bytes] = {}
     figures, not_drawn = [], []
+    failed: dict[str, str] = {}
     for figure in asked or FIGURES:
-        if figure not in FIGURES:
-            not_drawn.append({"name": figure, "reason": f"there is no such figure; {did_you_mean(figure, FIGURES)}"})
-            continue
         try:
-            with style():
-                drawing = FIGURES[figure](evidence)
+            drawing, rendered = _figure(figure, evidence)
         except NotDrawable as reason:
             not_drawn.append({"name": figure, "reason": str(reason)})
             continue
-        written += save(drawing, folder / figure)
+        except Exception as error:  # a fault in one figure costs neither the others nor the claims; the exit code tells
+            failed[figure] = f"{type(error).__name__}: {error}"
+            not_drawn.append({"name": figure, "reason": f"failed, which is a fault: {failed[figure]}"})
+            continue
+        files |= {f"{figure}{suffix}": data for suffix, data in rendered.items()}
         figures.append({"name": figure, "caption": drawing.caption, "alt": drawing.alt})
     verdicts = judge(evidence, claims)
     summary = summarise(evidence)
     index = {
         "experiment": name,
-        "question": evidence.provenance.get("question", ""),
-        "order": order,
+        "question": str(evidence.provenance.get("question", "")),
+        "caveat": "" if isinstance(experiment, str) else experiment.caveat,
+        "order": 0 if isinstance(experiment, str) else experiment.order,
         "notes": evidence.notes,
         "figures": figures,
         "not_drawn": not_drawn,
@@ -76,16 +87,18 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
     tables = {"summary.csv": _flat(summary), "claims.csv": [row for v in verdicts for row in _claim_rows(v)]}
     for file, rows in tables.items():
         if rows:
-            write_file(folder / file, to_csv(pd.DataFrame(rows).map(plain_cell)))
-            written.append(folder / file)
-    index["files"] = {path.name: checksum(path.read_bytes()) for path in written}
-    write_file(folder / INDEX, to_json(index))
-    written.append(folder / INDEX)
-    for old in set(folder.iterdir()) - set(written):  # figures that are no longer asked for
-        if old.suffix in PRODUCTS:
-            old.unlink()
+            files[file] = to_csv(pd.DataFrame(rows).map(plain_cell))
+    written = replace_files(plots_root, name, files, index)
     write_report(results_root, plots_root)
-    return written
+    return Drawn(written, failed)
+
+
+def _figure(name: str, evidence: Evidence) -> tuple[Any, dict[str, bytes]]:
+    if name not in FIGURES:
+        raise NotDrawable(f"there is no such figure; {did_you_mean(name, FIGURES)}")
+    with style():
+        drawing = FIGURES[name](evidence)
+    return drawing, render(drawing)
 
 
 def plain_cell(value: Any) -> Any:
@@ -97,64 +110,65 @@ def plain_cell(value: Any) -> Any:
     return f"'{value}" if runs else value
 
 
-def _plan(experiment: Experiment) -> tuple[tuple[str, ...], tuple[Claim, ...], int]:
-    return experiment.figures, experiment.claims, experiment.order
-
-
 def write_report(results_root: str | Path, plots_root: str | Path) -> list[Path]:
     """Write plots/index.html and plots/README.md from what `draw` left; returns the two paths.
 
-    Experiments that have tables but no figures, or figures of other tables, are named on the page.
+    Experiments that have tables but no figures, or figures of other tables, are named on the page, and so are those
+    whose files are damaged. Raises ValueError if a file of these names is there that was not written so.
     """
-    results_root, plots_root = Path(results_root), Path(plots_root)
-    found = {name: _page(plots_root / name) for name in results.experiments(results_root)}
-    pages = [page for page in found.values() if page is not None]
-    stale = stale_figures(results_root, plots_root)
-    problems = [
-        f"{name}: {'not drawn yet' if found[name] is None else 'not of the present tables'}; `make plots` draws it"
-        for name in stale
-    ]
-    pages.sort(key=lambda page: (page["order"], page["experiment"]))
-    written = {"index.html": html_page, "README.md": markdown_page}
-    for file, render in written.items():
-        write_file(plots_root / file, render(pages, problems, results_root, plots_root).encode())
-    return [plots_root / file for file in written]
+    pages: list[Page] = []
+    problems = []
+    for name in results.experiments(results_root):
+        problem, page = _look(name, Path(results_root), Path(plots_root))
+        if problem:
+            problems.append(f"{name}: {problem}")
+        if page is not None:
+            pages.append(page)
+    pages.sort(key=lambda page: (page.order, page.experiment))
+    paths = {name: inside(plots_root, name) for name in ("index.html", "README.md")}
+    for path in paths.values():
+        _check_ours(path)
+    for path, render_page in zip(paths.values(), (html_page, markdown_page), strict=True):
+        write_file(path, render_page(pages, problems, Path(results_root), Path(plots_root)).encode())
+    return list(paths.values())
+
+
+def _check_ours(path: Path) -> None:
+    """Raises ValueError if a page is there that `write_report` has not written."""
+    if not os.path.lexists(path):
+        return
+    head = read_bytes(path)[:2000].decode(errors="replace")
+    # Pages of before the mark are known by their title.
+    if MARK not in head and not head.startswith(f"# {TITLE}\n") and f"<title>{TITLE}</title>" not in head:
+        raise ValueError(f"{path} was not written by maxrl-bench and is not replaced; draw into another folder")
+
+
+def _look(name: str, results_root: Path, plots_root: Path) -> tuple[str, Page | None]:
+    """What is wrong with an experiment's figures ("" if nothing), and its page if there is one."""
+    try:
+        page = read_page(plots_root, check_name(name, "experiment"))
+        if page is None:
+            return "not drawn yet; `maxrl-bench plot` draws it", None
+        if page.drawn_from != _tables(results_root, name):
+            return "not of the present tables; `maxrl-bench plot` draws it", page
+        changed = changed_files(plots_root, name)
+    except ValueError as error:
+        return str(error), None
+    return (f"{changed[0]} is not as it was drawn; `maxrl-bench plot` draws it" if changed else ""), page
+
+
+def _tables(results_root: Path, name: str) -> Any:
+    """The checksums of an experiment's present tables; None where their provenance cannot be read."""
+    try:
+        return read_json(inside(results_root, name, "provenance.json"), dict[str, Any]).get("checksums")
+    except (OSError, ValueError):
+        return None
 
 
 def stale_figures(results_root: str | Path, plots_root: str | Path) -> list[str]:
     """The experiments whose figures are not those of the present tables: absent, of other tables, or since changed."""
-    stale = []
-    for name in results.experiments(results_root):
-        folder = Path(plots_root) / name
-        page = _page(folder)
-        if (
-            page is None
-            or page["drawn_from"] != _checksums(Path(results_root) / name)
-            or page["files"] != {file: checksum((folder / file).read_bytes()) for file in _present(folder)}
-        ):
-            stale.append(name)
-    return stale
-
-
-def _present(folder: Path) -> list[str]:
-    return [path.name for path in folder.iterdir() if path.suffix in PRODUCTS]
-
-
-def _page(folder: Path) -> Row | None:
-    """What `draw` left; None if nothing, or nothing whole."""
-    try:
-        page: Row = json.loads((folder / INDEX).read_bytes())
-    except (FileNotFoundError, ValueError):
-        return None
-    return page
-
-
-def _checksums(folder: Path) -> dict[str, str] | None:
-    try:
-        found: dict[str, str] = json.loads((folder / "provenance.json").read_bytes())["checksums"]
-    except (FileNotFoundError, ValueError, KeyError):
-        return None
-    return found
+    names = results.experiments(results_root)
+    return [name for name in names if _look(name, Path(results_root), Path(plots_root))[0]]
 
 
 def summarise(evidence: Evidence) -> list[Row]:
@@ -172,7 +186,7 @@ def summarise(evidence: Evidence) -> list[Row]:
             row["reached"] = int(np.isfinite(needed).sum())
             # The median over seeds is known as long as more than half of them get there.
             middle = float(np.sort(needed)[len(needed) // 2])
-            sampled = evidence.curves(runs, "rollouts")[1][:, -1].max() > 0
+            sampled = evidence.curves(runs, "rollouts")[1].max(initial=0) > 0
             row["rollouts"] = middle if sampled and math.isfinite(middle) else None
             rows.append(row)
     return rows

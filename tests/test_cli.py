@@ -218,13 +218,17 @@ def test_plot_draws_whatever_has_tables_and_the_objectives(
     from maxrl_bench import objective_figures
 
     drawn: list[Path] = []
-    monkeypatch.setattr(objective_figures, "draw_all", lambda folder: (drawn.append(folder), folder.mkdir()))
+
+    def draw_all(folder: Path) -> None:
+        drawn.append(folder)
+        (folder / "weights.png").write_bytes(b"drawn")
+
+    monkeypatch.setattr(objective_figures, "draw_all", draw_all)
     assert sweep() == 0
     assert cli.main(["plot", "study"]) == 0
-    assert drawn == [Path("plots/theory")]
+    assert Path("plots/theory/weights.png").read_bytes() == b"drawn"
     assert cli.main(["plot", "study"]) == 0  # they are there
     assert len(drawn) == 1
-    monkeypatch.setattr(objective_figures, "draw_all", drawn.append)
     assert sweep(profile="smoke") == 0
     assert cli.main(["plot"]) == 0
     assert len(drawn) == 2
