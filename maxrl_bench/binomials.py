@@ -108,7 +108,10 @@ def binomial_mean(value: Callable[[np.ndarray], np.ndarray], trials: int, p: flo
 
     `value` maps an int64 array of counts to floats. The probabilities grow outwards from the mode by their ratios and
     are normalised by their own sum, so that no factorial is ever formed; a rounding of p/(1-p) is all that remains.
+    Raises ValueError unless p lies in [0, 1].
     """
+    if not 0 <= p <= 1:
+        raise ValueError(f"pass rates must lie in [0, 1], got {p:g}")
     q = 1.0 - p
     slack = _LOG_NEGLIGIBLE / 3
     reach = slack + np.sqrt(slack**2 + 2 * _LOG_NEGLIGIBLE * trials * p * q) + 2

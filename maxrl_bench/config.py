@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from maxrl_bench import inputs
+from maxrl_bench.formula import MAX_ROLLOUTS
 from maxrl_bench.names import is_name, label, shorten
 from maxrl_bench.objectives import OBJECTIVES, bind
 from maxrl_bench.tasks import check_task_name, did_you_mean
@@ -77,7 +78,7 @@ def _resolve_task(task: dict[str, Any]) -> Frozen:
 # largest task. With these, no two uses of train instances meet (see `streams`).
 Steps = Annotated[int, Field(gt=0, le=10**7)]
 StepsOrZero = Annotated[int, Field(ge=0, le=10**7)]
-Rollouts = Annotated[int, Field(gt=0, le=2**20)]
+Rollouts = Annotated[int, Field(gt=0, le=MAX_ROLLOUTS)]
 Instances = Annotated[int, Field(gt=0, le=2**12)]
 InstancesOrZero = Annotated[int, Field(ge=0, le=2**20)]
 Size = Annotated[int, Field(gt=0, le=2**12)]

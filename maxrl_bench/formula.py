@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from maxrl_bench.binomials import binomial_mean
+from maxrl_bench.names import shorten
 
-_INTEGERS = (int, np.integer)
-_REALS = (int, float, np.integer, np.floating)
+MAX_ROLLOUTS = 2**20  # of a group: what is tested, and what a card or a batch can hold
 REQUIRED = None  # the default of a knob that has none
 
 
@@ -29,15 +30,16 @@ class Knob:
     def check(self, where: str, value: object, num_rollouts: int) -> int | float:
         """The value as int or float. Raises ValueError on another type or a value out of bounds."""
         high = num_rollouts if self.high is None else self.high
-        wanted = f"{'an integer' if self.kind is int else 'a number'} of at least {self.low:g}"
+        value = value.item() if isinstance(value, np.generic) else value
+        kinds = int if self.kind is int else (int, float)
+        if isinstance(value, kinds) and not isinstance(value, bool) and self.low <= value <= high:
+            with contextlib.suppress(OverflowError):  # an integer that no float can hold
+                if math.isfinite(value):
+                    return self.kind(value)
+        wanted = f"{'an integer' if self.kind is int else 'a number'} of at least {self.low}"
         if math.isfinite(high):
-            wanted += f" and at most {high:g}" + (" (the number of rollouts)" if self.high is None else "")
-        if isinstance(value, bool) or not isinstance(value, _INTEGERS if self.kind is int else _REALS):
-            raise ValueError(f"{where} must be {wanted}, got {value!r}")
-        number = self.kind(value)
-        if not (self.low <= number <= high and math.isfinite(number)):
-            raise ValueError(f"{where} must be {wanted}, got {value}")
-        return number
+            wanted += f" and at most {high}" + (" (the number of rollouts)" if self.high is None else "")
+        raise ValueError(f"{where} must be {wanted}, got {shorten(value)}")
 
 
 Weight = Callable[..., Any]  # (counts [B] float64, N, **knobs) -> weights [B]
@@ -65,7 +67,7 @@ class Formula:
     gap: Weight | None = None
     min_rollouts: int = 1
     count_based: bool = True  # the weights of an instance depend on its own success count alone
-    pooled: bool = False  # weights are divided by the batch's share of successes
+    pooled: bool = False  # both weights are divided by the batch's share of successes; 0 where nobody succeeded
     smoothing: str | None = None  # the knob that is differential smoothing's gamma
     entropy_bonus: str | None = None  # the knob that is the entropy bonus
 
@@ -127,14 +129,17 @@ class Objective:
         if self.row.on_success is None or self.row.on_failure is None:
             raise ValueError(f"objective '{self.name}' samples no rollouts, so that it has no weights")
         counts, n = np.asarray(successes), self.num_rollouts
-        if counts.dtype.kind not in "iu" or (counts.size and not (counts.min() >= 0 and counts.max() <= n)):
-            raise ValueError(f"successes must be integers from 0 to {n} (the number of rollouts), got {successes!r}")
+        wrong = counts[(counts < 0) | (counts > n)] if counts.dtype.kind in "iu" else counts
+        if wrong.size or counts.dtype.kind not in "iu":
+            what = f"{wrong.flat[0]!s}" if wrong.dtype.kind in "iuf" and wrong.size else f"type {counts.dtype}"
+            raise ValueError(f"successes must be integers from 0 to {n} (the number of rollouts), got {what}")
         K = counts.astype(np.float64)
-        on_success = np.where(K > 0, self.row.on_success(np.maximum(K, 1), n, **self._count_knobs), 0.0) + 0.0
-        on_failure = np.where(n > K, self.row.on_failure(np.minimum(K, n - 1), n, **self._count_knobs), 0.0) + 0.0
-        if self.row.pooled:  # (adding 0.0 above turns -0.0 into 0.0)
-            on_success *= n * K.size / max(K.sum(), 1)
-        return on_success, on_failure
+        on_success = np.where(K > 0, self.row.on_success(np.maximum(K, 1), n, **self._count_knobs), 0.0)
+        on_failure = np.where(n > K, self.row.on_failure(np.minimum(K, n - 1), n, **self._count_knobs), 0.0)
+        if self.row.pooled:
+            scale = n * K.size / K.sum() if K.any() else 0.0
+            on_success, on_failure = on_success * scale, on_failure * scale
+        return on_success + 0.0, on_failure + 0.0  # (which turns -0.0 into 0.0)
 
     def gap(self, others: np.ndarray) -> np.ndarray:
         """s(J+1) - f(J), J in 0..N-1 counting the successes of the other rollouts: the Bernstein coefficients of w_N.
@@ -169,8 +174,9 @@ class Objective:
 
 def _pass_rates(p: np.ndarray) -> np.ndarray:
     p = np.asarray(p, np.float64)
-    if not np.all((p >= 0) & (p <= 1)):
-        raise ValueError(f"pass rates must lie in [0, 1], got {p}")
+    wrong = p[~((p >= 0) & (p <= 1))]
+    if wrong.size:
+        raise ValueError(f"pass rates must lie in [0, 1], got {wrong.flat[0]:g}")
     return p
 
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from maxrl_bench import rewards as reward_groups
 from maxrl_bench.binomials import hit, miss
-from maxrl_bench.formula import REQUIRED, Formula, Knob, Objective, maxrl_weight
+from maxrl_bench.formula import MAX_ROLLOUTS, REQUIRED, Formula, Knob, Objective, maxrl_weight
 from maxrl_bench.names import shorten
 
 __all__ = ["OBJECTIVES", "Formula", "Knob", "Objective", "advantages", "bind", "maxrl_weight"]
@@ -30,7 +30,7 @@ Rewards = TypeVar("Rewards")  # np.ndarray or torch.Tensor
 MAXRL = "arXiv 2602.02710"
 ORDER = Knob(int, 1, None, "T")
 SUBSET = Knob(int, 1, None, "k")
-_ROLLOUTS = Knob(int, 1, math.inf, "N")
+_ROLLOUTS = Knob(int, 1, MAX_ROLLOUTS, "N")
 
 
 def subset_average(K: np.ndarray, N: int, order: int) -> np.ndarray:
@@ -50,9 +50,14 @@ def _pass_at_k_odds(K: np.ndarray, N: int, k: int) -> np.ndarray:
     return np.sqrt(miss(N, K, k) / hit(N, K, k))
 
 
+def _power(p: np.ndarray, exponent: float) -> np.ndarray:
+    """p^exponent, infinite at 0 for a negative exponent."""
+    with np.errstate(divide="ignore", over="ignore"):
+        return p**exponent
+
+
 def _inverse_deviation(p: np.ndarray) -> np.ndarray:
-    with np.errstate(divide="ignore"):
-        return 1 / np.sqrt(p * (1 - p))
+    return _power(p * (1 - p), -0.5)
 
 
 def _inverse(p: np.ndarray, **_: Any) -> np.ndarray:
@@ -143,7 +148,7 @@ OBJECTIVES: Mapping[str, Formula] = {
     ),
     "maxrl_order": Formula(
         label="MaxRL",
-        paper=f"{MAXRL}, eq. 5 by subset average",
+        paper=f"{MAXRL}, eq. 6 and 7 by subset average",
         formula="s = (N/K) [1 - C(N-K,T)/C(N,T)]; f = 0",
         edges="K = 0: no update; K = N: weight 1; T = 1: REINFORCE; T = N: eq. 9; N = 1: REINFORCE",
         on_success=subset_average,
@@ -153,7 +158,7 @@ OBJECTIVES: Mapping[str, Formula] = {
     ),
     "maxrl_order_failures": Formula(
         label="MaxRL failures",
-        paper=f"{MAXRL}, eq. 5 by failure series",
+        paper=f"{MAXRL}, eq. 6 and 7 by failure series",
         formula="s = 1; f = 1 - (N/(K+1)) [1 - C(N-K-1,T)/C(N,T)]",
         edges="K = 0: pushes all rollouts down by T-1; K = N: weight 1; N = 1: REINFORCE",
         on_success=lambda K, N, order: np.ones_like(K),
@@ -195,7 +200,7 @@ OBJECTIVES: Mapping[str, Formula] = {
     ),
     "pkpo_loo": Formula(
         label="PKPO-LOO",
-        paper="arXiv 2505.15201, leave-one-out baseline of size k-1",
+        paper="arXiv 2505.15201, eq. 33",
         formula="s = k C(N-K,k-1)/C(N-1,k-1); f = 0",
         edges="K = 0: no update; weight 0 from K = N-k+2 on; k = 1: REINFORCE; N = 1: REINFORCE",
         on_success=lambda K, N, k: k * miss(N - 1, K - 1, k - 1),
@@ -211,7 +216,7 @@ OBJECTIVES: Mapping[str, Formula] = {
         on_success=_pass_at_k_odds,
         on_failure=lambda K, N, k: -K / (N - K) * _pass_at_k_odds(np.maximum(K, 1), N, k),
         knobs={"k": SUBSET},
-        limit=lambda p, k: np.sqrt((1 - p) ** (k - 2) / (p * maxrl_weight(p, k))),
+        limit=lambda p, k: _power(1 - p, k / 2 - 1) * _power(p * maxrl_weight(p, k), -0.5),
     ),
     "f_grpo": Formula(
         label="F-GRPO",
@@ -221,7 +226,7 @@ OBJECTIVES: Mapping[str, Formula] = {
         on_success=lambda K, N, gamma: _grpo_success(K, N, 1) * ((N - K) / N) ** gamma,
         on_failure=lambda K, N, gamma: _grpo_failure(K, N, 1) * ((N - K) / N) ** gamma,
         knobs={"gamma": Knob(float, 0, math.inf, "γ", 1.0)},
-        limit=lambda p, gamma: _inverse_deviation(p) * (1 - p) ** gamma,
+        limit=lambda p, gamma: _power(p, -0.5) * _power(1 - p, gamma - 0.5),
         min_rollouts=2,
     ),
     "ml": Formula(
@@ -276,14 +281,14 @@ def bind(name: str, num_rollouts: int, /, **knobs: Any) -> Objective:
     """The objective `name` for groups of `num_rollouts` rollouts: `bind("maxrl_order", 64, order=8)`.
 
     Raises ValueError on an unknown name (with near matches), on a knob that is missing, unknown to this objective or
-    out of bounds (an order or k above the number of rollouts), and on too few rollouts.
+    out of bounds (an order or k above the number of rollouts), and on too few or more than 2^20 rollouts.
     """
     row = OBJECTIVES.get(name) if isinstance(name, str) else None
     if row is None:
         near = difflib.get_close_matches(str(name), OBJECTIVES, n=3, cutoff=0.5)
         hint = f"did you mean {' or '.join(near)}?" if near else f"known objectives: {', '.join(OBJECTIVES)}"
         raise ValueError(f"unknown objective {shorten(name)}; {hint}")
-    rollouts = int(_ROLLOUTS.check(f"objective '{name}': num_rollouts", num_rollouts, 0))
+    rollouts = int(_ROLLOUTS.check(f"objective '{name}': the number of rollouts", num_rollouts, 0))
     if rollouts < row.min_rollouts:
         raise ValueError(f"objective '{name}' needs at least {row.min_rollouts} rollouts, got {rollouts}")
     accepted = ", ".join(row.knobs) or "no knobs"
@@ -293,7 +298,8 @@ def bind(name: str, num_rollouts: int, /, **knobs: Any) -> Objective:
     values = {}
     for knob, rule in row.knobs.items():
         if knob not in knobs and rule.default is REQUIRED:
-            raise ValueError(f"objective '{name}' needs the knob '{knob}' (1 to {rollouts})")
+            bounds = f"{rule.low} to {rollouts}" if rule.high is None else f"at least {rule.low}"
+            raise ValueError(f"objective '{name}' needs the knob '{knob}' ({bounds})")
         values[knob] = rule.check(f"objective '{name}': knob '{knob}'", knobs.get(knob, rule.default), rollouts)
     return Objective(name, values, rollouts, row)
 
@@ -301,10 +307,14 @@ def bind(name: str, num_rollouts: int, /, **knobs: Any) -> Objective:
 def advantages(rewards: Rewards, objective: str, **knobs: Any) -> Rewards:
     """The weight a_j of every rollout, for any training loop: maximise mean(advantages * log-probability of a rollout).
 
-    rewards [B, N]: B instances (prompts) in rows, their N rollouts in columns, each reward exactly 0 or 1; a numpy
-    array or torch tensor of floats. Returns the same type, dtype, device and shape, without a gradient. Computed in
-    float64 without an epsilon. Sum log-probabilities over the tokens of a rollout; averaging them biases the gradient.
-    Raises ValueError on other rewards, and for objectives whose weights need more than rewards.
+    rewards [B, N]: B instances (prompts) in rows, their N rollouts in columns, each reward exactly 0 or 1: a torch
+    tensor, a numpy array or nested lists, of floats, integers or booleans. They are left as they are. Returns the same
+    shape, without a gradient: a tensor on the same device for a tensor, else a numpy array. Its type is that of the
+    rewards if these are floats of at least 32 bits; float32 for narrower ones, which cannot hold the weights; for
+    integers and booleans float64, and torch's default for tensors. Computed in float64 without an epsilon.
+    Sum log-probabilities over the tokens of a rollout; averaging them biases the gradient.
+    Raises ValueError on other rewards, as `bind` does, for objectives whose weights need more than rewards, and where
+    float32 cannot hold a weight.
     """
     successes, num_rollouts = reward_groups.count_successes(rewards)
     bound = bind(objective, num_rollouts, **knobs)

@@ -1,46 +1,92 @@
-"""Groups of binary rewards, numpy arrays or torch tensors: counted, and weighted again. Torch is not imported here."""
+"""Groups of binary rewards, in arrays, tensors or lists: counted, and weighted again. Torch is not imported here."""
 
 from __future__ import annotations
 
+import sys
+from numbers import Real
 from typing import Any
 
 import numpy as np
+
+from maxrl_bench.names import shorten
+
+_WANTED = "rewards must be an array, a tensor or nested lists of zeros and ones"
 
 
 def count_successes(rewards: Any) -> tuple[np.ndarray, int]:
     """(K [B] int64, N) of rewards [B, N], one row per instance.
 
-    Raises ValueError unless they are a two-dimensional floating-point array or tensor of zeros and ones.
+    Raises ValueError unless they are two-dimensional zeros and ones, of whatever numeric or boolean type.
     """
-    values, floating = _as_numpy(rewards)
-    if values.ndim != 2:
-        raise ValueError(f"rewards must have shape [instances, rollouts], got {list(values.shape)}")
-    if not floating:
-        raise ValueError(f"rewards must be floating point (the advantages take their dtype), got {rewards.dtype}")
-    wrong = values[~((values == 0) | (values == 1))]
-    if wrong.size:
-        kind = "NaN" if np.isnan(wrong[0]) else f"{wrong[0]:g}"
-        raise ValueError(f"rewards must be exactly 0 or 1, got {kind} ({wrong.size} of {values.size} are neither)")
-    return values.astype(np.int64).sum(axis=1), values.shape[1]
+    successful = _successful(rewards)
+    return successful.sum(axis=1, dtype=np.int64), successful.shape[1]
 
 
 def spread(rewards: Any, on_success: np.ndarray, on_failure: np.ndarray) -> Any:
-    """[B, N]: on_success [B] where the reward is 1 and on_failure [B] where it is 0, like `rewards` in all else."""
-    values, _ = _as_numpy(rewards)
-    chosen = np.where(values == 1, on_success[:, None], on_failure[:, None])
-    if isinstance(rewards, np.ndarray):
-        return chosen.astype(rewards.dtype)
-    cpu = rewards.detach().cpu().double()  # torch's own conversions reach every dtype and device from here
-    return cpu.copy_(cpu.new_tensor(chosen)).to(dtype=rewards.dtype, device=rewards.device)
+    """[B, N]: on_success [B] where the reward is 1 and on_failure [B] where it is 0; a copy, never the rewards.
+
+    A tensor, on the same device, for a tensor; else a numpy array. Of the rewards' type if that is floating point of at
+    least 32 bits; of float32 if it is narrower (16 bits cannot hold a weight such as 999); else of numpy's or torch's
+    default. Raises ValueError if a weight is beyond that type.
+    """
+    chosen = np.where(_successful(rewards), on_success[:, None], on_failure[:, None])
+    torch = _torch_of(rewards)
+    if torch is None:
+        floating = getattr(rewards, "dtype", None)
+        floating = floating if isinstance(floating, np.dtype) and floating.kind == "f" else np.dtype(np.float64)
+        with np.errstate(over="ignore"):
+            result: Any = chosen.astype(floating if floating.itemsize >= 4 else np.float32)
+        finite = np.isfinite(result)
+    else:
+        floating = rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype()
+        result = torch.from_numpy(chosen).to(floating if floating.itemsize >= 4 else torch.float32)
+        finite = result.isfinite().numpy()
+        result = result.to(rewards.device)
+    beyond = chosen[~finite & np.isfinite(chosen)]
+    if beyond.size:
+        raise ValueError(f"{result.dtype} cannot hold the weight {beyond[0]:g}; give the rewards as float64")
+    return result
 
 
-def _as_numpy(rewards: Any) -> tuple[np.ndarray, bool]:
-    """The rewards in float64 on the host, and whether they were floating point."""
-    if isinstance(rewards, np.ndarray):
-        floating = rewards.dtype.kind == "f"
-        return rewards.astype(np.float64) if floating else rewards, floating
-    if type(rewards).__module__.split(".")[0] == "torch":
-        floating = rewards.is_floating_point()
-        host = rewards.detach().cpu()
-        return (host.double() if floating else host).numpy(), floating
-    raise ValueError(f"rewards must be a numpy array or a torch tensor, got {type(rewards).__name__}")
+def _torch_of(rewards: Any) -> Any:
+    """Torch if the rewards are a tensor (which somebody else has then imported), else None."""
+    torch = sys.modules.get("torch")
+    return torch if torch is not None and isinstance(rewards, torch.Tensor) else None
+
+
+def _successful(rewards: Any) -> np.ndarray:
+    """Where the reward is 1: [B, N] bool, on the host. Raises ValueError on rewards other than 0 and 1."""
+    values = _as_numpy(rewards)
+    if values.ndim == 0 or values.dtype.kind not in "biufO":
+        of = f" of type {values.dtype}" if values.ndim else ""
+        raise ValueError(f"{_WANTED}, got {type(rewards).__name__}{of}")
+    if values.ndim != 2:
+        raise ValueError(f"rewards must have shape [instances, rollouts], got {list(values.shape)}")
+    if values.dtype.kind == "O":  # numbers of several types, beyond 64 bits, or no numbers at all
+        wrong: Any = [value for value in values.flat if not (isinstance(value, Real) and (value == 0 or value == 1))]
+    else:
+        wrong = values[~((values == 0) | (values == 1))].tolist()
+    if wrong:
+        first = "NaN" if isinstance(wrong[0], Real) and wrong[0] != wrong[0] else shorten(wrong[0])
+        raise ValueError(f"rewards must be exactly 0 or 1, got {first} ({len(wrong)} of {values.size} are neither)")
+    return values.astype(bool)
+
+
+def _as_numpy(rewards: Any) -> np.ndarray:
+    """Anything as an array on the host, which may share its memory."""
+    try:
+        if _torch_of(rewards) is not None:
+            if rewards.is_meta or rewards.is_nested or rewards.layout != sys.modules["torch"].strided:
+                kind = "meta" if rewards.is_meta else "nested" if rewards.is_nested else "sparse"
+                raise ValueError(f"{_WANTED}, got a {kind} tensor")
+            host = rewards.detach().cpu()
+            return np.asarray((host.double() if host.is_floating_point() else host).resolve_neg().numpy())
+        if any(np.ma.is_masked(part) for part in (rewards if isinstance(rewards, list | tuple) else [rewards])):
+            raise ValueError(f"{_WANTED}, got masked values")
+        return np.asarray(rewards)
+    except (TypeError, RuntimeError, OverflowError) as error:
+        raise ValueError(f"{_WANTED}, got {type(rewards).__name__}: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        if str(error).startswith(_WANTED):
+            raise
+        raise ValueError(f"{_WANTED}, as many for every instance, got {type(rewards).__name__}") from None

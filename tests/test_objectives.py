@@ -1,16 +1,16 @@
-"""The table and its door: published values, edge cases, knobs, and advantages for numpy and torch."""
+"""The table and its door: published values, edge cases, knobs and limits."""
 
 from __future__ import annotations
 
 import math
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from objective_cases import all_bound, case_id, default_bound, within
 
-from maxrl_bench.objectives import Objective, advantages, bind
+from maxrl_bench.objectives import OBJECTIVES, Formula, Objective, advantages, bind
 
 ROOT = math.sqrt(3)
 # s(1..4) | f(0..3) at N = 4, by hand from the formulas of the papers.
@@ -163,8 +163,8 @@ def test_the_limit_is_what_many_rollouts_approach() -> None:
         ("grpo_entropy", 8, {"coefficient": True}, "a number"),
         ("rloo", 1, {}, "needs at least 2 rollouts, got 1"),
         ("f_grpo", 1, {}, "needs at least 2 rollouts, got 1"),
-        ("reinforce", 0, {}, "num_rollouts must be an integer of at least 1, got 0"),
-        ("reinforce", 8.0, {}, "num_rollouts must be an integer"),
+        ("reinforce", 0, {}, "the number of rollouts must be an integer of at least 1 and at most 1048576, got 0"),
+        ("reinforce", 8.0, {}, "the number of rollouts must be an integer"),
         (["grpo"], 8, {}, "unknown objective"),
     ],
 )
@@ -222,59 +222,76 @@ def test_what_does_not_exist_is_refused() -> None:
         bind("grpo", 4).closed_form(np.array([np.nan]))
 
 
-REWARDS = np.array([[1.0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]])
-
-
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_advantages_of_arrays(dtype: type) -> None:
-    result = advantages(REWARDS.astype(dtype), "maxrl_alg1")
-    assert result.dtype == dtype
-    np.testing.assert_allclose(result, [[1, -1, -1, 1], [0] * 4, [0] * 4, [-1, 3, -1, -1]])
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
-def test_advantages_of_tensors(dtype: torch.dtype) -> None:
-    rewards = torch.tensor(REWARDS, dtype=dtype, requires_grad=True)
-    result = advantages(rewards, "maxrl_alg1")
-    assert (result.dtype, result.device, result.shape) == (dtype, rewards.device, rewards.shape)
-    assert not result.requires_grad
-    assert result.tolist() == [[1, -1, -1, 1], [0] * 4, [0] * 4, [-1, 3, -1, -1]]
-    transposed = advantages(torch.tensor(REWARDS.T.copy(), dtype=dtype).T, "maxrl_alg1")  # not contiguous
-    assert torch.equal(result, transposed)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
-def test_advantages_stay_on_their_device() -> None:
-    result = advantages(torch.tensor(REWARDS, device="cuda", dtype=torch.float32), "maxrl_alg1")
-    assert (result.device.type, result.dtype) == ("cuda", torch.float32)
-    assert result.tolist() == [[1, -1, -1, 1], [0] * 4, [0] * 4, [-1, 3, -1, -1]]
-
-
-@pytest.mark.parametrize("make", [np.array, torch.tensor], ids=["numpy", "torch"])
 @pytest.mark.parametrize(
-    ("rewards", "message"),
-    [
-        ([[1.0, 0.5]], "exactly 0 or 1, got 0.5 (1 of 2 are neither)"),
-        ([[1.0, -1.0]], "exactly 0 or 1, got -1"),
-        ([[1.0, math.nan]], "exactly 0 or 1, got NaN"),
-        ([[1.0, math.inf]], "exactly 0 or 1, got inf"),
-        ([1.0, 0.0], "shape [instances, rollouts], got [2]"),
-        ([[[1.0, 0.0]]], "shape [instances, rollouts], got [1, 1, 2]"),
-        ([[], []], "num_rollouts must be an integer of at least 1, got 0"),
-        ([[1, 0]], "rewards must be floating point"),
-        ([[True, False]], "rewards must be floating point"),
-    ],
+    ("knob", "value"),
+    [("gamma", 10**400), ("gamma", -(10**400)), ("gamma", "1" * 5000), ("gamma", [1.0] * 100), ("gamma", 1j)],
 )
-def test_advantages_refuse(make: type, rewards: list, message: str) -> None:
-    with pytest.raises(ValueError, match=re.escape(message)):
-        advantages(make(rewards), "grpo")
+def test_strange_knobs_are_refused_in_a_line_that_can_be_read(knob: str, value: object) -> None:
+    with pytest.raises(ValueError, match="a number of at least 0, got ") as caught:
+        bind("f_grpo", 8, **{knob: value})
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
 
 
-def test_advantages_refuse_lists_and_what_rewards_do_not_determine() -> None:
-    with pytest.raises(ValueError, match="numpy array or a torch tensor, got list"):
-        advantages([[1.0, 0.0]], "grpo")
-    for name in ("grpo_entropy", "differential_smoothing"):
-        with pytest.raises(ValueError, match="needs more than rewards"):
-            advantages(REWARDS, name)
-    with pytest.raises(ValueError, match="no weights"):
-        advantages(REWARDS, "ml")
+def test_more_rollouts_than_cards_and_batches_hold_are_refused_everywhere() -> None:
+    assert bind("maxrl_order", 2**20, order=2**20).order == 2**20
+    with pytest.raises(ValueError, match="at most 1048576, got 1048577"):
+        bind("grpo", 2**20 + 1)
+    with pytest.raises(ValueError, match="at most 1048576, got 1000000000000"):
+        bind("grpo", 10**12)
+    with pytest.raises(ValueError, match="at most 1048576 "):  # all its digits
+        bind("maxrl_order", 2**20, order=2**20 + 1)
+
+
+@pytest.mark.parametrize("objective", [o for o in all_bound([64]) if not o.row.pooled], ids=case_id)
+def test_limits_and_closed_forms_hold_at_the_ends_of_the_pass_rates(objective: Objective) -> None:
+    """No NaN at 0 and 1: what is said there is what the pass rates beside it tend to (or jump from, as x^0 does)."""
+    ends, beside = np.array([0.0, 1.0]), np.array([1e-14, 1 - 2**-50])
+    for curve in (objective.limit, objective.closed_form):
+        there = curve(ends)
+        if there is None:
+            continue
+        assert not np.isnan(there).any()
+        for end, near in zip(there, curve(beside), strict=True):
+            assert (near > 1e2 and end == np.inf) or end == pytest.approx(near, rel=1e-3, abs=1e-3)
+
+
+def test_limit_of_f_grpo_at_certain_success() -> None:
+    """p^-1/2 (1-p)^(gamma - 1/2): infinite, one or zero at p = 1."""
+    for gamma, expected in ((0.25, np.inf), (0.5, 1.0), (1.0, 0.0), (2.5, 0.0)):
+        assert bind("f_grpo", 8, gamma=gamma).limit(np.array([1.0]))[0] == expected
+
+
+def test_pooled_rows_scale_successes_and_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """GPG: (B N / sum of K) (r - K/N), the mean baseline over the batch's share of successes."""
+    row = Formula(
+        label="Pooled",
+        paper="GPG",
+        formula="(B N / sum K) (r - K/N)",
+        edges="",
+        on_success=lambda K, N: 1 - K / N,
+        on_failure=lambda K, N: -K / N,
+        count_based=False,
+        pooled=True,
+    )
+    monkeypatch.setitem(OBJECTIVES, "pooled_baseline", row)  # type: ignore[arg-type]
+    rewards = np.array([[1.0, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
+    expected = 12 / 4 * (rewards - rewards.mean(axis=1, keepdims=True))
+    np.testing.assert_allclose(advantages(rewards, "pooled_baseline"), expected)
+    nobody = advantages(np.zeros((2, 4)), "pooled_baseline")
+    assert not nobody.any()
+    assert not np.signbit(nobody).any()
+    monkeypatch.setitem(  # type: ignore[arg-type]
+        OBJECTIVES, "pooled_baseline", replace(row, on_failure=lambda K, N: -np.ones_like(K))
+    )
+    assert not advantages(np.zeros((2, 4)), "pooled_baseline").any()  # no success to divide by: no update
+
+
+def test_messages_about_counts_and_pass_rates_are_one_short_line() -> None:
+    with pytest.raises(ValueError, match="from 0 to 4 .* got 5") as counts:
+        bind("grpo", 4).weights(np.full(10_000, 5))
+    with pytest.raises(ValueError, match="got nan") as rates:
+        bind("grpo", 4).population_weight(np.full(10_000, np.nan))
+    for caught in (counts, rates):
+        assert "\n" not in str(caught.value)
+        assert len(str(caught.value)) < 120
