@@ -1,4 +1,4 @@
-"""Which code a run's numbers depend on, in 16 digits: read from the sources, without importing any of them.
+"""Which code a run's numbers depend on, in a few digits: read from the sources, without importing any of them.
 
 Starting from the modules of the task and of the run function, everything that they import is counted, in their own
 distributions and in files that belong to no installed distribution (a user's own). The digits are the same on every
@@ -58,25 +58,45 @@ class Code(NamedTuple):
 
 
 def fingerprint(roots: Sequence[str], objective: str, task: str, path: Sequence[str] | None = None) -> str:
-    """16 hex digits of the code that modules `roots` run, under one row of OBJECTIVES; `task` stands for that of TASKS.
+    """The code that modules `roots` run, under one row of OBJECTIVES; `task` stands for the row of TASKS.
 
-    Top-level modules are looked up on `path` (by default as an import would). What has been read once is kept for the
-    life of the process, as imported modules are.
+    16 hex digits, and if the objectives are among that code, "-" and 16 more of them and what they alone need: so that
+    what does not depend on the objective (see `shared_part`) is told from what does. Top-level modules are looked up on
+    `path` (by default as an import would). What has been read once is kept for the life of the process, as imported
+    modules are.
     """
-    own = {LIBRARY, *(_top(root) for root in roots)}
-    counted: dict[str, str] = {}
+    places = None if path is None else tuple(path)
+    shared = _reached(roots, {OBJECTIVES[0]}, "", places)
+    rest = _reached(roots, set(), objective, places)
+    parts = [_digest(shared, task), _digest({name: code for name, code in rest.items() if name not in shared})]
+    return "-".join(parts if rest.keys() > shared.keys() else parts[:1])
+
+
+def shared_part(code: str) -> str:
+    """Of a fingerprint, what is the same for all objectives."""
+    return code.partition("-")[0]
+
+
+def _reached(roots: Sequence[str], but: set[str], objective: str, path: _Path) -> dict[str, str]:
+    """The meaning of every module that counts, `but` some, by name."""
+    own = frozenset({LIBRARY, *(_top(root) for root in roots)})
+    reached: dict[str, str] = {}
     waiting = [name for root in roots for name in _with_parents(root)]
     while waiting:
         module = waiting.pop()
-        if module in counted or module in NOT_COUNTED or not _is_own(_top(module), frozenset(own)):
+        if module in reached or module in NOT_COUNTED or module in but or not _is_own(_top(module), own):
             continue
-        code = _code(module, objective if module == OBJECTIVES[0] else "", None if path is None else tuple(path))
+        code = _code(module, objective if module == OBJECTIVES[0] else "", path)
         if code is not None:
-            counted[module] = code.meaning
+            reached[module] = code.meaning
             waiting += code.imports
-    digest = hashlib.blake2b(task.encode(), digest_size=8)
-    for module in sorted(counted):
-        digest.update(f"\0{module}\0{counted[module]}".encode())
+    return reached
+
+
+def _digest(modules: dict[str, str], first: str = "") -> str:
+    digest = hashlib.blake2b(first.encode(), digest_size=8)
+    for module in sorted(modules):
+        digest.update(f"\0{module}\0{modules[module]}".encode())
     return digest.hexdigest()
 
 

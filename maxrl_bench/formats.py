@@ -10,6 +10,8 @@ from typing import Annotated, Any
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from maxrl_bench.inputs import from_json
+
 # pandas 3 reads floats exactly by itself, and deprecates being asked to.
 _EXACT: dict[str, Any] = {} if int(pd.__version__.partition(".")[0]) >= 3 else {"float_precision": "round_trip"}
 
@@ -68,3 +70,9 @@ def from_csv(data: bytes) -> pd.DataFrame:
 def to_json(value: Any) -> bytes:
     """JSON whose keys are sorted, on lines of their own."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+def made_from(data: bytes) -> dict[str, Any]:
+    """What a run's provenance.json tells. Raises ValueError, one line, if it is of another shape."""
+    made: Made = from_json(data, "provenance.json", Made)
+    return made.model_dump(exclude_unset=True)

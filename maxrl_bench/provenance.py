@@ -20,7 +20,7 @@ PACKAGES = ("maxrl-bench", "torch", "numpy", "scipy", "pandas", "gymnasium", "mi
 
 @functools.cache
 def code_fingerprint(task: str, objective: str, run_function: str) -> str:
-    """16 hex digits of all code that can influence a run's numbers, see `fingerprint`; of names, without options.
+    """Hex digits of all code that can influence a run's numbers, see `fingerprint`; of names, without options.
 
     `run_function` is "module:function". Kept for the life of the process. Raises ValueError on an unknown task.
     """

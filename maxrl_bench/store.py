@@ -31,7 +31,8 @@ from maxrl_bench import provenance as origin
 from maxrl_bench.blobs import is_blob, seal, unseal
 from maxrl_bench.config import RunConfig, read_config
 from maxrl_bench.files import inside, is_locked, remove, tidy, write_file
-from maxrl_bench.formats import Made, checksum, from_csv, to_csv, to_json
+from maxrl_bench.fingerprint import shared_part
+from maxrl_bench.formats import checksum, from_csv, made_from, to_csv, to_json
 from maxrl_bench.inputs import from_json, read_bytes, read_json, read_text
 
 FORMAT = "maxrl_bench results, format 1\n"
@@ -39,6 +40,7 @@ TABLES = ("config.json", "metrics.csv", "pass_rates.csv", "provenance.json")
 MANIFEST, DONE, FAILED = "manifest.json", "DONE", "failed.json"
 CHECKPOINT = "checkpoint"  # blobs whose names begin so are removed when the run is finished
 MARKER, LOCKS = "FORMAT", ".locks"
+BASE = "base-"  # the names of what runs share begin so
 _FOLDER = re.compile(r"[0-9a-f]{16}|base-[0-9a-f]{1,16}")
 
 
@@ -146,7 +148,7 @@ class Store:
     def write(self, run: str, name: str, data: bytes) -> None:
         """Store a blob (a checkpoint, a base policy), whole or not at all, bound to its run, its name and the code."""
         self._make()
-        write_file(self.file(run, name), seal(run, name, self.code, data))
+        write_file(self.file(run, name), seal(run, name, self._code_of(run), data))
 
     def read(self, run: str, name: str, *, any_code: bool = False) -> bytes | None:
         """A blob, or None if it is absent; None also, and reported, if it is damaged or not what was written there.
@@ -154,12 +156,16 @@ class Store:
         `any_code` reads what other code has written as well.
         """
         try:
-            return unseal(run, name, None if any_code else self.code, read_bytes(self.file(run, name)))
+            return unseal(run, name, None if any_code else self._code_of(run), read_bytes(self.file(run, name)))
         except FileNotFoundError:
             return None
         except (ValueError, OSError) as error:
             self.report(f"{self.root / run / name} is not used: {error}")
             return None
+
+    def _code_of(self, run: str) -> str:
+        """The code that a blob depends on: a base policy is shared by all objectives."""
+        return shared_part(self.code) if run.startswith(BASE) else self.code
 
     def drop(self, run: str, name: str, problem: str) -> None:
         """Report a blob that is of no use, and remove it, so that it is made again. Hold the run's lock."""
@@ -249,7 +255,7 @@ class Store:
                 raise ValueError(f"{name} does not match its checksum")
         if read_config(contents["config.json"].decode(errors="replace"), "config.json").hash != run:
             raise ValueError("config.json is of another run")
-        return contents, _provenance(contents["provenance.json"])
+        return contents, made_from(contents["provenance.json"])
 
     def finished(self, run: str) -> Finished | None:
         """A finished run as it gave its tables, and where it comes from; None unless it is "done".
@@ -302,7 +308,7 @@ class Store:
     def provenance(self, run: str) -> dict[str, Any]:
         """Where a finished run comes from; {} if that cannot be read."""
         try:
-            return _provenance(read_bytes(self.file(run, "provenance.json")))
+            return made_from(read_bytes(self.file(run, "provenance.json")))
         except (OSError, ValueError):
             return {}
 
@@ -337,8 +343,3 @@ class Store:
 
 def _file_sum(name: str, data: bytes) -> str:
     return checksum(data) if name in TABLES else hashlib.sha256(data).hexdigest()
-
-
-def _provenance(data: bytes) -> dict[str, Any]:
-    made: Made = from_json(data, "provenance.json", Made)
-    return made.model_dump(exclude_unset=True)

@@ -14,7 +14,7 @@ from maxrl_bench import fingerprint as fingerprint_module
 from maxrl_bench import tasks
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import Experiment
-from maxrl_bench.fingerprint import fingerprint
+from maxrl_bench.fingerprint import fingerprint, shared_part
 from maxrl_bench.formula import Formula
 from maxrl_bench.objectives import OBJECTIVES
 from maxrl_bench.provenance import code_fingerprint
@@ -180,6 +180,15 @@ def test_other_pythons_agree(tmp_path: Path, version: str) -> None:
     # Among them an f-string whose parts Pythons tell apart.
     edits = [("envs/navigation.py", "from __future__", "def f(x):\n    return 'a' f'{x=!r:>{x}}' f''\nfrom __future__")]
     assert edited(tmp_path, "grpo", *edits, version=str(found[0])) == edited(tmp_path, "grpo", *edits)
+
+
+def test_what_objectives_share_is_told_apart(tmp_path: Path) -> None:
+    grpo, other = (edited(tmp_path, objective) for objective in ("grpo", "maxrl_order"))
+    assert shared_part(grpo) == shared_part(other)
+    formula = edited(tmp_path, "grpo", ("maxrl_bench/formula.py", "np.where(K > 0", "np.where(K > 1"))
+    assert shared_part(formula) == shared_part(grpo) != formula
+    network = edited(tmp_path, "grpo", ("maxrl_bench/policies.py", "from __future__", "import json\nfrom __future__"))
+    assert shared_part(network) != shared_part(grpo)
 
 
 def test_a_task_is_what_its_name_stands_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,17 @@ def test_an_edited_header_is_damage(tmp_path: Path, old: str, new: str) -> None:
     assert "damaged" in notes[0]
 
 
+def test_a_base_policy_is_made_once_for_all_objectives(tmp_path: Path) -> None:
+    first, second = (Store(tmp_path / "store", f"5ha4ed-{row}", pytest.fail) for row in ("a", "b"))
+    first.write("base-0", "policy.pt", b"base")
+    assert second.read("base-0", "policy.pt") == b"base"
+    first.write(A, "checkpoint.pt", b"half way")
+    notes: list[str] = []
+    other = Store(tmp_path / "store", "0ther-a", notes.append)
+    assert (other.read("base-0", "policy.pt"), other.read(A, "checkpoint.pt")) == (None, None)
+    assert len(notes) == 2
+
+
 def test_swapped_base_policies_are_made_again(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = tables_without_seconds(root, OTHERS)
     store = root / "store"
