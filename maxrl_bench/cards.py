@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from maxrl_bench.files import write_file
 from maxrl_bench.formula import REQUIRED, Objective
+from maxrl_bench.names import shorten
 from maxrl_bench.objectives import OBJECTIVES, bind
 from maxrl_bench.population import Scores, effective_order, least_second_moment, second_moment
 
@@ -34,14 +36,17 @@ _NOTES: tuple[tuple[Callable[[Objective], bool], str], ...] = (
 def card(name: str, num_rollouts: int, knobs: dict[str, Any], as_json: bool, figure: str | Path | None) -> str:
     """The card of an objective for groups of `num_rollouts`, as text or one JSON object; with a figure if asked.
 
-    `figure` is a path; its .png and .svg are written. Raises ValueError as `objectives.bind` does.
+    `figure` is the file to write it to, a .png or .svg. Raises ValueError as `objectives.bind` does and on other files.
     """
     objective = bind(name, num_rollouts, **knobs)
+    if figure is not None and Path(figure).suffix.lower() not in (".png", ".svg"):
+        raise ValueError(f"a figure's file ends in .png or .svg, got {shorten(str(figure))}")
     facts = _facts(objective)
     if figure is not None:
-        from maxrl_bench.objective_figures import draw_card  # matplotlib is slow to load
+        from maxrl_bench.figures_style import render  # matplotlib is slow to load
+        from maxrl_bench.objective_figures import draw_card
 
-        draw_card(objective, Path(figure))
+        write_file(Path(figure), render(draw_card(objective))[Path(figure).suffix.lower()])
     return json.dumps(facts, allow_nan=False) if as_json else _text(objective, facts)
 
 
@@ -102,17 +107,18 @@ def _facts(objective: Objective) -> dict[str, Any]:
         "on_success": objective.weights(np.arange(1, n + 1))[0].tolist() if weighed else [],
         "on_failure": objective.weights(np.arange(n))[1].tolist() if weighed else [],
         "pass_rate": p.tolist(),
-        "weight": objective.population_weight(p).tolist() if of_p_alone else None,
-        "closed_form": None if closed is None else closed.tolist(),
-        "limit": None if limit is None else limit.tolist(),
+        "weight": _finite(objective.population_weight(p)) if of_p_alone else None,
+        "closed_form": None if closed is None else _finite(closed),
+        "limit": None if limit is None else _finite(limit),
         "order": order if order is None or math.isfinite(order) else None,
         "effective_order": _finite(effective_order(objective, p)) if of_p_alone else None,
-        "second_moment": [second_moment(objective, Scores(x)) for x in PASS_RATES] if weighed else None,
-        "least_second_moment": [least_second_moment(objective, x) for x in PASS_RATES] if weighed else None,
+        "second_moment": _finite([second_moment(objective, Scores(x)) for x in PASS_RATES]) if weighed else None,
+        "least_second_moment": _finite([least_second_moment(objective, x) for x in PASS_RATES]) if weighed else None,
     }
 
 
-def _finite(values: np.ndarray) -> list[float | None]:
+def _finite(values: Iterable[float]) -> list[float | None]:
+    """For JSON, which has no infinity and no NaN: null."""
     return [float(value) if math.isfinite(value) else None for value in values]
 
 
@@ -153,7 +159,9 @@ def _population_table(facts: Mapping[str, Any]) -> str:
     p = facts["pass_rate"]
     header = ["pass rate p", "weight w(p)", "closed form", "rel. difference", "effective order"]
     closed = facts["closed_form"] or [None] * len(p)
-    differences = [None if not c else abs(w - c) / c for w, c in zip(facts["weight"], closed, strict=True)]
+    differences = [
+        abs(w - c) / c if c and w is not None else None for w, c in zip(facts["weight"], closed, strict=True)
+    ]
     columns = [p, facts["weight"], closed, differences, facts["effective_order"]]
     notes = [
         "w(p) by the exact binomial sum; effective order: that of MaxRL with the same weight at p (-: at or beyond ML)."
@@ -161,7 +169,7 @@ def _population_table(facts: Mapping[str, Any]) -> str:
     if facts["second_moment"] is not None:
         header += ["noise E|g|^2", "times the least"]
         least = facts["least_second_moment"]
-        ratios = [m / b if b else None for m, b in zip(facts["second_moment"], least, strict=True)]
+        ratios = [m / b if b and m is not None else None for m, b in zip(facts["second_moment"], least, strict=True)]
         columns += [facts["second_moment"], ratios]
         notes.append("noise: for orthogonal scores of norm 1; the least: of any count-based estimator with this w(p).")
     formats = [".6g", ".8g", ".8g", ".1e", ".6g", ".4g", ".4g"]

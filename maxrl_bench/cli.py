@@ -115,10 +115,10 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("card", _card, "show what an objective does: its weights, its order, its population weight")
     sub.add_argument("objective", metavar="OBJECTIVE")
-    sub.add_argument("knobs", nargs="*", metavar="KNOB=VALUE")
-    sub.add_argument("--rollouts", type=int, default=8, metavar="N")
-    sub.add_argument("--json", action="store_true")
-    sub.add_argument("--figure", metavar="FILE")
+    sub.add_argument("knobs", nargs="*", metavar="KNOB=VALUE", help="e.g. order=4")
+    sub.add_argument("--rollouts", type=int, default=8, metavar="N", help="of a group (8)")
+    sub.add_argument("--json", action="store_true", help="as JSON, with the weights of every count")
+    sub.add_argument("--figure", metavar="FILE", help="also draw it, as .png or .svg")
 
     sub = command("watch", _watch, "show one rollout of a policy")
     sub.add_argument("task", nargs="?", metavar="TASK", help="a task's name (the run's)")

@@ -1,6 +1,7 @@
 """Figures of the objectives themselves: population weights, bias and variance, rollouts needed. No run is needed.
 
-Every curve is exact (see `population`); each function writes NAME.png and NAME.svg to a folder, byte for byte the same.
+Every curve is exact (see `population`). Each function but `draw_card` writes NAME.png and NAME.svg to a folder, byte
+for byte the same.
 """
 
 from __future__ import annotations
@@ -256,8 +257,8 @@ def _card_noise(axes: Axes, objective: Objective, p: np.ndarray) -> None:
     axes.legend(frameon=False, fontsize=8, loc="upper left")
 
 
-def draw_card(objective: Objective, path: Path) -> list[Path]:
-    """The figure beside a card: weights against K, population weight and noise against p. Writes path .png and .svg."""
+def draw_card(objective: Objective) -> Drawing:
+    """The figure beside a card: weights against K, population weight and noise against p."""
     p = _pass_rates(1e-4, 0.995)
     with style():
         figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
@@ -280,7 +281,7 @@ def draw_card(objective: Objective, path: Path) -> list[Path]:
         title = objective.label if objective.exact else f"{objective.label}, {objective.num_rollouts} rollouts"
         figure.suptitle(f"{title}: {objective.row.paper}", x=0.01, ha="left", fontsize=10)
         alt = "Weights against counts of successes; population weight and noise against the pass rate."
-        return save(Drawing(figure, objective.label, alt), path)
+        return Drawing(figure, objective.label, alt)
 
 
 FIGURES = (weights, bias_and_variance_by_pass_rate, bias_and_variance_by_rollouts, rollouts_needed)

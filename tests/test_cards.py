@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from objective_cases import case_id, default_bound
 
 from maxrl_bench import cards, objective_figures
 from maxrl_bench.cli import main
-from maxrl_bench.objectives import OBJECTIVES, Objective, bind
+from maxrl_bench.figures_style import Drawing, render
+from maxrl_bench.objectives import OBJECTIVES, Objective
 from maxrl_bench.palette import shade, style_of
 
 
@@ -99,9 +102,11 @@ def test_every_objective_has_a_look_of_its_own_also_without_colour() -> None:
 
 def test_card_figures(tmp_path: Path) -> None:
     for objective in [o for o in default_bound(300) if o.name in ("ml", "raft", "pkpo")]:
-        cards.card(objective.name, 300, dict(objective.knobs), True, tmp_path / objective.name)
-        assert (tmp_path / f"{objective.name}.png").stat().st_size > 5000
-        assert (tmp_path / f"{objective.name}.svg").exists()
+        file = tmp_path / f"{objective.name}.v1.svg"
+        cards.card(objective.name, 300, dict(objective.knobs), True, file)
+        assert file.read_bytes().startswith(b"<?xml")
+        assert file.stat().st_size > 5000
+    assert len(list(tmp_path.iterdir())) == 3  # the files asked for, and no others
 
 
 def test_card_figure_from_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,18 +115,86 @@ def test_card_figure_from_the_command_line(tmp_path: Path, capsys: pytest.Captur
     assert (tmp_path / "new" / "card.png").stat().st_size > 5000
 
 
+STRANGE_OPTIONS = [
+    ["--rollouts", "0"], ["--rollouts", "-3"], ["--rollouts", "1048577"], ["--rollouts", "9" * 400],
+    ["order=8"], ["ddof"], ["=1"], ["ddof="], ["ddof=nan"], ["ddof=inf"], ["ddof=1.0"], ["ddof=true"],
+    ["ddof=" + "9" * 400],
+    ["ddof=[[1]]"], ["ddof={a=1}"], ["ddof=2020-01-01"], ["ddof=\n1"], ["ddof=1\n[x]"], ["name=grpo"], ["ddof=\x00"],
+    ["ddof=-1"], ["ddof=0x2"], ["ddof=" + "[" * 5000],
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("options", STRANGE_OPTIONS, ids=lambda options: ascii(" ".join(options))[1:25])
+def test_strange_options_are_refused_in_one_line(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["card", "grpo", *options]) == 2
+    printed, error = capsys.readouterr()
+    assert printed == ""
+    assert error.startswith("maxrl-bench: ")
+    assert error.count("\n") == 1
+    assert len(error) < 400
+
+
+@pytest.mark.parametrize("name", ["", "GRPO", "grpo ", "../grpo", "\udc80", "x" * 10_000, "grpo\n", "ml2"])
+def test_strange_names_are_refused_in_one_line(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["card", name]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("maxrl-bench: unknown objective ")
+    assert error.count("\n") == 1
+    assert len(error) < 500
+
+
+@pytest.mark.parametrize("objective", default_bound(64), ids=case_id)
+def test_knobs_at_their_ends_have_cards(objective: Objective) -> None:
+    """As JSON, which has no NaN and no infinity, and as text."""
+    for knob, rule in objective.row.knobs.items():
+        ends = [rule.low, 64 if rule.high is None else min(rule.high, 1e308)]
+        for end in ends:
+            knobs = {**objective.knobs, knob: rule.kind(end)}
+            json.loads(cards.card(objective.name, 64, knobs, True, None), parse_constant=pytest.fail)
+            assert "nan" not in cards.card(objective.name, 64, knobs, False, None).replace("finance", "")
+
+
+def test_the_largest_card_has_every_weight() -> None:
+    facts = json.loads(cards.card("maxrl_alg1", 2**20, {}, True, None))
+    assert len(facts["on_success"]) == len(facts["on_failure"]) == 2**20
+    assert facts["on_success"][0] == 2**20 - 1
+
+
 @pytest.mark.parametrize(("name", "n"), [("mean_baseline", 1), ("maxrl_order_failures", 1000), ("raft", 4)])
 def test_card_figures_at_the_edges(tmp_path: Path, name: str, n: int) -> None:
     objective = next(o for o in default_bound(n) if o.name == name)
-    for path in objective_figures.draw_card(objective, tmp_path / name):
-        assert path.stat().st_size > 5000
+    for data in render(objective_figures.draw_card(objective)).values():
+        assert len(data) > 5000
+
+
+def test_a_card_figure_replaces_nothing_but_a_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(objective_figures, "draw_card", lambda objective: Drawing(Figure((1, 1)), "", ""))
+    (tmp_path / "folder.png").mkdir()
+    (tmp_path / "mine.svg").write_text("mine")
+    (tmp_path / "link.svg").symlink_to(tmp_path / "mine.svg")
+    os.mkfifo(tmp_path / "pipe.png")
+    refused = {"folder.png": "is a folder", "link.svg": "is a symbolic link", "pipe.png": "is a special file"}
+    refused |= {
+        "mine.svg/card.png": "Not a directory",
+        "card.pdf": "file ends in .png or .svg",
+        "card": "file ends in .png or .svg",
+    }
+    for name, why in refused.items():
+        assert main(["card", "grpo", "--figure", str(tmp_path / name)]) == 2
+        printed, error = capsys.readouterr()
+        assert printed == ""
+        assert why in error
+        assert error.count("\n") == 1
+    assert main(["card", "grpo", "--figure", ""]) == 2
+    assert (tmp_path / "mine.svg").read_text() == "mine"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder.png", "link.svg", "mine.svg", "pipe.png"]
 
 
 def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
     paths = objective_figures.draw_all(tmp_path / "a")
     assert sorted(path.suffix for path in paths) == [".png"] * 4 + [".svg"] * 4
     again = objective_figures.rollouts_needed(tmp_path / "b")
-    objective_figures.draw_card(bind("grpo", 8), tmp_path / "a" / "card")
-    objective_figures.draw_card(bind("grpo", 8), tmp_path / "b" / "card")
-    for path in [*again, tmp_path / "b" / "card.png", tmp_path / "b" / "card.svg"]:
+    for path in again:
         assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()

@@ -111,12 +111,12 @@ def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 @pytest.mark.parametrize("name", ["grpo", "maxrl_eq10", "maxrl_alg1"])
-def test_figures_of_cards(name: str, drawings: list[Any]) -> None:
+def test_figures_of_cards(name: str) -> None:
     objective = bind(name, 9)
-    objective_figures.draw_card(objective, Path("unused"))
-    counts, population, moments = drawings[0].axes
+    figure = objective_figures.draw_card(objective).figure
+    counts, population, moments = figure.axes
     on_success, on_failure = objective.weights(np.arange(10))
-    curves = {line.get_label(): line.get_data() for axes in drawings[0].axes for line in axes.lines}
+    curves = {line.get_label(): line.get_data() for axes in figure.axes for line in axes.lines}
     np.testing.assert_allclose(curves["on success, s(K)"], [np.arange(1, 10), on_success[1:]])
     np.testing.assert_allclose(curves["on failure, f(K)"], [np.arange(9), on_failure[:-1]])
     p, weight = next(line.get_data() for line in population.lines if line.get_label() == "this objective, exact")
