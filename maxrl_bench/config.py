@@ -25,6 +25,7 @@ from maxrl_bench.objectives import OBJECTIVES, bind
 from maxrl_bench.tasks import check_task_name, did_you_mean
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
+_encode_scalar = functools.lru_cache(typed=True)(_encode)  # 1, 1.0 and True are different values here
 
 
 class Frozen(dict[str, Any]):
@@ -34,6 +35,11 @@ class Frozen(dict[str, Any]):
         raise TypeError("a configuration cannot be changed; make another: RunConfig(**{**config.model_dump(), ...})")
 
     __setitem__ = __delitem__ = __ior__ = update = setdefault = pop = popitem = clear = _refuse
+
+    @functools.cached_property
+    def text(self) -> str:
+        """It as JSON."""
+        return _encode(self)
 
     def __reduce__(self) -> tuple[type[Frozen], tuple[dict[str, Any]]]:
         return Frozen, (dict(self),)
@@ -124,8 +130,8 @@ class RunConfig(BaseModel):
     @functools.cached_property
     def hash(self) -> str:
         """16 hex digits of the resolved configuration: changed by any change of a value, not by spelling a default."""
-        canonical = _encode({name: self.__dict__[name] for name in FIELDS})
-        return hashlib.blake2b(canonical.encode(), digest_size=8).hexdigest()
+        canonical = ", ".join(f'"{name}": {_text(self.__dict__[name])}' for name in _SORTED)
+        return hashlib.blake2b(f"{{{canonical}}}".encode(), digest_size=8).hexdigest()
 
     @property
     def task_label(self) -> str:
@@ -150,9 +156,16 @@ SETTINGS = tuple(name for name in RunConfig.model_fields if name not in ("task",
 
 def cell(value: Any) -> Any:
     """A setting as one cell of a table: a table of them ("policy") in words, "default" where nothing is set."""
-    if isinstance(value, Mapping):
+    if isinstance(value, dict):
         return ", ".join(f"{key}={part}" for key, part in sorted(value.items())) or "default"
     return value
+
+
+_SORTED = sorted(RunConfig.model_fields)
+
+
+def _text(value: Any) -> str:
+    return value.text if isinstance(value, Frozen) else _encode_scalar(value)
 
 
 FIELDS: dict[str, TypeAdapter[Any]] = {
