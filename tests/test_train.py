@@ -296,3 +296,13 @@ def test_bfloat16_is_mixed_precision_and_learns(tmp_path: Path) -> None:
 def test_a_gpu_learns_what_the_cpu_learns(tmp_path: Path, dtype: str) -> None:
     there, here = run(tmp_path, device="cuda", dtype=dtype)[0][-1], run(tmp_path)[0][-1]
     assert there["pass@1"] == pytest.approx(here["pass@1"], abs=0.1)
+
+
+def test_objectives_share_a_base_policy_though_their_code_differs(tmp_path: Path) -> None:
+    said: list[str] = []
+    shared = {"task": "empty-8", "warm_start_steps": 1, "num_rollouts": 4, "steps": 1, "eval_instances": 2}
+    for objective in ("rloo", "grpo"):
+        config = RunConfig(**shared, objective=objective)
+        train.Run(config, Store(tmp_path / "store", f"shared-{objective}", said.append))
+    assert said == []
+    assert len(list((tmp_path / "store").glob("base-*/policy.pt"))) == 1
