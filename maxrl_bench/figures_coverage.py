@@ -41,12 +41,16 @@ class Saving(NamedTuple):
     factor: stats.Estimate
 
     def words(self) -> str:
-        """ "2.3x [1.9x, 2.8x]", with > and < where a limit is censored; one that may be none at all says so."""
+        """ "2.3x [1.9x, 2.8x]", with > and < where a limit is censored."""
         value, low, high = (self._bound(v) for v in self.factor[:3])
         if np.isnan(self.factor.low):
             return value
-        doubt = "" if self.factor.low > 1 or self.factor.high < 1 else " (may be none)"
-        return f"{value} [{low}, {high}]{doubt}"
+        return f"{value} [{low}, {high}]" + ", unclear" * (not self.clear)
+
+    @property
+    def clear(self) -> bool:
+        """Whether the interval, if there is one, leaves no doubt on which side of 1 the factor is."""
+        return not self.factor.low <= 1 <= self.factor.high
 
     def _bound(self, value: float) -> str:
         if value == np.inf:
@@ -101,19 +105,21 @@ def coverage(evidence: Evidence) -> Drawing:
         found = saving(evidence, panel, series)
         power_ticks(ax, ks)
         # Under the axis, where no line can run through it.
-        ax.set_xlabel("k, rollouts per instance" + (f"\nsaves {found.words()}" if found else ""))
+        ax.set_xlabel("k, rollouts per instance" + (f"\n{_told(found)}" if found else ""))
         if found:
-            _mark_saving(ax, found, min(ks))
+            if found.clear:
+                _mark_saving(ax, found, min(ks))
             savings[panel.title] = found
         label_y(ax, "pass@k")
     legend(figure, look)
     seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets))
     over = "seeds and held-out instances" if _has_instances(evidence) else "seeds"
+    doubted = any(not np.isnan(one.factor.low) for one in savings.values())
     figure.align_ylabels()
     footnote(
         figure,
         f"Lines: mean over {seeds.number} after training. Bands: {seeds.note}"
-        + (f"; of the samples saved: over {over}." if any(s.factor.low > -1 for s in savings.values()) else "."),
+        + (f"; of the samples saved: over {over}." if doubted else "."),
     )
     caption = (
         f"Coverage: the share of held-out instances that at least one of k rollouts solves after training, mean over "
@@ -127,10 +133,15 @@ def coverage(evidence: Evidence) -> Drawing:
             if (one.ours.label, one.theirs.label) == (ours, theirs)
         ]
         caption += (
-            f" Arrows: for the coverage of {theirs} with k = {k}, {ours} needs so many times fewer samples "
-            f"(below 1: more; < and >: beyond the measured k; intervals over {over}): {listed(parts)}."
+            f" Arrows, where it is clear: for the coverage of {theirs} with k = {k}, {ours} needs so many times fewer "
+            f"samples (below 1: more; < and >: beyond the measured k{f'; intervals over {over}' if doubted else ''}): "
+            f"{listed(parts)}."
         )
     return Drawing(figure, caption, "Line plots of final pass@k against k on a log axis, one panel per task.")
+
+
+def _told(found: Saving) -> str:
+    return f"saves {found.words()}" if found.clear else "saving unclear"
 
 
 def _has_instances(evidence: Evidence) -> bool:
