@@ -1,8 +1,9 @@
-"""The example of docs/trl.md, run as it stands on a tiny randomly initialised model. No network, no downloads."""
+"""The code of docs/trl.md, run as it stands on a tiny randomly initialised model. No network, no downloads."""
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import torch
 pytest.importorskip("trl", reason="TRL is an optional extra: pip install 'maxrl-bench[trl]'")
 
 import datasets
+import trl
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -20,6 +22,7 @@ from maxrl_bench.objectives import advantages
 
 WORDS = ["<pad>", "<eos>", "a", "b", "c", "d"]
 GROUP, PROMPTS, LENGTH = 4, 2, 3
+DATA = datasets.Dataset.from_dict({"prompt": ["a b", "c d"]})
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -37,35 +40,58 @@ def tiny_model() -> LlamaForCausalLM:
 
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
-    text = (Path(__file__).parent.parent / "docs" / "trl.md").read_text()
-    code = re.search(r"```python\n(.*?)```", text, re.DOTALL)
-    assert code
+    """The names of the first block; under "usage", the second."""
+    text = (Path(__file__).parent.parent / "docs" / "trl.md").read_text(encoding="utf-8")
+    definitions, usage = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     names: dict[str, Any] = {}
-    exec(compile(code[1], "docs/trl.md", "exec"), names)
-    return names
+    exec(compile(definitions, "docs/trl.md", "exec"), names)
+    return {**names, "usage": compile(usage, "docs/trl.md", "exec")}
 
 
-def trained(example: dict[str, Any], folder: Path, objective: str, knobs: dict[str, int]) -> dict[str, Any]:
+def first_letter(completions: list[str], **_: Any) -> list[float]:
+    return [float(text.startswith(("a", "b", "c"))) for text in completions]
+
+
+def last_letter(completions: list[str], **_: Any) -> list[float]:
+    return [float(text.endswith(("a", "b"))) for text in completions]
+
+
+def on(prompt: str, function: Callable[..., list[float]]) -> Callable[..., list[float | None]]:
+    """A function that scores the completions of one prompt alone."""
+
+    def score(prompts: list[str], completions: list[str], **_: Any) -> list[float | None]:
+        return [s if p == prompt else None for s, p in zip(function(completions), prompts, strict=True)]
+
+    return score
+
+
+def trained(
+    example: dict[str, Any],
+    folder: Path,
+    objective: str,
+    knobs: dict[str, int] | None = None,
+    reward_funcs: Any = first_letter,
+    settings: dict[str, Any] | None = None,
+    **more: Any,
+) -> dict[str, Any]:
     """One step of the example. The rewards, TRL's batch, the model before and its gradient."""
     seen: dict[str, Any] = {}
 
     class Watched(example["ObjectiveTrainer"]):  # type: ignore[misc]
         def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], **kwargs: Any) -> torch.Tensor:
-            seen.update(inputs=inputs, before={k: v.detach().clone() for k, v in model.state_dict().items()})
+            if model.training:
+                seen.update(inputs=inputs, before={k: v.detach().clone() for k, v in model.state_dict().items()})
             return super().compute_loss(model, inputs, **kwargs)
-
-    def first_letter(completions: list[str], **_: Any) -> list[float]:
-        return [float(text.startswith(("a", "b", "c"))) for text in completions]
 
     args = example["config"](
         output_dir=str(folder), num_generations=GROUP, per_device_train_batch_size=GROUP * PROMPTS, max_steps=1,
         max_completion_length=LENGTH, max_grad_norm=0.0, optim="sgd", learning_rate=1.0, lr_scheduler_type="constant",
         report_to=[], save_strategy="no", use_cpu=True, bf16=False, disable_tqdm=True, logging_strategy="no", seed=3,
-        gradient_checkpointing=False,
+        gradient_checkpointing=False, **(settings or {}),
     )  # fmt: skip
     trainer = Watched(
-        model=tiny_model(), reward_funcs=first_letter, args=args, processing_class=tokenizer(), objective=objective,
-        train_dataset=datasets.Dataset.from_dict({"prompt": ["a b", "c d"]}), knobs=knobs,
+        model=tiny_model(), reward_funcs=reward_funcs, args=args, processing_class=tokenizer(), objective=objective,
+        train_dataset=DATA, knobs=knobs, **more,
     )  # fmt: skip
     trainer.train()
     # TRL shuffles the rollouts after it has scored them, so that the groups are found again by their prompts.
@@ -73,7 +99,14 @@ def trained(example: dict[str, Any], folder: Path, objective: str, knobs: dict[s
     prompts = seen["inputs"]["prompt_ids"][:, 0].numpy()
     order = np.argsort(prompts, kind="stable")
     rewards = np.array(first_letter(texts))[order].reshape(PROMPTS, GROUP)
-    return seen | {"rewards": rewards, "order": order, "after": trainer.model.state_dict()}
+    last = np.array(last_letter(texts))[order].reshape(PROMPTS, GROUP)
+    logged = [key for row in trainer.state.log_history for key in row]
+    return seen | {"rewards": rewards, "last": last, "order": order, "after": trainer.model.state_dict(), "log": logged}
+
+
+def learnt(step: dict[str, Any]) -> np.ndarray:
+    """The weights that the step has used, [prompts, rollouts]."""
+    return step["inputs"]["advantages"].numpy()[step["order"]].reshape(PROMPTS, GROUP) / LENGTH
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -106,3 +139,95 @@ def test_trl_update_is_the_objectives_gradient(
 def test_trl_example_refuses_a_knob_that_is_not_read(example: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not read the knob 'order'"):
         trained(example, tmp_path, "grpo", {"order": 2})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("weights", "which"), [([1.0, 0.0], "rewards"), ([0.0, 1.0], "last")])
+def test_trl_reward_weights_decide_what_is_learnt(
+    example: dict[str, Any], tmp_path: Path, weights: list[float], which: str
+) -> None:
+    settings = {"reward_weights": weights}
+    step = trained(example, tmp_path, "maxrl_eq10", None, [first_letter, last_letter], settings)
+    assert not np.array_equal(step["rewards"], step["last"])
+    np.testing.assert_allclose(learnt(step), advantages(step[which], "maxrl_eq10"), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trl_reward_functions_that_share_a_data_set(example: dict[str, Any], tmp_path: Path) -> None:
+    step = trained(example, tmp_path, "maxrl_eq10", None, [on("a b", first_letter), on("c d", last_letter)])
+    rewards = np.stack([step["rewards"][0], step["last"][1]])
+    np.testing.assert_allclose(learnt(step), advantages(rewards, "maxrl_eq10"), rtol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("functions", "weights", "message"),
+    [
+        ([first_letter, last_letter], [0.5, 0.25], "exactly 0 or 1, got 0."),
+        ([first_letter, lambda completions, **_: [1.0] * len(completions)], None, "exactly 0 or 1, got 2"),
+        ([on("a b", first_letter)], None, "exactly 0 or 1, got NaN"),
+    ],
+)
+def test_trl_example_refuses_rewards_that_are_not_binary(
+    example: dict[str, Any], tmp_path: Path, functions: list[Any], weights: list[float] | None, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        trained(example, tmp_path, "grpo", None, functions, {"reward_weights": weights})
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("group", [1, 2, 8])
+def test_trl_evaluates_in_groups_of_another_size(example: dict[str, Any], tmp_path: Path, group: int) -> None:
+    settings = {"num_generations_eval": group, "per_device_eval_batch_size": 2 * group, "eval_strategy": "steps"}
+    settings["eval_steps"] = 1
+    step = trained(example, tmp_path, "maxrl_order", {"order": 4}, settings=settings, eval_dataset=DATA)
+    np.testing.assert_allclose(learnt(step), advantages(step["rewards"], "maxrl_order", order=4), rtol=1e-6)
+    assert "eval_reward" in step["log"]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("objective", "knobs", "settings", "message"),
+    [
+        ("maxrl_order", {"order": 5}, {}, "at most 4"),
+        ("maxrl", {}, {}, "did you mean maxrl_"),
+        ("grpo_entropy", {}, {}, "needs more than rewards"),
+        ("ml", {}, {}, "no weights"),
+        ("grpo", {}, {"loss_type": "grpo"}, "loss_type must be 'dr_grpo' for an exact gradient, got 'grpo'"),
+        ("grpo", {}, {"temperature": 0.7}, "temperature must be 1.0"),
+        ("grpo", {}, {"top_k": 5}, "top_k must be 0"),
+        ("grpo", {}, {"steps_per_generation": 2}, "several updates per batch"),
+    ],
+)
+def test_trl_example_refuses_before_training_what_would_not_be_exact(
+    example: dict[str, Any],
+    tmp_path: Path,
+    objective: str,
+    knobs: dict[str, int],
+    settings: dict[str, Any],
+    message: str,
+) -> None:
+    args = trl.GRPOConfig(
+        output_dir=str(tmp_path), num_generations=GROUP, per_device_train_batch_size=GROUP, use_cpu=True, bf16=False,
+        **{**example["EXACT"], **settings},
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=message):
+        example["ObjectiveTrainer"](
+            model=tiny_model(), reward_funcs=first_letter, args=args, processing_class=tokenizer(),
+            train_dataset=DATA, objective=objective, knobs=knobs,
+        )  # fmt: skip
+    with pytest.raises(TypeError, match="multiple values"):
+        example["config"](loss_type="grpo")
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_trl_usage_as_it_is_documented(
+    example: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset = datasets.Dataset.from_dict({"prompt": [f"{a} {b}" for a in "ab" for b in "cd"]})  # a batch of 64 rollouts
+    given = {"model": tiny_model(), "is_correct": first_letter, "dataset": dataset, "tokenizer": tokenizer()}
+    names = {**example, **given}
+    exec(example["usage"], names)
+    assert names["trainer"].state.global_step > 0
+    assert (tmp_path / "out").is_dir()
