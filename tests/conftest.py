@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import sys
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -12,6 +14,16 @@ _ORDERS = pytest.StashKey[list[tuple[str, str, str]]]()
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_ORDERS] = []
+
+
+@pytest.fixture(autouse=True)
+def own_process() -> Iterator[None]:
+    """What the program does to its process (import path, environment) ends with the test that called it."""
+    environment, path = dict(os.environ), list(sys.path)
+    yield
+    sys.path[:] = path
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 @pytest.fixture
