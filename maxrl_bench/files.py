@@ -16,13 +16,14 @@ import stat
 import time
 from pathlib import Path
 
-import psutil
 from filelock import FileLock, Timeout
 
-# Partial files name their writer, by machine and process, so that one writer never removes what another is at.
+# A partial file names its writer's machine and is locked while the writer is at it, so that no other removes it. Process
+# numbers would not do: they are used again, and mean something else in each container.
 _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
-_PARTIAL = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp")
-_FOREIGN_SECONDS = 86400.0  # after which what another machine has left half-written counts as left behind
+_PARTIAL = re.compile(r"\..+\.([0-9a-f]{8})-[0-9a-f]{8}\.tmp")
+_UNSEEN_SECONDS = 86400.0  # after which a partial file whose lock cannot be seen from here counts as left behind
+_EMPTY_SECONDS = 60.0  # the same for an empty one: its writer may be about to lock it
 
 
 def inside(root: str | Path, *names: str) -> Path:
@@ -45,13 +46,16 @@ def write_file(path: Path, data: bytes) -> None:
     """
     _refuse_special(path, "replaced")
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.name}.{_MACHINE}-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    partial = path.with_name(f".{path.name}.{_MACHINE}-{secrets.token_hex(4)}.tmp")
     try:
         with open(partial, "xb") as file:
+            _lock(file.fileno())
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, path)
+            if os.name != "posix":
+                file.close()  # what is open cannot be moved there
+            os.replace(partial, path)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -70,13 +74,13 @@ def tidy(folder: Path) -> None:
         return
     for path in folder.iterdir():
         match = _PARTIAL.fullmatch(path.name)
-        if match and _is_left_behind(path, match[1], int(match[2])):
+        if match and _is_left_behind(path, match[1]):
             with contextlib.suppress(FileNotFoundError):  # another process may be tidying up as well
                 remove(path)
 
 
-def is_locked(path: Path) -> bool:
-    """Whether some process holds a lock file (of `filelock`), as far as can be seen. Writes nothing."""
+def is_locked(path: Path) -> bool | None:
+    """Whether some process has locked a file; None where that cannot be seen. Writes nothing."""
     if os.name != "posix":
         if not path.exists():
             return False
@@ -87,30 +91,42 @@ def is_locked(path: Path) -> bool:
 
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW)
-    except OSError:
+    except FileNotFoundError:
         return False
+    except OSError:
+        return None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
     except OSError:  # a file system without such locks
-        return False
+        return None
     finally:
         os.close(descriptor)
     return False
 
 
-def _is_left_behind(path: Path, machine: str, process: int) -> bool:
+def _lock(descriptor: int) -> None:
+    if os.name != "posix":
+        return
+    import fcntl
+
+    with contextlib.suppress(OSError):  # a file system without such locks
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _is_left_behind(path: Path, machine: str) -> bool:
     try:
-        if path.is_symlink():
-            return False
-        if machine != _MACHINE:
-            return time.time() - path.stat().st_mtime > _FOREIGN_SECONDS
-        return bool(psutil.Process(process).status() == psutil.STATUS_ZOMBIE)
+        status = path.lstat()
     except FileNotFoundError:
         return False
-    except psutil.NoSuchProcess:
-        return True
+    if not stat.S_ISREG(status.st_mode):
+        return False
+    age = time.time() - status.st_mtime
+    locked = is_locked(path) if os.name == "posix" and machine == _MACHINE else None
+    if locked is None:
+        return age > _UNSEEN_SECONDS
+    return not locked and (status.st_size > 0 or age > _EMPTY_SECONDS)
 
 
 def _refuse_special(path: Path, verb: str) -> None:

@@ -82,7 +82,7 @@ def test_only_what_dead_writers_have_left_is_tidied_away(tmp_path: Path, monkeyp
     code = (
         "import os, pathlib, sys, maxrl_bench.files as files\n"
         "os.replace = lambda partial, path: os._exit(0)\n"
-        f"files.write_file(pathlib.Path({str(tmp_path)!r}) / 'dead', b'')"
+        f"files.write_file(pathlib.Path({str(tmp_path)!r}) / 'dead', b'x')"
     )
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)
@@ -96,21 +96,68 @@ def test_only_what_dead_writers_have_left_is_tidied_away(tmp_path: Path, monkeyp
         assert partial.exists()
 
     monkeypatch.setattr(os, "replace", while_another_tidies)
-    write_file(tmp_path / "living", b"")
+    write_file(tmp_path / "living", b"x")
     [living] = at_work
     assert not dead.exists()
     assert living.exists()
 
-    elsewhere = tmp_path / ".a.00000000-1-00000000.tmp"
+    elsewhere = tmp_path / ".a.00000000-00000000.tmp"
     mine = tmp_path / ".mine.tmp"
     for path in (elsewhere, mine):
         path.write_text("")
     link = tmp_path / dead.name
     link.symlink_to(mine)
     tidy(tmp_path)
-    assert {elsewhere, mine, link, living} <= set(tmp_path.iterdir())
-    old = time.time() - 2 * files._FOREIGN_SECONDS
+    assert set(tmp_path.iterdir()) == {elsewhere, mine, link}
+    old = time.time() - 2 * files._UNSEEN_SECONDS
     os.utime(elsewhere, (old, old))
     tidy(tmp_path)
     assert not elsewhere.exists()
     tidy(tmp_path / "no such folder")
+
+
+def test_whose_partial_file_it_is_does_not_hang_on_process_numbers(tmp_path: Path) -> None:
+    """A stopped writer lives, a finished one does not, whoever has its number now."""
+    code = (
+        "import os, pathlib, signal, maxrl_bench.files as files\n"
+        "os.fsync = lambda descriptor: os.kill(os.getpid(), signal.SIGSTOP)\n"
+        f"files.write_file(pathlib.Path({str(tmp_path)!r}) / 'a', b'x')"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent.parent)}
+    writer = subprocess.Popen([sys.executable, "-c", code], env=environment)
+    try:
+        os.waitpid(writer.pid, os.WUNTRACED)
+        tidy(tmp_path)
+        [partial] = tmp_path.iterdir()
+        copy = tmp_path / partial.name.replace(".a.", ".b.")
+        copy.write_bytes(partial.read_bytes())  # the same writer's, by its name, but nobody is at it
+        tidy(tmp_path)
+        assert list(tmp_path.iterdir()) == [partial]
+    finally:
+        writer.kill()
+        writer.wait()
+    tidy(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_where_locks_are_not_seen_and_where_none_is_taken_yet_age_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unsupported(descriptor: int, how: int) -> None:
+        raise OSError(37, "No locks available")
+
+    begun, full = (tmp_path / f".{name}.{files._MACHINE}-00000000.tmp" for name in "ab")
+    begun.touch()
+    full.write_bytes(b"x")
+    with monkeypatch.context() as without_locks:
+        without_locks.setattr("fcntl.flock", unsupported)
+        write_file(tmp_path / "c", b"x")
+        tidy(tmp_path)
+        assert {begun, full} <= set(tmp_path.iterdir())
+    tidy(tmp_path)
+    assert begun.exists()
+    assert not full.exists()
+    old = time.time() - 2 * files._EMPTY_SECONDS
+    os.utime(begun, (old, old))
+    tidy(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["c"]
