@@ -130,6 +130,7 @@ def sweep(options: SweepOptions) -> int:
     if not options.no_plots:
         for experiment in experiments:
             publishing.check(experiment)
+            publishing.check_places(experiment, options.results, options.plots)
     if options.dry_run:
         print(listing.dry_run(plan, workers))
         return 0

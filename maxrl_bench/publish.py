@@ -12,7 +12,7 @@ from maxrl_bench import results, sources
 from maxrl_bench.config import did_you_mean
 from maxrl_bench.experiment import STORE, Experiment, load_experiment, load_experiments
 from maxrl_bench.names import is_name, shorten
-from maxrl_bench.report_page import THEORY_FOLDER
+from maxrl_bench.report_page import THEORY_FOLDER, page_paths
 from maxrl_bench.store import Store
 
 
@@ -80,6 +80,7 @@ def plot(names: list[str], root: str, plots: str, profile: str | None = None) ->
     Says what there is now, and on stderr what could not be drawn; returns the exit code, 1 if there was such. Raises
     ValueError where one is named alone and cannot be drawn, and where there are no tables.
     """
+    page_paths(plots)
     present = results.experiments(root)
     if not names and not present:
         raise ValueError(f"no tables in {root}; `maxrl-bench sweep` makes them")
@@ -151,3 +152,16 @@ def check(experiment: Experiment) -> None:
         if figure not in FIGURES:
             raise ValueError(f"{experiment.path}: key 'figures': no figure '{figure}'; {did_you_mean(figure, FIGURES)}")
     check_columns(experiment)
+
+
+def check_places(experiment: Experiment, root: str, plots: str) -> None:
+    """Raises ValueError if files that are not ours, or links, are where its figures would go; writes nothing."""
+    from maxrl_bench.figures import FIGURES
+    from maxrl_bench.report_folder import TABLES, check_free
+
+    store = Path(os.path.realpath(Path(root) / STORE))
+    if Path(os.path.realpath(plots)).is_relative_to(store):
+        raise ValueError(f"--plots {plots} lies in the run store, {store}; draw into another folder")
+    page_paths(plots)
+    figures = experiment.figures or tuple(FIGURES)
+    check_free(plots, experiment.name, [*(f"{name}{end}" for name in figures for end in (".png", ".svg")), *TABLES])

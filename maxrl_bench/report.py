@@ -8,7 +8,6 @@ drawn from. `write_report` joins these into plots/index.html and plots/README.md
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,10 +24,10 @@ from maxrl_bench.figures import FIGURES
 from maxrl_bench.figures_style import NotDrawable, render, style
 from maxrl_bench.files import inside, write_file
 from maxrl_bench.formats import to_csv
-from maxrl_bench.inputs import read_bytes, read_json
+from maxrl_bench.inputs import read_json
 from maxrl_bench.names import check_name
 from maxrl_bench.report_folder import Page, changed_files, read_page, replace_files
-from maxrl_bench.report_page import MARK, THEORY_FOLDER, TITLE, html_page, markdown_page
+from maxrl_bench.report_page import THEORY_FOLDER, html_page, markdown_page, page_paths
 
 THRESHOLD = 0.5  # of pass@1, for the rollouts that a run needs to reach it
 Row = dict[str, Any]
@@ -125,22 +124,10 @@ def write_report(results_root: str | Path, plots_root: str | Path) -> list[Path]
         if page is not None:
             pages.append(page)
     pages.sort(key=lambda page: (page.order, page.experiment))
-    paths = {name: inside(plots_root, name) for name in ("index.html", "README.md")}
-    for path in paths.values():
-        _check_ours(path)
-    for path, render_page in zip(paths.values(), (html_page, markdown_page), strict=True):
+    paths = page_paths(plots_root)
+    for path, render_page in zip(paths, (html_page, markdown_page), strict=True):
         write_file(path, render_page(pages, problems, Path(results_root), Path(plots_root)).encode())
-    return list(paths.values())
-
-
-def _check_ours(path: Path) -> None:
-    """Raises ValueError if a page is there that `write_report` has not written."""
-    if not os.path.lexists(path):
-        return
-    head = read_bytes(path)[:2000].decode(errors="replace")
-    # Pages of before the mark are known by their title.
-    if MARK not in head and not head.startswith(f"# {TITLE}\n") and f"<title>{TITLE}</title>" not in head:
-        raise ValueError(f"{path} was not written by maxrl-bench and is not replaced; draw into another folder")
+    return paths
 
 
 def _look(name: str, results_root: Path, plots_root: Path) -> tuple[str, Page | None]:

@@ -8,7 +8,7 @@ kill leaves is known for ours and is drawn anew.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -172,10 +172,7 @@ def replace_files(
     folder = inside(plots_root, name)
     old = own_files(plots_root, name)
     paths = {file: inside(plots_root, name, file) for file in files}
-    for file, path in paths.items():
-        # Listed before it is written: what another process draws at this moment is in the list by now.
-        if os.path.lexists(path) and not _holds(path, files[file]) and file not in own_files(plots_root, name):
-            raise ValueError(f"{path} was not drawn by maxrl-bench and is not replaced; move it away and draw again")
+    check_free(plots_root, name, [file for file, path in paths.items() if not _holds(path, files[file])])
     sums = {file: checksum(data) for file, data in files.items()}
     # No longer asked for. A list from elsewhere may name anything: only what a drawing makes is deleted.
     gone = {file: digest for file, digest in old.items() if file not in files and _is_product(file)}
@@ -190,6 +187,19 @@ def replace_files(
         write_file(folder / INDEX, to_json({**index, "files": sums}))
     tidy(folder)
     return [*paths.values(), folder / INDEX]
+
+
+def check_free(plots_root: str | Path, name: str, files: Iterable[str]) -> None:
+    """Raises ValueError if a file of these names is in plots/<name>/ that the last drawing does not list.
+
+    Raises ValueError as `read_page` does, too.
+    """
+    own_files(plots_root, name)
+    for file in files:
+        path = inside(plots_root, name, file)
+        # Listed before it is written: what another process draws at this moment is in the list by now.
+        if os.path.lexists(path) and file not in own_files(plots_root, name):
+            raise ValueError(f"{path} was not drawn by maxrl-bench and is not replaced; move it away and draw again")
 
 
 def _is_product(file: str) -> bool:

@@ -11,6 +11,8 @@ from html import escape
 from pathlib import Path
 from urllib.parse import quote
 
+from maxrl_bench.files import inside
+from maxrl_bench.inputs import read_bytes
 from maxrl_bench.report_folder import Claim, Comparison, Origin, Page, Scores, read_png
 from maxrl_bench.results import METRICS, PASS_RATES
 
@@ -80,6 +82,18 @@ def html_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path
         parts.append('<h2 id="theory">The objectives themselves</h2>\n<p>Exact: no run is behind these figures.</p>')
         parts += [_figure(plots_root, THEORY_FOLDER, name, THEORY[name], THEORY[name]) for name in theory]
     return "\n".join([*parts, "</body>\n</html>\n"])
+
+
+def page_paths(plots_root: str | Path) -> list[Path]:
+    """Where index.html and README.md go. Raises ValueError if there is one that was not written by this module."""
+    paths = [inside(plots_root, name) for name in ("index.html", "README.md")]
+    for path in paths:
+        if os.path.lexists(path):
+            head = read_bytes(path)[:2000].decode(errors="replace")
+            # Pages of before the mark are known by their title.
+            if MARK not in head and not head.startswith(f"# {TITLE}\n") and f"<title>{TITLE}</title>" not in head:
+                raise ValueError(f"{path} was not written by maxrl-bench and is not replaced; draw into another folder")
+    return paths
 
 
 def _link(*parts: str) -> str:
