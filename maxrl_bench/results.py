@@ -29,6 +29,7 @@ from maxrl_bench.files import inside, is_locked, tidy, write_file
 from maxrl_bench.formats import Origin, checksum, from_csv, to_csv, to_json
 from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
 from maxrl_bench.names import is_name
+from maxrl_bench.sources import METRICS, ORIGIN, PASS_RATES
 from maxrl_bench.store import FORMAT, LOCKS, Store
 from maxrl_bench.tasks import all_tasks
 
@@ -46,7 +47,6 @@ IDENTITY = (
     "seed",
 )
 PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n", "grad_norm")
-METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
 WRITING_SECONDS = 10.0  # that another process may take to replace tables
 DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
 

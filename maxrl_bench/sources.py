@@ -8,7 +8,10 @@ from typing import Any
 
 from maxrl_bench import inputs
 from maxrl_bench.experiment import Experiment
+from maxrl_bench.files import inside
 from maxrl_bench.names import shorten
+
+METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
 
 
 def record(experiment: Experiment, root: str | Path) -> dict[str, Any]:
@@ -20,11 +23,16 @@ def record(experiment: Experiment, root: str | Path) -> dict[str, Any]:
 def check(experiment: Experiment, root: str | Path) -> None:
     """Raises ValueError if results/<experiment>/ holds the tables of another experiment file, or of another profile.
 
-    A file that has been moved, and is where it was no longer, is not another one. Tables that cannot be read belong to
-    nobody: reading them tells what is wrong with them.
+    A file that has been moved, and is where it was no longer, is not another one. A provenance that cannot be read
+    belongs to nobody: reading the tables tells what is wrong with it. Tables without any are a user's own, since it is
+    written first: they raise ValueError too, and so do links in the place of any of these.
     """
+    origin, *tables = (inside(root, experiment.name, name) for name in (ORIGIN, METRICS, PASS_RATES))
+    for table in tables:
+        if os.path.lexists(table) and not os.path.lexists(origin):
+            raise ValueError(f"{table} was not written by maxrl-bench and is not replaced; move it away")
     try:
-        made = inputs.read_json(Path(root) / experiment.name / "provenance.json")
+        made = inputs.read_json(origin)
     except (ValueError, OSError):
         return
     if not isinstance(made, dict):

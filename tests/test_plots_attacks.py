@@ -32,10 +32,21 @@ def test_files_in_the_way_are_told_before_the_runs(here: Path, capsys: pytest.Ca
     assert error.startswith(f"maxrl-bench: {file} was not ")
     assert error.count("\n") == 1
     assert path.read_text() == "mine\n"
-    assert not (here / "results").exists()
+    assert not (here / "results/store").exists()
 
 
-@pytest.mark.parametrize("link", ["plots/x", "plots/x/training.png", "plots/x/figures.json", "plots/README.md"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        "plots/x",
+        "plots/x/training.png",
+        "plots/x/figures.json",
+        "plots/README.md",
+        "results/x",
+        "results/x/metrics.csv",
+        "results/x/provenance.json",
+    ],
+)
 def test_links_are_told_before_the_runs(here: Path, capsys: pytest.CaptureFixture[str], link: str) -> None:
     (here / "elsewhere").mkdir()
     path = here / link
@@ -45,7 +56,7 @@ def test_links_are_told_before_the_runs(here: Path, capsys: pytest.CaptureFixtur
     assert f"{link} is a symbolic link" in capsys.readouterr().err
     assert path.is_symlink()
     assert not list((here / "elsewhere").iterdir())
-    assert not (here / "results").exists()
+    assert not (here / "results/store").exists()
 
 
 def test_figures_do_not_go_into_the_store(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
