@@ -70,7 +70,7 @@ def test_sampled_rates_give_pass_at_k_up_to_all_rollouts(n: int, ks: list[int]) 
 
 
 def test_rates_of_other_numbers_of_rollouts_are_not_put_together() -> None:
-    """Exact ones of one seed and sampled ones of another have no n in common; the table of metrics tells their means."""
+    """Exact ones of one seed and sampled ones of another have no n in common; their means are in the other table."""
     metrics, rates = made()
     runs = runs_of(metrics, objective="MaxRL")
     mixed = rates.assign(n=np.where(rates["run"] == runs[1], 64, 0))

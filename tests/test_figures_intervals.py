@@ -85,6 +85,20 @@ def test_the_staircase_holds_what_the_frontier_dominates() -> None:
         assert max(ys) == pytest.approx(0.702)
 
 
+def test_the_best_checkpoint_is_best_on_both_axes_together() -> None:
+    """By pass@1 alone it would be step 40, by pass@128 alone step 200, by the last evaluation 210."""
+    found = evidence(tasks={"fourrooms": TASKS["fourrooms"]})
+    curves = {40: (0.6, 0.2), 100: (0.55, 0.65), 200: (0.1, 0.9), 210: (0.3, 0.3)}
+    for position, metric in enumerate(("pass@1", "pass@128")):
+        heights = found.metrics["step"].map({step: pair[position] for step, pair in curves.items()}).fillna(0.0)
+        found.metrics[metric] = heights + 0.01 * found.metrics["seed"]
+    figure = draw("pareto", Evidence("made-up", found.metrics, found.pass_rates)).figure
+    for axes, (one, many) in zip(figure.axes, (curves[210], curves[100]), strict=True):
+        for look in list(drawn.looks(figure).values())[:-1]:
+            (large,) = drawn.lines(axes, look, 7.5)
+            assert np.ravel(large.get_data()) == pytest.approx((one + 0.02, many + 0.02))
+
+
 @pytest.mark.parametrize("setting", ["num_rollouts", "learning_rate"])
 def test_shades_grow_darker_with_the_setting(setting: str) -> None:
     values = (4, 64, 1024) if setting == "num_rollouts" else (1e-4, 1e-3, 1e-2)

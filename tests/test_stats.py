@@ -56,6 +56,23 @@ def test_seeds_needed_have_the_power() -> None:
     assert stats.seeds_needed([differences * 10]) == n
 
 
+@pytest.mark.parametrize("spread", [0.4, 1.0, 1.7, 3.0])
+def test_seeds_needed_are_the_fewest_with_the_power_by_the_noncentral_f(spread: float) -> None:
+    """t squared is F, of noncentrality n times the squared effect; the spread is that of a sample (ddof 1)."""
+    differences = 0.5 + spread * np.array([0.4, -0.4, 0.0, -0.3, 0.3])
+
+    def power(n: int, effect: float) -> float:
+        bound = reference.f.ppf(0.95, 1, n - 1)
+        return float(reference.ncf.sf(bound, 1, n - 1, n * effect**2))
+
+    for threshold in (0.0, -0.2):
+        effect = (differences.mean() - threshold) / differences.std(ddof=1)
+        expected = next(n for n in range(2, 1000) if power(n, effect) >= 0.8)
+        assert stats.seeds_needed([differences], threshold) == expected
+        with_other_task = [differences, np.full(5, 2 * threshold - 0.5)]  # of which the mean is the threshold
+        assert stats.seeds_needed(with_other_task, threshold) == np.inf
+
+
 def test_many_seeds_give_the_interval_of_student() -> None:
     """Of 40 normals; the quantiles of 4,000 resamples vary by about 3 % of the width."""
     values = np.random.default_rng(2).normal(size=40)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference_tokens as reference
 import torch
-from test_tokens import WEIGHTS, distance, gradient, policy_for, toy
+from test_tokens import ACTIONS, WEIGHTS, distance, gradient, policy_for, toy, with_solutions
 
 from maxrl_bench.transformer import TokenPolicy
 
@@ -82,3 +82,36 @@ def test_a_batch_is_the_mean_of_its_instances() -> None:
         alone = (np.where(np.arange(3) == row, weights, 0.0) for weights in (on_success, on_failure))
         parts.append(gradient(policy, together.surrogate(*alone)))
     assert distance(torch.stack(parts).sum(0), whole) < 1e-10
+
+
+def test_pass_rates_below_the_smallest_float_have_logarithms_and_gradients() -> None:
+    """Of a policy that is all but certain of wrong answers: e^-800 is no float, its logarithm and slope are."""
+    batch, policy = with_solutions(toy(5)), policy_for()
+    with torch.no_grad():
+        policy.norm.weight.mul_(300)  # and with it the logits
+    expected = []
+    for b in range(5):
+        actions, success = reference.every_answer(batch, b, ACTIONS)
+        log_prob = reference.taken(policy, batch, np.full(len(actions), b), actions).sum(1)
+        expected.append(log_prob[torch.from_numpy(success)].logsumexp(0))
+    mine, theirs = batch.log_pass_rate(policy), torch.stack(expected)
+    assert float(theirs.detach().min()) < np.log(np.nextafter(0, 1)) < float(theirs.detach().max())
+    torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+    assert distance(gradient(policy, mine.mean()), gradient(policy, theirs.mean())) < 1e-8
+
+
+def test_a_tree_that_outgrows_its_caches_is_read_as_a_small_one() -> None:
+    """Keys and values of some thousand nodes move to larger pools on the way; none loses what it descends from."""
+    batch, policy = toy(12, horizon=10, seed=1), policy_for(scale=1.0)
+    rollouts = batch.sample(policy, 20_000, np.random.default_rng(3), grad=False)
+    tree = rollouts.tree
+    assert len(tree.parent) > 3 * 1024
+    deepest = np.flatnonzero(tree.depth == tree.depth.max())[:40]
+    actions = np.full((len(deepest), batch.horizon), -1)
+    for row, node in enumerate(deepest):
+        for depth in range(tree.depth[node] - 1, -1, -1):
+            actions[row, depth] = tree.action[node]
+            node = tree.parent[node]
+    theirs = reference.log_probs(policy, batch, tree.instance[deepest], np.where(actions < 0, 0, actions))
+    at = theirs[np.arange(len(deepest)), tree.depth[deepest]].detach().numpy()
+    np.testing.assert_allclose(rollouts.log_probs[deepest], at, atol=1e-10)
