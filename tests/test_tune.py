@@ -67,6 +67,17 @@ def test_the_choice_is_the_largest_area_and_says_where_it_is_an_edge() -> None:
     assert chosen.loc["ml", "edge"]
 
 
+def test_both_ends_of_the_range_are_edges() -> None:
+    """And the one end is told where the other is not."""
+    table = metrics()
+    table.loc[(table["objective_name"] == "ml") & (table["learning_rate"] == 0.001) & (table["step"] > 0), "pass@1"] = (
+        0.9
+    )
+    chosen = tune.choose(tune.scores(table)).set_index("objective_name")
+    assert chosen["learning_rate"].to_dict() == {"grpo": 0.01, "ml": 0.001}
+    assert chosen["edge"].to_dict() == {"grpo": False, "ml": True}
+
+
 def test_unequal_seeds_are_refused() -> None:
     table = metrics()
     table = table[(table["learning_rate"] != 0.1) | (table["seed"] == 0)]
@@ -160,6 +171,33 @@ def test_every_variant_has_its_own_rate_exactly_as_it_was_run(tmp_path: Path) ->
     user.write_text(KNOBS.replace("[0.000316227766, 0.01, 0.1]", '"tuned"').replace("order = 8", "order = 4"))
     tuned = {run.objective_label: run.learning_rate for run in load_experiment(user).runs}
     assert list(tuned.values()) == [0.000316227766, 0.01, 0.01, 0.1]
+
+
+def test_knobs_that_were_not_tried_get_a_rate_that_all_others_were_tried_with(tmp_path: Path) -> None:
+    """0.001 is best of all, but for one order alone; of the common ones 0.02 has the better mean, 0.01 the best run."""
+    common = {0.01: (0.95, 0.05), 0.02: (0.6, 0.6)}  # by the order, 2 or 8
+
+    def curve(run: RunConfig) -> tuple[float, ...]:
+        own = {**common, 0.001: (0.99, 0), 0.3: (0, 0.5)}[run.learning_rate]
+        return (0.0, *[own[run.objective["order"] == 8]] * 2)
+
+    grids = [
+        f"""
+[[grid]]
+task = "fourrooms"
+objective = {{ name = "maxrl_order", order = {order} }}
+learning_rate = [{alone}, 0.01, 0.02]
+seed = [0, 1]
+"""
+        for order, alone in ((2, 0.001), (8, 0.3))
+    ]
+    path = finished(tmp_path, EXPERIMENT.split("[[grid]]")[0] + "".join(grids), curve)
+    tune.tune(load_experiment(path), tmp_path / "results")
+    assert tomllib.loads((path.parent / "learning_rates.toml").read_text())["fourrooms"] == {
+        "maxrl_order(order=2)": 0.001,
+        "maxrl_order(order=8)": 0.02,
+        "maxrl_order": 0.02,
+    }
 
 
 def test_the_file_stays_as_it_was_where_nothing_can_be_chosen(tmp_path: Path) -> None:
