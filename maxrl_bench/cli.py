@@ -22,9 +22,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     console.keep_descriptors()
     console.warnings_are_not_errors()
     import_path.close()
-    with console.tolerant_output() as output:
+    with console.tolerant_output() as streams:
         code = _main(argv)
-        why = console.lost(output)
+        why = console.lost(streams)
         if why:
             print(f"maxrl-bench: the output could not be written: {why}", file=sys.stderr)
         return max(code, 1) if why else code

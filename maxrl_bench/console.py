@@ -8,7 +8,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
 
 
@@ -42,14 +42,14 @@ class Tolerant:
 
 
 @contextlib.contextmanager
-def tolerant_output() -> Iterator[Tolerant]:
-    """Within it, stdout (which it gives) and stderr are `Tolerant`."""
+def tolerant_output() -> Iterator[list[Tolerant]]:
+    """Within it, stdout and stderr are `Tolerant`; gives both."""
     before = sys.stdout, sys.stderr
     # Python has None for a stream that is closed from the start.
     streams = [Tolerant(io.StringIO() if stream is None else stream) for stream in before]
     sys.stdout, sys.stderr = cast(TextIO, streams[0]), cast(TextIO, streams[1])
     try:
-        yield streams[0]
+        yield streams
     finally:
         for stream in streams:
             stream.flush()
@@ -59,12 +59,13 @@ def tolerant_output() -> Iterator[Tolerant]:
                 _drain(stream)
 
 
-def lost(output: Tolerant) -> str:
+def lost(streams: Iterable[Tolerant]) -> str:
     """Why output is missing that somebody waits for; "" if all is written, or the reader of a pipe has left."""
-    output.flush()
-    if output.error is None or getattr(output.error, "errno", None) in (errno.EPIPE, errno.EINVAL):
-        return ""
-    return getattr(output.error, "strerror", None) or str(output.error)
+    for stream in streams:
+        stream.flush()
+        if stream.error is not None and getattr(stream.error, "errno", None) not in (errno.EPIPE, errno.EINVAL):
+            return getattr(stream.error, "strerror", None) or str(stream.error)
+    return ""
 
 
 def keep_descriptors() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -132,6 +133,14 @@ def _leave_with_driver(stop: Connection) -> None:
     os._exit(1)  # what is on disk survives it; that is what the fault-injection tests are for
 
 
+def _silence(*libraries: str) -> None:
+    """Let libraries log nothing: they tell of a lost scheduler or worker in tracebacks; the sweep says it in a line."""
+    for name in list(logging.root.manager.loggerDict):
+        if name.partition(".")[0] in libraries:  # each has a level and handlers of its own
+            logger = logging.getLogger(name)
+            logger.handlers, logger.propagate = [logging.NullHandler()], False
+
+
 class DaskPool(Executor):
     """The workers of a Dask cluster: `scheduler` is its address, or "local" for one on this machine.
 
@@ -144,9 +153,7 @@ class DaskPool(Executor):
         except ImportError:
             raise ValueError("--scheduler needs Dask: pip install 'maxrl-bench[cluster]'") from None
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
-        # It tells of a lost scheduler or worker in tracebacks; the sweep says in a line what it means.
-        for library in ("distributed", "asyncio", "tornado", "tornado.application"):
-            logging.getLogger(library).setLevel(logging.CRITICAL + 1)
+        _silence("distributed", "asyncio", "tornado")
         import_path.close()
         self._cluster = None
         if scheduler == "local":
@@ -184,7 +191,7 @@ class DaskPool(Executor):
         workers = sorted(self._threads().keys() - self._excluded) if self._excluded else None
         # pure=False: by default two equal submissions run once, and a second attempt returns the first one's outcome.
         executor = self._client.get_executor(pure=False, workers=workers)
-        future: Future[T] = executor.submit(fn, *args, **kwargs)
+        future: Future[T] = executor.submit(import_path.call, pickle.dumps((fn, args, kwargs)))
         return future
 
     def kill(self) -> None:

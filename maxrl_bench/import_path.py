@@ -5,8 +5,10 @@ entry of PYTHONPATH. Only a run function of the user's own asks for it, and then
 """
 
 import os
+import pickle
 import sys
 from collections.abc import Iterable
+from typing import Any
 
 OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -19,6 +21,16 @@ def close() -> None:
     sys.path[:] = _elsewhere(sys.path)
     if not any(os.path.realpath(entry) == os.path.realpath(OWN) for entry in sys.path):
         sys.path.append(OWN)  # a checkout that is not installed, used from within
+
+
+def call(pickled: bytes) -> Any:
+    """Call a pickled (function, arguments, keywords) in a worker that somebody else started, whose path may be open.
+
+    What the call needs is imported when it is unpickled: after the path is closed.
+    """
+    close()
+    function, arguments, keywords = pickle.loads(pickled)
+    return function(*arguments, **keywords)
 
 
 def open_for_own() -> None:

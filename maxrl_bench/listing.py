@@ -103,7 +103,9 @@ def axes(configs: Sequence[RunConfig]) -> str:
     lines = []
     for key in RunConfig.model_fields:
         shown = {"task": "task_label", "objective": "objective_label"}.get(key, key)
-        values = list(dict.fromkeys(str(getattr(config, shown)) for config in configs))
+        # Runs share what they hold, so that few of many thousand need to be put into words.
+        differing = {id(config.__dict__[key]): config for config in configs}.values()
+        values = list(dict.fromkeys(str(getattr(config, shown)) for config in differing))
         if len(values) > 1 or key in ("task", "objective"):
             more = f", and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
             lines.append(f"  {key} ({len(values)}): {', '.join(values[:_SHOWN])}{more}")

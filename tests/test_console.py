@@ -62,13 +62,28 @@ def test_a_missing_or_failing_stream_costs_no_run(stream: str, tmp_path: Path, m
         assert len(report.done) == 2
 
 
-def test_closed_full_and_broken_outputs_of_the_program() -> None:
-    for redirected, code in (("| head -c 1", 0), (">/dev/full", 1), (">&- 2>&-", 0)):
-        command = f"set -o pipefail; {shlex.quote(sys.executable)} -c {shlex.quote(BENCH)} list objectives {redirected}"
-        done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
-        assert done.returncode == code, redirected
-        assert "Traceback" not in done.stderr
-        assert "Exception ignored" not in done.stderr
+def test_a_sweep_whose_output_is_closed_full_or_broken_does_all_its_runs(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(STUDY.replace("steps = 1", "steps = 1\nseed = [0, 1, 2]"))
+    redirected = {
+        "| head -c 1": 0,
+        ">/dev/full": 1,
+        "2>/dev/full": 1,  # whoever reads warnings there is to know
+        ">&- 2>&-": 0,  # nobody is to read it
+    }
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
+    program = f"{shlex.quote(sys.executable)} -c {shlex.quote(BENCH)} sweep study.toml --no-plots --workers 1"
+    started = []
+    for number, where in enumerate(redirected):
+        command = f"set -o pipefail; {program} --run-function {RUN} --results {number} {where}"
+        started.append(
+            subprocess.Popen(["bash", "-c", command], cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True)
+        )
+    for number, (where, process) in enumerate(zip(redirected, started, strict=True)):
+        told = process.communicate(timeout=300)[1]
+        assert process.returncode == redirected[where], (where, told)
+        assert len(list((tmp_path / str(number)).glob("store/*/DONE"))) == 3, where
+        assert "Traceback" not in told
+        assert "Exception ignored" not in told
 
 
 @pytest.mark.parametrize("how", ["module", "python path"])

@@ -14,7 +14,7 @@ import pytest
 from sweep_cases import HERE, config, experiment, run_sweep, tables_without_seconds
 
 from maxrl_bench import executors
-from maxrl_bench.executors import DaskPool, LocalPool
+from maxrl_bench.executors import DaskPool, LocalPool, PoolLost
 
 
 def test_a_worker_that_dies_breaks_only_its_own_future() -> None:
@@ -51,7 +51,9 @@ def test_kill_ends_busy_workers_at_once() -> None:
     assert all(future.done() for future in futures)
 
 
-def test_two_dask_workers_in_processes_of_their_own_give_the_same_tables_and_may_be_killed(tmp_path: Path) -> None:
+def test_dask_in_processes_of_its_own_gives_the_same_tables_and_may_be_killed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     """As on a cluster: a scheduler and workers begun from a shell, in another folder than the driver's."""
     pytest.importorskip("distributed")
     with socket.socket() as probe:
@@ -59,6 +61,8 @@ def test_two_dask_workers_in_processes_of_their_own_give_the_same_tables_and_may
         address = f"tcp://127.0.0.1:{probe.getsockname()[1]}"
     environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
     (tmp_path / "away").mkdir()
+    for name in ("envs", "filelock", "pandas", "pydantic", "torch"):  # none of our modules, though workers begin here
+        (tmp_path / "away" / f"{name}.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'a').write({name!r})\n")
     python = [sys.executable, "-m"]
     commands = [
         [*python, "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", address.rpartition(":")[2]],
@@ -78,23 +82,31 @@ def test_two_dask_workers_in_processes_of_their_own_give_the_same_tables_and_may
             time.sleep(0.1)
         assert pool.size == 2
 
-        def kill_one(at: Path = tmp_path / "dask" / "store") -> None:
-            while not list(at.glob("*/checkpoint.pt")):
+        def kill(process: subprocess.Popen[bytes], root: Path) -> None:
+            while not list(root.glob("store/*/checkpoint.pt")):
                 time.sleep(0.01)
-            processes[1].kill()
+            process.kill()
 
-        killer = threading.Thread(target=kill_one, daemon=True)
+        killer = threading.Thread(target=kill, args=(processes[1], tmp_path / "dask"), daemon=True)
         killer.start()
         report = run_sweep(tmp_path / "dask", experiment(*runs), pool=pool)
         killer.join(timeout=10)
-        pool.shutdown()
+        threading.Thread(target=kill, args=(processes[0], tmp_path / "lost"), daemon=True).start()
+        with pytest.raises(PoolLost, match="the scheduler is gone"):
+            run_sweep(tmp_path / "lost", experiment(*runs), pool=pool)
+        time.sleep(1)  # in which a traceback would be logged
+        assert capfd.readouterr().err.count("Traceback") == 0
     finally:
         for process in processes:
             process.kill()
             process.wait()
     assert report.failed == {}
+    assert not (tmp_path / "ran").exists()
     run_sweep(tmp_path / "one", experiment(*runs))
-    assert tables_without_seconds(tmp_path / "dask", runs) == tables_without_seconds(tmp_path / "one", runs)
+    run_sweep(tmp_path / "lost", experiment(*runs))
+    whole = tables_without_seconds(tmp_path / "one", runs)
+    assert tables_without_seconds(tmp_path / "dask", runs) == whole
+    assert tables_without_seconds(tmp_path / "lost", runs) == whole
 
 
 def test_an_unreachable_scheduler_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
