@@ -100,3 +100,26 @@ def test_an_objective_that_samples_nothing_has_no_number_of_rollouts_in_its_name
     rates = ({"learning_rate": 0.1}, {"learning_rate": 0.3})
     found = Evidence("e", *made(objectives=objectives, settings=rates))
     assert [one.label for one in found.series()][2] == "exact ML, learning rate 0.1"
+
+
+def test_a_curve_is_drawn_where_every_run_has_a_value() -> None:
+    """Else its mean would be one over other seeds from point to point. x is the mean over the runs as well."""
+    metrics, rates = made()
+    runs = runs_of(metrics, objective="GRPO")
+    gap = (metrics["run"] == runs[1]) & (metrics["step"] == 10)
+    metrics = metrics.assign(entropy=metrics["entropy"].mask(gap))
+    found = Evidence("e", metrics, rates)
+    rows = metrics[metrics["objective"] == "GRPO"]
+    for x in ("step", "seconds"):
+        at, values = found.curves(runs, "entropy", x)
+        means = rows.groupby("step")[x].mean()
+        np.testing.assert_allclose(at, means.loc[[0, 20]])
+        kept = rows[rows["step"] != 10].pivot(index="seed", columns="step", values="entropy")
+        np.testing.assert_array_equal(values, kept)
+    assert found.curves(runs[:1], "entropy")[0].tolist() == [0, 10, 20]
+    assert found.scores(runs, "entropy", "best") == pytest.approx(
+        rows[rows["step"] != 10].groupby("seed")["entropy"].max().to_numpy()
+    )
+    nothing = Evidence("e", metrics.assign(entropy=np.nan), rates)
+    assert np.isnan(nothing.scores(runs, "entropy")).all()
+    assert nothing.curves(runs, "entropy")[1].shape == (4, 0)
