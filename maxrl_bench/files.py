@@ -18,8 +18,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-# A partial file names its writer's machine and is locked while the writer is at it, so that no other removes it. Process
-# numbers would not do: they are used again, and mean something else in each container.
+# A partial file names its writer's machine and is locked while the writer is at it, so that no other removes it.
+# Process numbers would not do: they are used again, and mean something else in each container.
 _MACHINE = hashlib.blake2b(platform.node().encode(), digest_size=4).hexdigest()
 _PARTIAL = re.compile(r"\..+\.([0-9a-f]{8})-[0-9a-f]{8}\.tmp")
 _UNSEEN_SECONDS = 86400.0  # after which a partial file whose lock cannot be seen from here counts as left behind
@@ -27,14 +27,22 @@ _EMPTY_SECONDS = 60.0  # the same for an empty one: its writer may be about to l
 
 
 def inside(root: str | Path, *names: str) -> Path:
-    """The path `names` below `root`. Raises ValueError if it leaves `root` or a part of it is a symbolic link."""
+    """The path `names` below `root`.
+
+    Raises ValueError if it leaves `root`, if a part of it is a symbolic link, or something else than a folder is in its
+    way.
+    """
     path = Path(root)
+    above = None
     for part in Path(*names).parts:
         if part == ".." or Path(part).is_absolute() or Path(part).drive:
             raise ValueError(f"'{Path(*names)}' leads out of {root}")
         path = path / part
         if path.is_symlink():
             raise ValueError(f"{path} is a symbolic link; links in {root} are neither followed nor replaced: remove it")
+        if above is not None and above.exists() and not above.is_dir():
+            raise ValueError(f"{above} is not a folder; remove it")
+        above = path
     return path
 
 
@@ -56,8 +64,11 @@ def write_file(path: Path, data: bytes) -> None:
             if os.name != "posix":
                 file.close()  # what is open cannot be moved there
             os.replace(partial, path)
-    except BaseException:
-        partial.unlink(missing_ok=True)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # about `path`, not about a name that nobody knows
+            raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _sync_folder(path.parent)
 

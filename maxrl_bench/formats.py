@@ -67,6 +67,17 @@ def from_csv(data: bytes) -> pd.DataFrame:
     return pd.read_csv(io.BytesIO(data), dtype={"run": str}, **_EXACT)
 
 
+def run_tables(metrics: bytes, pass_rates: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """A run's tables of metrics and of pass rates. Raises ValueError if they are none, or not of a run."""
+    try:
+        tables = from_csv(metrics), from_csv(pass_rates)
+    except ValueError as error:
+        raise ValueError(f"cannot be read ({error})") from None
+    if "step" not in tables[0] or not {"step", "instance", "pass_rate"} <= {*tables[1]}:
+        raise ValueError("lack columns")
+    return tables
+
+
 def to_json(value: Any) -> bytes:
     """JSON whose keys are sorted, on lines of their own."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()

@@ -105,9 +105,9 @@ def write_tables(
     with store.lock(f"tables-{experiment.name}"):
         tidy(folder)
         # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
-        write_file(inside(folder, ORIGIN), to_json(summary))
+        write_file(inside(root, experiment.name, ORIGIN), to_json(summary))
         for name, data in contents.items():
-            write_file(inside(folder, name), pack(name, data))
+            write_file(inside(root, experiment.name, name), pack(name, data))
         return load(experiment.name, root)
 
 
@@ -206,11 +206,11 @@ def _stamps(experiment: str, root: str | Path) -> list[tuple[int, int] | None]:
 def _load(experiment: str, root: str | Path) -> Tables:
     folder = inside(root, experiment)
     try:
-        origin = _read_origin(inside(folder, ORIGIN))
+        origin = _read_origin(inside(root, experiment, ORIGIN))
         if origin.format != FORMAT.strip():
             raise ValueError(f"{folder} was written by an incompatible version; run its sweep again")
         metrics, pass_rates = (
-            _read_table(inside(folder, name), origin.checksums.get(name)) for name in (METRICS, PASS_RATES)
+            _read_table(inside(root, experiment, name), origin.checksums.get(name)) for name in (METRICS, PASS_RATES)
         )
     except FileNotFoundError as error:
         missing = Path(str(error.filename)).name

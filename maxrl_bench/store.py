@@ -32,8 +32,9 @@ from maxrl_bench.blobs import is_blob, seal, unseal
 from maxrl_bench.config import RunConfig, read_config
 from maxrl_bench.files import inside, is_locked, remove, tidy, write_file
 from maxrl_bench.fingerprint import shared_part
-from maxrl_bench.formats import checksum, from_csv, made_from, to_csv, to_json
+from maxrl_bench.formats import checksum, made_from, run_tables, to_csv, to_json
 from maxrl_bench.inputs import from_json, read_bytes, read_json, read_text
+from maxrl_bench.names import shorten
 
 FORMAT = "maxrl_bench results, format 1\n"
 TABLES = ("config.json", "metrics.csv", "pass_rates.csv", "provenance.json")
@@ -89,9 +90,9 @@ class Store:
             raise ValueError(f"{self.root} is a symbolic link, which is not followed; name its folder with --results")
         if os.path.lexists(self.root / MARKER):
             found = read_bytes(inside(self.root, MARKER)).decode(errors="replace")
-            if found != FORMAT:
+            if found.split() != FORMAT.split():  # a checkout may have changed the line's end
                 raise ValueError(
-                    f"{self.root} was written by an incompatible version ('{found.strip()[:60]}'; this one reads "
+                    f"{self.root} was written by an incompatible version ({shorten(found.strip())}; this one reads "
                     f"and writes '{FORMAT.strip()}'); move it away or choose another folder with --results"
                 )
             return True
@@ -118,13 +119,11 @@ class Store:
 
     def folder(self, run: str) -> Path:
         """Where a run's files lie. Raises ValueError if `run` is no run's name, or the folder a link."""
-        if not _FOLDER.fullmatch(run):
-            raise ValueError(f"'{run}' is not the name of a run: 16 digits out of 0123456789abcdef")
-        return inside(self.root, run)
+        return inside(self.root, _checked(run))
 
     def file(self, run: str, name: str) -> Path:
         """One of a run's files. Raises ValueError as `folder` does, and if the file is a link or elsewhere."""
-        return inside(self.folder(run), name)
+        return inside(self.root, _checked(run), name)
 
     def has(self, run: str, name: str) -> bool:
         """Whether a run has a file of that name, whole or not."""
@@ -281,12 +280,9 @@ class Store:
 
     def _parsed(self, run: str, contents: dict[str, bytes]) -> tuple[pd.DataFrame, pd.DataFrame]:
         try:
-            metrics, pass_rates = from_csv(contents["metrics.csv"]), from_csv(contents["pass_rates.csv"])
+            return run_tables(contents["metrics.csv"], contents["pass_rates.csv"])
         except ValueError as error:
-            raise ValueError(f"{self.folder(run)}: its tables cannot be read ({error}); remove that folder") from None
-        if "step" not in metrics or not {"step", "instance", "pass_rate"} <= {*pass_rates}:
-            raise ValueError(f"{self.folder(run)}: its tables lack columns; remove that folder")
-        return metrics, pass_rates
+            raise ValueError(f"{self.folder(run)}: its tables {error}; remove that folder") from None
 
     def status(self, run: str) -> str:
         """ "done", "failed", "missing", "corrupt" or "stale"."""
@@ -339,6 +335,12 @@ class Store:
             with contextlib.suppress(OSError):  # another sweep may be tidying up
                 total += sum(file.lstat().st_size for file in folder.iterdir())
         return total / len(folders) if folders else 1e5
+
+
+def _checked(run: str) -> str:
+    if not _FOLDER.fullmatch(run):
+        raise ValueError(f"'{run}' is not the name of a run: 16 digits out of 0123456789abcdef")
+    return run
 
 
 def _file_sum(name: str, data: bytes) -> str:

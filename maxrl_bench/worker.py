@@ -166,7 +166,7 @@ def _failed(store: Store, config: RunConfig, outcome: Callable[[str, str], Outco
     try:
         store.fail(config, text)
     except (OSError, ValueError) as error:
-        return outcome(_state(error), f"{text}\n(not recorded: {error})")
+        return outcome(_state(error), f"{text.rstrip()} (not recorded: {error})")  # one line, as the summary has it
     return outcome("failed", text)
 
 

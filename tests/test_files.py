@@ -26,8 +26,9 @@ def test_a_full_disk_leaves_the_old_file_and_no_fragment(tmp_path: Path, monkeyp
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(OSError, match="No space") as refused:
         write_file(tmp_path / "a", b"new")
+    assert refused.value.filename == str(tmp_path / "a")  # and not the partial file's name
     assert (tmp_path / "a").read_bytes() == b"old"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

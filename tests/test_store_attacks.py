@@ -258,6 +258,38 @@ def test_a_folder_of_the_users_is_still_no_store(tmp_path: Path) -> None:
         Store(tmp_path)
 
 
+@pytest.mark.parametrize("place", [A, "base-2", LOCKS])
+def test_a_file_where_a_folder_belongs_is_told(root: Path, place: str) -> None:
+    path = root / "store" / place
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.write_text("mine")
+    told = outcome_of_sweep(root)
+    assert f"{place} is not a folder; remove it" in told
+    assert "\n" not in told
+    assert path.read_text() == "mine"
+    assert Store(root / "store").check(A).state == ("corrupt" if place == A else "done")
+
+
+def test_a_file_where_the_tables_belong_is_told(root: Path) -> None:
+    (root / "study").write_text("mine")
+    study = experiment(*OTHERS)
+    for use in (lambda: results.write_tables(study, Store(root / "store"), root), lambda: results.load("study", root)):
+        with pytest.raises(ValueError, match="study is not a folder; remove it"):
+            use()
+    assert (root / "study").read_text() == "mine"
+
+
+def test_the_marker_may_have_other_line_ends(root: Path) -> None:
+    marker = root / "store" / "FORMAT"
+    marker.write_bytes(marker.read_bytes().replace(b"\n", b"\r\n"))
+    assert Store(root / "store").check(A).state == "done"
+    marker.write_bytes(b"\x00\x1b[2J" * 99)
+    with pytest.raises(ValueError, match="written by an incompatible version") as refused:
+        Store(root / "store")
+    assert str(refused.value).isprintable()
+
+
 # --- JSON of any shape, with checksums that match -----------------------------------------------------------------
 
 VALUES: tuple[Any, ...] = (None, True, 0, -1, 1e308, 2**70, "", "\ud800", "x", [], [1], {}, {"a": 1}, "[" * 9)
