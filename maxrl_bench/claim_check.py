@@ -20,6 +20,7 @@ from maxrl_bench.objectives import bind
 if TYPE_CHECKING:
     from maxrl_bench.experiment import Experiment
 
+MOST_PAIRS = 1_000_000  # of a comparison and a run
 Row = Mapping[str, Any]
 
 
@@ -35,6 +36,7 @@ def check_claims(
     runs: those of the profile asked for; elsewhere: makes those of each of the file's other profiles.
     """
     rows = _rows(runs) if claims else []
+    _bound(claims, rows)
     others: list[list[Row]] | None = None
     for claim in claims:
         try:
@@ -42,8 +44,19 @@ def check_claims(
         except Absent as absent:
             if others is None:
                 others = [_rows(profile) for profile in elsewhere()]
+                _bound(claims, [row for profile in others for row in profile])
             if not any(_has(claim, profile) for profile in others):
                 raise absent from None
+
+
+def _bound(claims: Sequence[Claim], rows: Sequence[Row]) -> None:
+    """Raises ValueError where all claims together compare among too many runs to be checked in a few seconds."""
+    comparisons = sum(len(claim.against) for claim in claims)
+    if comparisons * len(rows) > MOST_PAIRS:
+        raise ValueError(
+            f"its claims make {comparisons} comparisons, each among {len(rows)} runs (not counting seeds); the product "
+            f"must be at most {MOST_PAIRS}"
+        )
 
 
 def _has(claim: Claim, rows: Sequence[Row]) -> bool:

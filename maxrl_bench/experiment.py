@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ from maxrl_bench.names import check_name, shorten
 RECIPES = "recipes.toml"
 LEARNING_RATES = "learning_rates.toml"
 DEFAULT_PROFILE = "laptop"
+MAX_BLOCKS, MAX_PROFILES = 1000, 100
 STORE = "store"  # the folder of results/ that holds the runs themselves
 _KEYS = ("question", "caveat", "figures", "claims", "order", "defaults", "task", "grid", "profiles")
 
@@ -106,47 +107,80 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
     if type(order) is not int:
         raise ValueError(f"{path}: key 'order' must be a whole number, got {shorten(order)}")
 
-    runs = _expand(path, data, profile)
-    names = dict.fromkeys([DEFAULT_PROFILE, *data.get("profiles", {})])
+    grid = _Grid(path, data)
+    runs = grid.runs(profile)
     try:
         checked = read_claims(claims)
-        check_claims(checked, runs, lambda: _elsewhere(path, data, [name for name in names if name != profile]))
+        check_claims(checked, runs, lambda: grid.elsewhere(profile))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return Experiment(name, path, profile, question.strip(), tuple(figures), checked, order, runs, caveat.strip())
 
 
-def _elsewhere(path: Path, data: Mapping[str, Any], profiles: Iterable[str]) -> Iterator[tuple[RunConfig, ...]]:
-    """The runs under each of some profiles; one that cannot be expanded (its rates are to be tuned) has none."""
-    for profile in profiles:
-        with contextlib.suppress(ValueError):
-            yield _expand(path, data, profile)
+class _Grid:
+    """The tables of an experiment file that stand for runs, all checked once, under every profile."""
 
+    def __init__(self, path: Path, data: Mapping[str, Any]):
+        self._path = path
+        self._profiles = _profiles(path, data)
+        self._tables = _grid(path, data, list(self._profiles))
+        self._defaults = layer(data.get("defaults", {}), f"{path}: [defaults]")
+        recipes, rates = path.parent / RECIPES, path.parent / LEARNING_RATES
+        self._recipes = task_layers(_read_beside(recipes), recipes)
+        self._own = task_layers(data.get("task", {}), path, "task.")
+        self._rates = Rates(_read_beside(rates), rates)
 
-def _expand(path: Path, data: Mapping[str, Any], profile: str) -> tuple[RunConfig, ...]:
-    """The runs that an experiment's tables stand for under a profile."""
-    upper, tables = _profile(path, data, profile)
-    defaults = layer(data.get("defaults", {}), f"{path}: [defaults]")
-    recipes_path, rates_path = path.parent / RECIPES, path.parent / LEARNING_RATES
-    recipes = task_layers(_read_beside(recipes_path), recipes_path)
-    own = task_layers(data.get("task", {}), path, "task.")
-    rates = Rates(_read_beside(rates_path), rates_path)
-    blocks = [Block(where, recipes, defaults, own, {**table, **upper}) for where, table in tables]
-    count = sum(len(block) for block in blocks)
-    if count > MAX_RUNS:
-        raise ValueError(f"{path}: stands for {count} runs; at most {MAX_RUNS} are accepted")
+    def blocks(self, profile: str) -> list[Block]:
+        """The blocks that take part in a profile. Raises NoSuchProfile where there are none."""
+        if profile not in self._profiles:
+            hint = did_you_mean(profile, self._profiles)
+            raise NoSuchProfile(f"{self._path}: has no profile {shorten(profile)}; {hint}")
+        upper = self._profiles[profile]
+        blocks = [
+            Block(where, self._recipes, self._defaults, self._own, {**table, **upper})
+            for where, table, only in self._tables
+            if profile in only
+        ]
+        if not blocks:
+            raise NoSuchProfile(f"{self._path}: no [[grid]] table takes part in profile {shorten(profile)}")
+        return blocks
 
-    runs: dict[str, RunConfig] = {}
-    origin: dict[str, str] = {}
-    for block in blocks:
-        for config in block.runs(rates):
-            # A profile that replaces an axis can make blocks meet; in the file itself a repetition is a mistake.
-            if config.hash in runs and (not upper or origin[config.hash] == block.where):
-                first = origin[config.hash].rpartition(": ")[2]
-                raise ValueError(f"{block.where}: repeats a run of {first}: {config.describe()}")
-            runs.setdefault(config.hash, config)
-            origin.setdefault(config.hash, block.where)
-    return tuple(runs.values())
+    def runs(self, profile: str) -> tuple[RunConfig, ...]:
+        """The runs that the tables stand for under a profile."""
+        blocks = self.blocks(profile)
+        count = sum(len(block) for block in blocks)
+        if count > MAX_RUNS:
+            raise ValueError(f"{self._path}: stands for {count} runs; at most {MAX_RUNS} are accepted")
+        runs: dict[str, RunConfig] = {}
+        origin: dict[str, str] = {}
+        for block in blocks:
+            for config in block.runs(self._rates):
+                # A profile that replaces an axis can make blocks meet; in the file itself a repetition is a mistake.
+                if config.hash in runs and (not self._profiles[profile] or origin[config.hash] == block.where):
+                    first = origin[config.hash].rpartition(": ")[2]
+                    raise ValueError(f"{block.where}: repeats a run of {first}: {config.describe()}")
+                runs.setdefault(config.hash, config)
+                origin.setdefault(config.hash, block.where)
+        return tuple(runs.values())
+
+    def elsewhere(self, profile: str) -> Iterator[tuple[RunConfig, ...]]:
+        """The runs under each of the other profiles; one that cannot be expanded (its rates are to be tuned) has none.
+
+        Raises ValueError if all of them together are too many.
+        """
+        others = []
+        for other in self._profiles:
+            with contextlib.suppress(ValueError):
+                others += [(other, sum(map(len, self.blocks(other))))] if other != profile else []
+        count = sum(count for _, count in others)
+        if count > MAX_RUNS:
+            raise ValueError(
+                f"a claim has no runs under profile {shorten(profile)}, and the others stand for {count} runs, too "
+                f"many to look for it there; at most {MAX_RUNS} are accepted"
+            )
+        for other, _ in others:
+            with contextlib.suppress(ValueError):
+                yield self.runs(other)
 
 
 def folder_name(path: Path, profile: str) -> str:
@@ -161,20 +195,29 @@ def folder_name(path: Path, profile: str) -> str:
         raise ValueError(f"{shorten(str(path), 200).strip(chr(39))}: {error}") from None
 
 
-def _profile(path: Path, data: Mapping[str, Any], profile: str) -> tuple[Layer, list[tuple[str, Layer]]]:
-    """The settings that a profile imposes, and the grid blocks that take part in it. All profiles are checked."""
-    profiles = {}
-    for name, table in check_table(data.get("profiles", {}), f"{path}: [profiles]").items():
+def _profiles(path: Path, data: Mapping[str, Any]) -> dict[str, Layer]:
+    """The settings that each profile imposes. All profiles are checked, whichever is asked for."""
+    profiles: dict[str, Layer] = {DEFAULT_PROFILE: {}}
+    tables = check_table(data.get("profiles", {}), f"{path}: [profiles]")
+    if len(tables) > MAX_PROFILES:
+        raise ValueError(f"{path}: [profiles]: has {len(tables)} profiles; at most {MAX_PROFILES} are accepted")
+    for name, table in tables.items():
         try:
             check_name(name, "profile")
         except ValueError as error:
             raise ValueError(f"{path}: [profiles]: {error}") from None
         profiles[name] = layer(table, f"{path}: [profiles.{name}]")
-    names = list(dict.fromkeys([DEFAULT_PROFILE, *profiles]))
+    return profiles
+
+
+def _grid(path: Path, data: Mapping[str, Any], names: list[str]) -> list[tuple[str, Layer, list[str]]]:
+    """The [[grid]] tables: where each stands, its settings, and the profiles that it takes part in."""
     grid = data.get("grid")
     if not isinstance(grid, list) or not grid:
         raise ValueError(f"{path}: needs one or more [[grid]] tables")
-    blocks = []
+    if len(grid) > MAX_BLOCKS:
+        raise ValueError(f"{path}: has {len(grid)} [[grid]] tables; at most {MAX_BLOCKS} are accepted")
+    tables = []
     for number, table in enumerate(grid, 1):
         where = f"{path}: [[grid]] {number}"
         table = dict(check_table(table, where))
@@ -184,14 +227,8 @@ def _profile(path: Path, data: Mapping[str, Any], profile: str) -> tuple[Layer, 
         for name in only:
             if name not in names:
                 raise ValueError(f"{where}: profile {shorten(name)} is unknown; {did_you_mean(name, names)}")
-        checked = layer(table, where)
-        if profile in only:
-            blocks.append((where, checked))
-    if profile not in names:
-        raise NoSuchProfile(f"{path}: has no profile '{profile}'; {did_you_mean(profile, names)}")
-    if not blocks:
-        raise NoSuchProfile(f"{path}: no [[grid]] table takes part in profile '{profile}'")
-    return profiles.get(profile, {}), blocks
+        tables.append((where, layer(table, where), only))
+    return tables
 
 
 def find_experiments(names: list[str], folder: Path = Path("experiments")) -> list[Path]:
@@ -222,8 +259,11 @@ def under_its_first_profile(path: Path) -> Experiment:
     try:
         return load_experiment(path)
     except NoSuchProfile:
-        for profile in check_table(_read(path).get("profiles", {}), f"{path}: [profiles]"):
+        data = _read(path)
+        grid = _Grid(path, data)
+        for profile in _profiles(path, data):
             with contextlib.suppress(NoSuchProfile):
+                grid.blocks(profile)
                 return load_experiment(path, profile)
         raise
 

@@ -134,6 +134,7 @@ class Block:
                 settings["learning_rate"] = tuned[id(objective)]
             if template is None:
                 template = self._checked(settings, merged)
+                objectives[id(objective), template.num_rollouts] = template.objective
                 yield template
                 continue
             num_rollouts = changed.get("num_rollouts", template.num_rollouts)

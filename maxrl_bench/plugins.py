@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 from collections.abc import Container
 
-from maxrl_bench.names import RULE, is_name
+from maxrl_bench.names import RULE, is_name, shorten
 
 
 def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
@@ -20,7 +20,7 @@ def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
         offers.setdefault(point.name, set()).add(point.value)
     found = {}
     for name, values in sorted(offers.items()):
-        said = f"plug-in '{name}' ({', '.join(sorted(values))}) is left out: "
+        said = f"plug-in {shorten(name)} ({', '.join(sorted(values))}) is left out: "
         value = min(values)
         module, _, attribute = value.partition(":")
         if not is_name(name):

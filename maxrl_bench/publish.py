@@ -150,7 +150,9 @@ def check(experiment: Experiment) -> None:
         raise ValueError(f"{experiment.path}: plots/{THEORY_FOLDER}/ has other figures; rename the file")
     for figure in experiment.figures:
         if figure not in FIGURES:
-            raise ValueError(f"{experiment.path}: key 'figures': no figure '{figure}'; {did_you_mean(figure, FIGURES)}")
+            raise ValueError(
+                f"{experiment.path}: key 'figures': no figure {shorten(figure)}; {did_you_mean(figure, FIGURES)}"
+            )
     check_columns(experiment)
 
 

@@ -28,7 +28,7 @@ from maxrl_bench.experiment import STORE, Experiment
 from maxrl_bench.files import inside, is_locked, tidy, write_file
 from maxrl_bench.formats import Origin, checksum, from_csv, to_csv, to_json
 from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
-from maxrl_bench.names import is_name
+from maxrl_bench.names import is_name, shorten
 from maxrl_bench.sources import METRICS, ORIGIN, PASS_RATES
 from maxrl_bench.store import FORMAT, LOCKS, Store
 from maxrl_bench.tasks import all_tasks
@@ -217,7 +217,7 @@ def _load(experiment: str, root: str | Path) -> Tables:
         hint = (
             f"it has no {missing}" if folder.is_dir() else did_you_mean(experiment, experiments(root) or ["none yet"])
         )
-        raise ValueError(f"no results of experiment '{experiment}' in {root}: {hint}") from None
+        raise ValueError(f"no results of experiment {shorten(experiment)} in {root}: {hint}") from None
     _check_columns(folder / METRICS, metrics, (*IDENTITY, "step"))
     _check_columns(folder / PASS_RATES, pass_rates, PASS_RATE_COLUMNS[:-1])  # older ones have no gradients
     untold = Origin(format=origin.format, checksums={}).model_dump()
@@ -275,7 +275,7 @@ def export(experiment: str, path: str | Path, root: str | Path = "results") -> N
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix not in (".csv", ".parquet"):
-        raise ValueError(f"{path}: cannot export to '{path.suffix}'; accepted: .csv, .parquet")
+        raise ValueError(f"{path}: cannot export to {shorten(path.suffix)}; accepted: .csv, .parquet")
     if os.path.lexists(path):
         raise ValueError(f"{path} exists already; remove it, or export to another file")
     table = load(experiment, root).metrics

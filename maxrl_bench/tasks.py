@@ -270,7 +270,7 @@ def split_of(task: str, key: bytes) -> str:
 def check_split(split: str) -> None:
     """Raises ValueError unless `split` is one of SPLITS."""
     if split not in SPLITS:
-        raise ValueError(f"unknown split '{split}'; accepted: {', '.join(SPLITS)}")
+        raise ValueError(f"unknown split {shorten(split)}; accepted: {', '.join(SPLITS)}")
 
 
 def check_index(index: object) -> int:

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import gzip
 import json
 import os
 import random
 import re
+import tomllib
+import zlib
 from pathlib import Path
 from typing import Any
+
+from maxrl_bench.claim_model import Claim
+from maxrl_bench.config import RunConfig
+from maxrl_bench.formats import checksum
 
 DIGITS = "9" * 400
 # Values as TOML writes them: of the wrong type, size, depth or character.
@@ -51,6 +59,40 @@ JSON_VALUES: list[Any] = [
     "\ud800",
 ]
 JSON_VALUES += ["a\nb", "\x1b[2J", [], [[]], {}, {"a": 1}, [None], int(DIGITS), "x" * 5000, ["a", 1], "<script>"]
+
+
+# Keys that some table of an experiment file has, for tables that have them not.
+KEYS = [*RunConfig.model_fields, *Claim.model_fields, "question", "caveat", "figures", "order", "profiles", "name"]
+KEYS += ["", "x", "../x", "é", "ｔask", "\u202etask", "a\nb", "x" * 300, "con", "__class__"]
+# Other good values of some keys, so that what is mutated often gets past the door.
+OTHERS: dict[str, list[Any]] = {
+    "metric": ["pass@8", "log_p", ["pass@1", "pass@4"], "grad_norm", "hard_gradient"],
+    "when": ["final", "best", "area", "drop", "rollouts_to"],
+    "direction": ["higher", "lower", "equal"],
+    "threshold": [0, 0.5, 1e300, 5e-324],
+    "level": [0.0, 0.5, 1, 1e-300],
+    "objective": ["rloo", "grpo", ["ml", "pkpo_loo"], {"name": "maxrl_order", "order": 1}, {"name": "grpo", "ddof": 1}],
+    "task": [
+        "add-2",
+        ["maze-7", "fourrooms"],
+        {"name": "fourrooms", "horizon": 1},
+        {"name": "add-2", "scratchpad": True},
+    ],
+    "where": [{"num_rollouts": 8, "dtype": "float32"}, {"steps": 4}, {"policy": {}}],
+    "compare": [{"objective": "maxrl_order"}, {"objective_name": "grpo"}, {"name": "maxrl_order", "order": 4}],
+    "against": [{"objective": "GRPO"}, [{"objective": "grpo"}] * 2, {"objective": "rloo"}],
+    "tasks": [["maze-7(size=9)"], ["fourrooms", "fourrooms"], ["add-2"]],
+    "learning_rate": ["tuned", 1e-300, [1e300, 1]],
+    "policy": [{}, [{"width": 8}, {"width": 16}], {"width": 2**20}],
+    "figures": [[], ["coverage", "coverage"], ["pareto"]],
+    "profiles": [["smoke"], ["laptop"], []],
+    "id": ["a", "=1+1", "<script>", "x" * 200],
+    "statement": ["GRPO | [x](javascript:alert(1))", "=cmd", "<b>x</b>"],
+}
+
+
+class Written(str):
+    """A value as TOML writes it."""
 
 
 def text(valid: str, rng: random.Random) -> str:
@@ -114,9 +156,68 @@ def parsed(valid: Any, rng: random.Random) -> Any:
     return valid
 
 
+def toml(value: Any) -> str:
+    """A value as TOML, tables in one line; those of two keys that are alike have one twice."""
+    if isinstance(value, Written):
+        return value
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(key.rstrip())} = {toml(part)}" for key, part in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value) if isinstance(value, str | bool) else repr(value)
+
+
+def tables(valid: str, rng: random.Random, under: str = "") -> str:
+    """TOML with one value, or up to three, changed for others, of any type, moved, doubled, renamed or added.
+
+    What is changed lies below the key `under`, if one is given.
+    """
+    parsed = tomllib.loads(valid)
+    for _ in range(rng.choice([1, 1, 1, 2, 3])):
+        places = _places(parsed[under] if under else parsed)
+        table, key = rng.choice(places)
+        old, kind = table[key], rng.randrange(12)
+        if kind == 0:
+            table[key] = Written(rng.choice(TOML_VALUES))
+        elif kind == 1:
+            other, place = rng.choice(places)
+            table[key] = copy.deepcopy(other[place])
+        elif kind == 2:
+            table[key] = old[0] if isinstance(old, list) and len(old) == 1 else [old]
+        elif kind == 3:
+            del table[key]
+        elif kind == 4 and isinstance(table, dict):
+            new = rng.choice([rng.choice(KEYS), key + " "])  # the same key twice, once it is written
+            table[new] = table.get(key) if new.endswith(" ") else table.pop(key)
+        elif kind == 4:
+            table.append(copy.deepcopy(old))
+        elif kind == 5 and isinstance(table, dict):
+            other, place = rng.choice(places)
+            table[rng.choice(KEYS)] = copy.deepcopy(other[place])
+        elif kind == 6 and isinstance(old, list):
+            table[key] = rng.choice([old[::-1], old[1:], old * 2, old * 300, list(range(rng.choice([3, 50, 2000])))])
+        else:
+            table[key] = _near(key, old, rng)
+    return "\n".join(f"{json.dumps(key.rstrip())} = {toml(value)}" for key, value in parsed.items())
+
+
+def _near(key: Any, value: Any, rng: random.Random) -> Any:
+    """Another good value of a key, if there is one; else another value of the same type."""
+    if key in OTHERS and rng.random() < 0.8:
+        return copy.deepcopy(rng.choice(OTHERS[key]))
+    if isinstance(value, str) and not isinstance(value, Written):
+        return rng.choice([value.upper(), value + " ", value[:-1], f"é{value}", value + "\u200f"])
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return rng.choice([value + 1, value - 1, -value, value * 1000, value / 2, float(value), 0, 1, 2, 2**20, 2**31])
+    return value
+
+
 def file(path: Path, rng: random.Random) -> None:
     """Replace a file by a mutated one, or by something that is no file."""
     data = path.read_bytes()
+    if path.suffix == ".gz" and rng.random() < 0.7:
+        path.write_bytes(gzip.compress(text(gzip.decompress(data).decode(), rng).encode(errors="replace")))
+        return
     path.unlink()
     kind = rng.randrange(12)
     if kind == 0:
@@ -139,3 +240,21 @@ def file(path: Path, rng: random.Random) -> None:
             path.write_text(json.dumps(parsed(json.loads(data), rng)))
         except ValueError:  # no JSON, to begin with
             path.write_bytes(text(data.decode(errors="replace"), rng).encode(errors="replace"))
+
+
+def with_checksums(path: Path) -> None:
+    """Write the checksums of a mutated file anew, as somebody would who can write the folder."""
+    if path.is_symlink() or not path.is_file() or path.stat().st_size > 2**30:
+        return
+    folder = path.parent
+    for listing, key in (("manifest.json", None), ("provenance.json", "checksums"), ("figures.json", "files")):
+        with contextlib.suppress(ValueError, OSError, KeyError, TypeError, zlib.error, EOFError):
+            written = json.loads((folder / listing).read_bytes())
+            sums = written[key] if key else written
+            if path.name in sums:
+                data = path.read_bytes()
+                sums[path.name] = checksum(gzip.decompress(data) if path.suffix == ".gz" else data)
+                (folder / listing).write_text(json.dumps(written))
+    manifest, done = folder / "manifest.json", folder / "done"
+    if manifest.is_file() and done.is_file() and path != done:
+        done.write_text(checksum(manifest.read_bytes()) + "\n")

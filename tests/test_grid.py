@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from maxrl_bench import experiment, grid
+from maxrl_bench import claim_check, experiment, grid
 from maxrl_bench.config import FIELDS, MAX_HISTORIES, RunConfig, label
 from maxrl_bench.experiment import find_experiments, load_experiment, load_experiments
 from maxrl_bench.store import Store
@@ -95,6 +95,48 @@ def test_the_limit_is_that_of_all_blocks_together(tmp_path: Path, monkeypatch: p
     one_more = block.replace("[1, 2]", "1") % "rloo"
     assert len(load_experiment(write(tmp_path / "x.toml", text + one_more)).runs) == 6
     assert "stands for 8 runs; at most 6" in refused(write(tmp_path / "x.toml", text + block % "rloo"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "most"), [("[[grid]] tables", experiment.MAX_BLOCKS), ("profiles", experiment.MAX_PROFILES)]
+)
+def test_tables_have_limits_too(tmp_path: Path, kind: str, most: int) -> None:
+    def text(number: int) -> str:
+        if kind == "profiles":
+            return SMALL + "[profiles]\n" + "".join(f"p{i} = {{ seed = {i} }}\n" for i in range(number))
+        block = SMALL.partition("[[grid]]\n")[2]
+        return 'question = "Which?"\n' + "".join(f"[[grid]]\n{block}seed = {i}\n" for i in range(number))
+
+    path = write(tmp_path / "x.toml", text(most))
+    assert len(load_experiment(path).runs) == (1 if kind == "profiles" else most)
+    assert f"has {most + 1} {kind}; at most {most} are accepted" in refused(write(path, text(most + 1)))
+
+
+CLAIM = """
+[[claims]]
+id = "c"
+statement = "one is better"
+metric = "pass@1"
+compare = { objective = "rloo" }
+against = { objective = "grpo" }
+direction = "higher"
+"""
+
+
+def test_what_claims_ask_of_the_runs_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SMALL.replace('"grpo"', '["grpo", "rloo"]') + "seed = [1, 2, 3]\n" + CLAIM
+    monkeypatch.setattr(claim_check, "MOST_PAIRS", 2)  # seeds do not count
+    assert load_experiment(write(tmp_path / "x.toml", text)).claims
+    monkeypatch.setattr(claim_check, "MOST_PAIRS", 1)
+    assert "1 comparisons, each among 2 runs" in refused(tmp_path / "x.toml")
+
+
+def test_other_profiles_are_expanded_within_the_limit_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = SMALL + CLAIM + '[profiles.a]\nobjective = ["grpo", "rloo"]\n[profiles.b]\nseed = [1, 2, 3]\n'
+    monkeypatch.setattr(experiment, "MAX_RUNS", 5)
+    assert load_experiment(write(tmp_path / "x.toml", text)).claims  # judged under a, with its two runs and b's three
+    monkeypatch.setattr(experiment, "MAX_RUNS", 4)
+    assert "the others stand for 5 runs, too many to look for it there" in refused(tmp_path / "x.toml")
 
 
 @pytest.mark.parametrize(
