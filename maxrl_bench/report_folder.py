@@ -174,8 +174,9 @@ def replace_files(
     paths = {file: inside(plots_root, name, file) for file in files}
     check_free(plots_root, name, [file for file, path in paths.items() if not _holds(path, files[file])])
     sums = {file: checksum(data) for file, data in files.items()}
-    # No longer asked for. A list from elsewhere may name anything: only what a drawing makes is deleted.
-    gone = {file: digest for file, digest in old.items() if file not in files and _is_product(file)}
+    # No longer asked for. A list from elsewhere may name anything: only what is as it was drawn is deleted.
+    dropped = {file: digest for file, digest in old.items() if file not in files and _is_product(file)}
+    gone = {file: digest for file, digest in dropped.items() if _checksum(plots_root, name, file) == digest}
     leftovers = [inside(plots_root, name, file) for file in gone]
     write_file(folder / INDEX, to_json({**index, "files": {**gone, **sums}}))
     for file, path in paths.items():

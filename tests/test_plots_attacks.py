@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
 import pytest
 
 from maxrl_bench import cli
+from maxrl_bench.report_folder import replace_files
 
 TEXT = 'question = "Which?"\nfigures = ["training"]\n[[grid]]\ntask = "fourrooms"\nobjective = "grpo"\nsteps = 2\n'
 
@@ -63,3 +65,25 @@ def test_figures_do_not_go_into_the_store(here: Path, capsys: pytest.CaptureFixt
     assert cli.main(["sweep", "x.toml", "--plots", "results/store/plots"]) == 2
     assert "lies in the run store" in capsys.readouterr().err
     assert not (here / "results").exists()
+
+
+def test_a_list_from_elsewhere_deletes_nothing_of_the_users(tmp_path: Path) -> None:
+    replace_files(tmp_path, "x", {"old.png": b"old", "kept.png": b"kept"}, {})
+    (tmp_path / "x/holiday.png").write_bytes(b"mine")
+    (tmp_path / "outside.png").write_bytes(b"mine")
+    (tmp_path / "x/link.png").symlink_to(tmp_path / "outside.png")
+    (tmp_path / "x/folder.png").mkdir()
+    index = json.loads((tmp_path / "x/figures.json").read_bytes())
+    names = ("holiday.png", "link.png", "folder.png", "../outside.png", str(tmp_path / "outside.png"))
+    index["files"] |= dict.fromkeys(names, "0" * 32)
+    (tmp_path / "x/figures.json").write_text(json.dumps(index))
+    replace_files(tmp_path, "x", {"kept.png": b"kept"}, {})
+    assert {path.name for path in (tmp_path / "x").iterdir()} == {
+        "kept.png",
+        "holiday.png",
+        "link.png",
+        "folder.png",
+        "figures.json",
+    }
+    assert (tmp_path / "outside.png").read_bytes() == b"mine"
+    assert list(json.loads((tmp_path / "x/figures.json").read_bytes())["files"]) == ["kept.png"]
