@@ -36,8 +36,8 @@ sweep: $(VENV)/.base ## reproduce the ablations: run the experiments, write resu
 smoke: $(VENV)/.base ## the same path with tiny settings, in under two minutes
 	$(CLI) sweep $(EXPERIMENT) --profile smoke --results build/smoke/results --plots build/smoke/plots
 
-test: $(VENV)/.dev ## run the tests
-	$(PY) -m pytest
+test: $(VENV)/.dev ## run the tests, on all cores
+	$(PY) -m pytest --numprocesses logical --dist worksteal
 
 lint: $(VENV)/.dev ## check style and formatting
 	$(PY) -m ruff check .

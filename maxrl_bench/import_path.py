@@ -4,11 +4,9 @@ Python puts the working directory first for `python -m`, `python -c` (with which
 entry of PYTHONPATH. Only a run function of the user's own asks for it, and then it comes last.
 """
 
+# Nothing else may be imported before `close`: it could be the user's own.
 import os
-import pickle
 import sys
-from collections.abc import Iterable
-from typing import Any
 
 OWN = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
@@ -23,12 +21,14 @@ def close() -> None:
         sys.path.append(OWN)  # a checkout that is not installed, used from within
 
 
-def call(pickled: bytes) -> Any:
+def call(pickled: bytes) -> object:
     """Call a pickled (function, arguments, keywords) in a worker that somebody else started, whose path may be open.
 
     What the call needs is imported when it is unpickled: after the path is closed.
     """
     close()
+    import pickle
+
     function, arguments, keywords = pickle.loads(pickled)
     return function(*arguments, **keywords)
 
@@ -40,6 +40,6 @@ def open_for_own() -> None:
         sys.path.append(here)
 
 
-def _elsewhere(entries: Iterable[str]) -> list[str]:
+def _elsewhere(entries: list[str]) -> list[str]:
     here = os.path.realpath(os.curdir)
     return [entry for entry in entries if os.path.realpath(entry or os.curdir) != here]

@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # before torch is loaded: the cores are shared among test processes
+
 _ORDERS = pytest.StashKey[list[tuple[str, str, str]]]()
 
 

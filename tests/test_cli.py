@@ -192,12 +192,18 @@ def test_a_full_disk_is_one_line_with_the_way_to_go_on(here: Path) -> None:
         sweep()
 
 
-def test_tables_that_cannot_be_written_do_not_cost_the_runs(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tables_that_cannot_be_written_do_not_cost_the_runs(
+    here: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     (here / "results").mkdir()
     (here / "results/study").write_text("in the way")
+    with pytest.raises(ValueError, match="results/study is not a folder; remove it"):
+        sweep()
+    monkeypatch.setattr(commands.sources, "check", lambda *_: None)  # as if it had come while the runs went on
     assert sweep() == 1
     captured = capsys.readouterr()
-    assert "study: tables or figures FAILED: NotADirectoryError" in captured.err
+    assert "study: tables or figures FAILED: " in captured.err
+    assert "results/study is not a folder; remove it" in captured.err
     assert "4 of 4 runs done" in captured.out
 
 
