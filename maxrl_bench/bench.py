@@ -25,8 +25,11 @@ import numpy as np
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from maxrl_bench import parameters
 from maxrl_bench.bench_baselines import textbook_step, trl_seconds, vector_step
 from maxrl_bench.bench_report import draw, table
+from maxrl_bench.files import write_file
+from maxrl_bench.inputs import read_bytes
 from maxrl_bench.objectives import bind
 from maxrl_bench.policies import ObservationPolicy, make_policy
 from maxrl_bench.tasks import Batch, Task, make_task
@@ -110,8 +113,8 @@ def base_policy(task: Task, out: Path, steps: int, **size: int) -> TokenPolicy:
     policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(0), **size)
     assert isinstance(policy, TokenPolicy)
     path = out / f"base-{task.name}-{steps}-{policy.embedding.embedding_dim}.pt"
-    if path.exists():
-        policy.load_state_dict(torch.load(path, weights_only=True))
+    with contextlib.suppress(ValueError, OSError):  # absent, or no policy of ours: made anew
+        parameters.load_policy(policy, parameters.unpack(read_bytes(path)))
         return policy
     optimizer = torch.optim.Adam(policy.parameters(), 1e-3)
     for step in range(steps):
@@ -120,7 +123,7 @@ def base_policy(task: Task, out: Path, steps: int, **size: int) -> TokenPolicy:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)
         optimizer.step()
-    torch.save(policy.state_dict(), path)
+    write_file(path, parameters.pack(policy.state_dict()))
     return policy
 
 

@@ -175,6 +175,8 @@ def tables(valid: str, rng: random.Random, under: str = "") -> str:
     parsed = tomllib.loads(valid)
     for _ in range(rng.choice([1, 1, 1, 2, 3])):
         places = _places(parsed[under] if under else parsed)
+        if not places:
+            break
         table, key = rng.choice(places)
         old, kind = table[key], rng.randrange(12)
         if kind == 0:
