@@ -41,6 +41,8 @@ def _main(argv: Sequence[str] | None) -> int:
         if os.environ.get("MAXRL_BENCH_TRACEBACK"):
             raise
         text = str(error) or "out of memory"
+        if isinstance(error, OSError) and error.strerror and isinstance(error.filename, str):
+            text = f"{error.filename}: {error.strerror}"  # without its number
         print(f"maxrl-bench: {console.printable(' '.join(text.split()))}", file=sys.stderr)
         return 2
 

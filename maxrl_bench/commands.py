@@ -23,9 +23,9 @@ from maxrl_bench import publish as publishing
 from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.executors import DaskPool, LocalPool, Pool, PoolLost, limit_memory
 from maxrl_bench.experiment import Experiment, load_experiments
-from maxrl_bench.files import tidy
+from maxrl_bench.files import check_writable, tidy
 from maxrl_bench.names import shorten
-from maxrl_bench.progress import Progress, duration
+from maxrl_bench.progress import Progress, duration, shown_steps
 from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.store import Store
 from maxrl_bench.sweep import DiskFull, Plan, Sweep, check_room, make_plan
@@ -75,13 +75,15 @@ def run(
     if run_function == TRAIN:
         check_tasks([config], config_file or "run")
     folder = Path(results) / "store"
+    Store(folder, create=False).check_writable()
     code = code_fingerprint(config.task["name"], config.objective["name"], run_function)
     print(f"{config.describe()}: {folder / config.hash}/", flush=True)
     job = Job(config.model_dump_json(), str(folder), code, run_function=run_function)
     before = limit_memory(limit if config.device == "cpu" else 0)
     try:
-        with _signals_are_ctrl_c():
-            outcome = execute(job, interruptible=True)
+        with _signals_are_ctrl_c(), shown_steps(config.steps) as show:
+            # A function of the user's own need not take callbacks.
+            outcome = execute(job, interruptible=True, **({"callbacks": [show]} if run_function == TRAIN else {}))
     except KeyboardInterrupt:
         print(f"\nstopped; the run goes on from its checkpoint: {_again()}", file=sys.stderr)
         return 130
@@ -135,6 +137,8 @@ def sweep(options: SweepOptions) -> int:
         print(listing.dry_run(plan, workers))
         return 0
     check_room(plan)
+    if not options.no_plots:
+        _check_plots(options.plots)
     if plan.todo and options.run_function == TRAIN:
         for experiment in experiments:
             check_tasks(experiment.runs, str(experiment.path), here=options.scheduler is None)
@@ -166,6 +170,13 @@ def _find_own(run_function: str) -> None:
     find_own(run_function)
     if run_function != TRAIN:
         resolve(run_function)
+
+
+def _check_plots(plots: str) -> None:
+    try:
+        check_writable(Path(plots))
+    except OSError as error:
+        raise ValueError(f"--plots {plots} cannot be used: {error.strerror}") from None
 
 
 def _cores() -> int:

@@ -73,6 +73,13 @@ def write_file(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def check_writable(folder: Path) -> None:
+    """Make a folder if it is not there. Raises OSError if it cannot be, or if no file can be written in it."""
+    probe = folder / f".probe.{secrets.token_hex(4)}"
+    write_file(probe, b"")
+    probe.unlink()
+
+
 def remove(path: Path) -> None:
     """Remove a file, if it is there. Raises ValueError if something else than a regular file is there."""
     _refuse_special(path, "removed")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TextIO
 
 from tqdm import tqdm
@@ -18,6 +19,24 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)
     return f"{minutes} min" if minutes < 100 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+@contextlib.contextmanager
+def shown_steps(total: int, stream: TextIO | None = None) -> Iterator[Callable[[Mapping[str, float]], None]]:
+    """Gives a callback for training, which shows how far one run is: a bar, or a line for each evaluation."""
+    stream = stream or sys.stderr
+    if not stream.isatty():
+        yield lambda row: print(f"step {row['step']:.0f} of {total}: pass@1 {row['pass@1']:.4g}", file=stream)
+        return
+    form = "{n_fmt}/{total_fmt} |{bar}| {elapsed}, {rate_fmt}{postfix}"
+    with tqdm(total=total, unit="step", bar_format=form, dynamic_ncols=True, file=stream) as bar:
+
+        def show(row: Mapping[str, float]) -> None:
+            bar.set_postfix_str(f"pass@1 {row['pass@1']:.4g}", refresh=False)
+            bar.update(int(row["step"]) - bar.n)
+            bar.refresh()
+
+        yield show
 
 
 class Progress:

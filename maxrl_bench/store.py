@@ -17,7 +17,6 @@ import hashlib
 import itertools
 import os
 import re
-import secrets
 import time
 import warnings
 from collections.abc import Callable
@@ -30,7 +29,7 @@ from filelock import FileLock
 from maxrl_bench import provenance as origin
 from maxrl_bench.blobs import is_blob, seal, unseal
 from maxrl_bench.config import RunConfig, read_config
-from maxrl_bench.files import inside, is_locked, remove, tidy, write_file
+from maxrl_bench.files import check_writable, inside, is_locked, remove, tidy, write_file
 from maxrl_bench.fingerprint import shared_part
 from maxrl_bench.formats import checksum, made_from, run_tables, to_csv, to_json
 from maxrl_bench.inputs import from_json, read_bytes, read_json, read_text
@@ -109,11 +108,9 @@ class Store:
 
     def check_writable(self) -> None:
         """Make the store if it is not there. Raises ValueError if nothing can be written."""
-        probe = self.root / f".probe.{secrets.token_hex(4)}"
         try:
             self._make()
-            write_file(probe, b"")
-            probe.unlink()
+            check_writable(self.root)
         except OSError as error:
             raise ValueError(f"results folder {self.root} cannot be written: {error.strerror}") from None
 

@@ -267,14 +267,13 @@ def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()
         if not run.resume():
             _report(run.evaluate(), callbacks)
         saved_at = time.monotonic()
-        told = False
         while run.state.step < config.steps:
             run.step()
             if is_due(config, run.state.step):
                 _report(run.evaluate(), callbacks)
-                if not told and run.state.rollouts and not run.state.successes:
+                # At the first evaluation after a step, and so never again by a run that is taken up.
+                if len(run.state.rows) == 2 and run.state.rollouts and not run.state.successes:
                     store.report(_no_success(config, run.state))
-                    told = True
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
                 run.save()
                 saved_at = time.monotonic()
@@ -289,6 +288,6 @@ def _report(row: dict[str, float], callbacks: Sequence[Callback]) -> None:
 def _no_success(config: RunConfig, state: State) -> str:
     """One line that warns of the commonest mistake: a base policy that never succeeds."""
     return (
-        f"{config.describe()}: none of {state.rollouts} training rollouts has succeeded in {state.step} steps, so there"
-        " is nothing to learn from: begin from a better base policy (warm_start_steps) or with an easier task"
+        f"{config.describe()}: none of {state.rollouts} rollouts has succeeded in {state.step} steps: nothing to learn"
+        " from without warm_start_steps or an easier task"
     )

@@ -10,8 +10,9 @@ import platform
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from filelock import Timeout
 
@@ -61,11 +62,11 @@ def find_own(run_function: str) -> None:
         import_path.open_for_own()
 
 
-def resolve(run_function: str) -> Callable[[RunConfig, Store], None]:
+def resolve(run_function: str) -> Callable[..., None]:
     """The function that "module:function" names. Raises ValueError if there is none."""
     module_name, _, name = run_function.partition(":")
     try:
-        function: Callable[[RunConfig, Store], None] = getattr(importlib.import_module(module_name), name)
+        function: Callable[..., None] = getattr(importlib.import_module(module_name), name)
     except (ModuleNotFoundError, AttributeError, ValueError) as error:
         raise ValueError(f"run function {shorten(run_function)} cannot be found: {error}") from None
     except (Exception, SystemExit) as error:  # a user's module may do anything while it is imported
@@ -76,16 +77,17 @@ def resolve(run_function: str) -> Callable[[RunConfig, Store], None]:
     return function
 
 
-def execute(job: Job, *, interruptible: bool = False) -> Outcome:
+def execute(job: Job, *, interruptible: bool = False, **keywords: Any) -> Outcome:
     """Do one run unless it is stored already or somebody else is at it. Failures are recorded, not raised.
 
-    Where it is `interruptible`, KeyboardInterrupt is Ctrl-C and raised; else it is a failure like others.
+    Where it is `interruptible`, KeyboardInterrupt is Ctrl-C and raised; else it is a failure like others. `keywords` go
+    to the run function.
     """
     with console.tolerant_output():
-        return _execute(job, interruptible)
+        return _execute(job, interruptible, keywords)
 
 
-def _execute(job: Job, interruptible: bool) -> Outcome:
+def _execute(job: Job, interruptible: bool, keywords: Mapping[str, Any]) -> Outcome:
     notes: list[str] = []
     worker = name_of_worker()
     config = RunConfig.model_validate_json(job.config)
@@ -127,7 +129,7 @@ def _execute(job: Job, interruptible: bool) -> Outcome:
             if found.state == "corrupt":
                 notes.append(f"{store.folder(config.hash)}: {found.why}: made again")
             store.discard(config.hash)
-            function(config, store)
+            function(config, store, **keywords)
             found = store.check(config.hash)
             if found.state != "done":
                 raise RuntimeError(f"'{job.run_function}' returned, but the run is {found.state} {found.why}")

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from sweep_cases import RUN, Serial, config, experiment, run_sweep
 
-from maxrl_bench import cli, commands, console, executors, import_path, listing, sweep, worker
+from maxrl_bench import cli, commands, console, executors, import_path, listing, progress, sweep, worker
 from maxrl_bench.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -248,6 +248,60 @@ def test_the_command_that_reproduces_a_failure_is_quoted(tmp_path: Path) -> None
     assert cli.parser().parse_args(words[1:]).config == str(root / "store" / config().hash / "config.json")
 
 
+def test_run_shows_its_evaluations_and_narrow_terminals_have_bars(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"batch_size": 1, "num_rollouts": 2, "eval_instances": 1, "steps": 2, "eval_every": 1}
+    assert commands.run(None, config(**settings).model_dump(), str(tmp_path)) == 0
+    told = capsys.readouterr().err.splitlines()
+    assert [line.partition(": pass@1 ")[0] for line in told if line.startswith("step ")] == [
+        "step 0 of 2",
+        "step 1 of 2",
+        "step 2 of 2",
+    ]
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for columns in ("1", "20", "0", "none"):
+        monkeypatch.setenv("COLUMNS", columns)
+        terminal = Terminal()
+        with progress.shown_steps(2, terminal) as show:
+            show({"step": 0, "pass@1": 0.25})
+            show({"step": 2, "pass@1": 0.5})
+        bar = progress.Progress(3, 1, terminal)
+        bar.show(["one run", "another with a long name"], None)
+        bar.finish("one run: 1 s", None)
+        bar.finish("another: FAILED: why", None, failed=True)
+        bar.close()
+        assert "another: FAILED: why" in terminal.getvalue()
+        if columns == "20":
+            drawn = [line for line in terminal.getvalue().replace("\r", "\n").splitlines() if "FAILED" not in line]
+            assert max(map(len, drawn)) <= 20
+        if columns == "none":
+            assert "pass@1 0.5" in terminal.getvalue()
+            assert "2/2" in terminal.getvalue()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_folders_that_cannot_be_used_are_told_before_any_run(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.toml").write_text(STUDY)
+    (tmp_path / "file").write_text("mine")
+    run = ["run", "task=fourrooms", "objective=grpo", "--run-function", RUN]
+    for command in (["sweep", "study.toml", "--plots", place, "--run-function", RUN], [*run, "--results", place]):
+        assert cli.main(command) == 2
+        captured = capsys.readouterr()
+        assert captured.out == ""
+        assert captured.err.count("\n") == 1
+        assert place in captured.err
+        assert not list(tmp_path.glob("results/store/*/DONE"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
 def test_run_ends_with_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
     monkeypatch.chdir(tmp_path)
     assert commands.run(None, config().model_dump(), "results", RUN) == 0
@@ -271,4 +325,4 @@ def test_a_run_without_any_success_says_so_at_once(tmp_path: Path, capsys) -> No
     never = config(**settings, task="maze-17")
     assert commands.run(None, never.model_dump(), str(tmp_path)) == 0
     told = capsys.readouterr().err
-    assert told.count("none of 1 training rollouts has succeeded in 1 steps") == 1
+    assert told.count("none of 1 rollouts has succeeded in 1 steps") == 1

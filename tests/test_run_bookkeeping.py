@@ -139,7 +139,7 @@ def test_only_a_run_that_never_succeeded_says_so(tmp_path: Path) -> None:
         patch.setattr(recorded.Rooms, "batch", closed)
         train.train(hopeless.model_copy(update={"warm_start_steps": 0}), Store(tmp_path / "b", report=notes.append))
     assert len(notes) == 1
-    assert "none of 1 training rollouts has succeeded in 1 steps" in notes[0]
+    assert "none of 1 rollouts has succeeded in 1 steps" in notes[0]
 
 
 # --- base policies ----------------------------------------------------------------------------------------------------
