@@ -248,9 +248,7 @@ def test_the_command_that_reproduces_a_failure_is_quoted(tmp_path: Path) -> None
     assert cli.parser().parse_args(words[1:]).config == str(root / "store" / config().hash / "config.json")
 
 
-def test_run_shows_its_evaluations_and_narrow_terminals_have_bars(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_run_shows_its_evaluations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     settings = {"batch_size": 1, "num_rollouts": 2, "eval_instances": 1, "steps": 2, "eval_every": 1}
     assert commands.run(None, config(**settings).model_dump(), str(tmp_path)) == 0
     told = capsys.readouterr().err.splitlines()
@@ -264,24 +262,12 @@ def test_run_shows_its_evaluations_and_narrow_terminals_have_bars(
         def isatty(self) -> bool:
             return True
 
-    for columns in ("1", "20", "0", "none"):
-        monkeypatch.setenv("COLUMNS", columns)
-        terminal = Terminal()
-        with progress.shown_steps(2, terminal) as show:
-            show({"step": 0, "pass@1": 0.25})
-            show({"step": 2, "pass@1": 0.5})
-        bar = progress.Progress(3, 1, terminal)
-        bar.show(["one run", "another with a long name"], None)
-        bar.finish("one run: 1 s", None)
-        bar.finish("another: FAILED: why", None, failed=True)
-        bar.close()
-        assert "another: FAILED: why" in terminal.getvalue()
-        if columns == "20":
-            drawn = [line for line in terminal.getvalue().replace("\r", "\n").splitlines() if "FAILED" not in line]
-            assert max(map(len, drawn)) <= 20
-        if columns == "none":
-            assert "pass@1 0.5" in terminal.getvalue()
-            assert "2/2" in terminal.getvalue()
+    terminal = Terminal()
+    with progress.shown_steps(2, terminal) as show:
+        show({"step": 0, "pass@1": 0.25})
+        show({"step": 2, "pass@1": 0.5})
+    assert "2/2" in terminal.getvalue()
+    assert "pass@1 0.5" in terminal.getvalue()
 
 
 @pytest.mark.parametrize("place", ["file", "file/below"])

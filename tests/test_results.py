@@ -12,8 +12,7 @@ import pandas as pd
 import pytest
 from filelock import Timeout
 
-from maxrl_bench import provenance, results
-from maxrl_bench import store as store_module
+from maxrl_bench import files, provenance, results
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.store import DONE, MANIFEST, TABLES, Store
@@ -309,7 +308,7 @@ def test_a_store_that_can_only_be_read_is_told_before_a_sweep(store: Store, monk
     def refuse(path: Path, data: bytes) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(store_module, "write_file", refuse)
+    monkeypatch.setattr(files, "write_file", refuse)
     with pytest.raises(ValueError, match="cannot be written: Permission denied"):
         Store(store.root).check_writable()
 
