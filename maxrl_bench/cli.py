@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _main(argv: Sequence[str] | None) -> int:
-    arguments = parser().parse_args(argv)
+    arguments = _parse(argv)
     try:
         return int(arguments.command(arguments))
     except KeyboardInterrupt:
@@ -45,6 +45,19 @@ def _main(argv: Sequence[str] | None) -> int:
             text = f"{error.filename}: {error.strerror}"  # without its number
         print(f"maxrl-bench: {console.printable(' '.join(text.split()))}", file=sys.stderr)
         return 2
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments; words behind an option belong to the command's list of words (`card grpo --rollouts 8 ddof=1`)."""
+    top = parser()
+    arguments, rest = top.parse_known_args(argv)
+    if rest:
+        words = next((value for value in vars(arguments).values() if isinstance(value, list)), None)
+        unknown = [word for word in rest if words is None or word.startswith("-")]
+        if unknown or words is None:
+            top.error(f"unrecognized arguments: {' '.join(unknown)}")
+        words.extend(rest)  # which argparse leaves over, since it took the list to be empty before the option
+    return arguments
 
 
 def parser() -> argparse.ArgumentParser:

@@ -115,6 +115,17 @@ def test_card_figure_from_the_command_line(tmp_path: Path, capsys: pytest.Captur
     assert (tmp_path / "new" / "card.png").stat().st_size > 5000
 
 
+def test_knobs_may_stand_on_either_side_of_options(capsys: pytest.CaptureFixture[str]) -> None:
+    for words in (["order=2", "--rollouts", "4"], ["--rollouts", "4", "order=2"], ["--json", "order=2"]):
+        assert main(["card", "maxrl_order", *words]) == 0
+        assert "MaxRL T=2" in capsys.readouterr().out
+    for words in (["card", "grpo", "--rollouts", "4", "ddof=1", "--wrong"], ["list", "objectives", "--json", "grpo"]):
+        with pytest.raises(SystemExit) as stopped:
+            main(words)
+        assert stopped.value.code == 2
+        assert f"unrecognized arguments: {words[-1]}\n" in capsys.readouterr().err
+
+
 STRANGE_OPTIONS = [
     ["--rollouts", "0"], ["--rollouts", "-3"], ["--rollouts", "1048577"], ["--rollouts", "9" * 400],
     ["order=8"], ["ddof"], ["=1"], ["ddof="], ["ddof=nan"], ["ddof=inf"], ["ddof=1.0"], ["ddof=true"],

@@ -53,6 +53,7 @@ def test_second_moments_of_cards(objective: Objective) -> None:
     np.testing.assert_allclose(found["weight"], weights, rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.unbiased
 @pytest.mark.parametrize("objective", COUNTED, ids=case_id)
 def test_moments_of_a_coin(objective: Objective) -> None:
     """A policy of one logit, whose score is r - p: the mean and the square of every outcome, by its count."""

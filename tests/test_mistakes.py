@@ -12,6 +12,7 @@ from objective_cases import all_bound, default_bound, within
 
 from maxrl_bench.objectives import OBJECTIVES, advantages, bind
 
+pytestmark = pytest.mark.unbiased
 COUNTED = [o for o in default_bound(8) if not (o.exact or o.row.pooled)]
 
 

@@ -189,6 +189,7 @@ def test_labels_are_short_and_tell_objectives_apart() -> None:
     assert [bind("pkpo", 8, k=4).label, bind("grpo", 8, ddof=1).label] == ["PKPO k=4", "GRPO ddof=1"]
 
 
+@pytest.mark.unbiased
 def test_what_only_some_objectives_have() -> None:
     bound = {objective.name: objective for objective in default_bound(8)}
     plain = {case[0] for case in GOLDEN}

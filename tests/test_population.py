@@ -27,6 +27,7 @@ ACCEPTED = np.array([True, False, False, True])
 WITH_MOMENTS = [o for n in (2, 3) for o in default_bound(n) if not (o.exact or o.row.pooled)]
 
 
+@pytest.mark.unbiased
 @pytest.mark.parametrize("total", [1, 2, 8, 17, 40, 1000, 10**6])
 def test_ratios_of_binomial_coefficients_against_60_digits(total: int) -> None:
     rng = np.random.default_rng(total)
@@ -78,6 +79,7 @@ def _miss(n: int, successes: int, k: int) -> mpmath.mpf:
     return mpmath.binomial(n - successes, k) / mpmath.binomial(n, k) if successes <= n - k else mpmath.mpf(0)
 
 
+@pytest.mark.unbiased
 @pytest.mark.parametrize("p", [1e-9, 1e-6, 1 - 1e-6, 1 - 1e-9])
 def test_weights_without_a_closed_form_at_a_million_rollouts_against_40_digits(p: float) -> None:
     """Near p = 1 the failures decide, whose weights must not be differences of numbers near 1."""
@@ -148,6 +150,7 @@ def test_second_moment_of_orthogonal_scores_by_enumeration(objective: Objective)
     assert second_moment(objective, Scores(p)) == pytest.approx(expected, rel=1e-12, abs=0)
 
 
+@pytest.mark.unbiased
 @pytest.mark.parametrize("objective", default_bound(6), ids=case_id)
 def test_no_estimator_beats_the_least_second_moment(objective: Objective) -> None:
     if objective.exact or objective.row.pooled:
@@ -224,6 +227,7 @@ def test_the_best_constant_baseline_of_order_n_is_pass_at_n() -> None:
     assert noise[1] < min(noise[0], noise[2])
 
 
+@pytest.mark.unbiased
 def test_rloo_is_within_one_part_in_n_of_the_least_noise() -> None:
     for n, p in itertools.product((2, 8, 500), (1e-4, 0.3, 0.99)):
         ratio = second_moment(bind("rloo", n), Scores(p)) / least_second_moment(bind("rloo", n), p)
