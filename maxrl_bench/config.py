@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
@@ -145,9 +145,10 @@ class RunConfig(BaseModel):
         knobs = {key: value for key, value in self.objective.items() if key != "name"}
         return bind(self.objective["name"], self.num_rollouts, **knobs).label
 
-    def describe(self) -> str:
-        """The run in a few words, for progress lines and failure reports."""
-        how = f"N={self.num_rollouts} lr={self.learning_rate:g} seed={self.seed}"
+    def describe(self, also: Iterable[str] = ()) -> str:
+        """The run in a few words, for progress lines and failure reports; `also` names settings to be told."""
+        how = "".join(f"{name}={cell(getattr(self, name))} " for name in also)
+        how = f"N={self.num_rollouts} lr={self.learning_rate:g} {how}seed={self.seed}"
         return f"{self.task_label} {label(self.objective)} {how}"
 
 

@@ -16,12 +16,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from filelock import Timeout
 
 from maxrl_bench import costs
 from maxrl_bench.claim_check import check_columns
-from maxrl_bench.config import RunConfig
+from maxrl_bench.config import SETTINGS, RunConfig, cell, label
 from maxrl_bench.console import printable
 from maxrl_bench.executors import Pool, PoolLost
 from maxrl_bench.experiment import Experiment
@@ -76,8 +77,19 @@ class Plan:
         return self.codes[run]
 
     def label(self, run: str) -> str:
-        """A run in a few words."""
-        return self.configs[run].describe()
+        """A run in a few words, the same for no two runs."""
+        return self.configs[run].describe(self._telling)
+
+    @functools.cached_property
+    def _telling(self) -> list[str]:
+        """The settings, but for those that are always told, in which runs of one task and objective differ."""
+        values: dict[tuple[str, str, str], set[Any]] = {}
+        for config in self.configs.values():
+            for name in SETTINGS:
+                key = (name, config.task_label, label(config.objective))
+                values.setdefault(key, set()).add(cell(getattr(config, name)))
+        differing = {name for (name, *_), taken in values.items() if len(taken) > 1}
+        return [name for name in SETTINGS if name in differing - {"num_rollouts", "learning_rate"}]
 
 
 def make_plan(

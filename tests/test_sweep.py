@@ -332,3 +332,14 @@ def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path: Path) -> No
     assert len(list(store.glob("*/checkpoint.pt"))) == 2
     assert not list(tmp_path.rglob("*.tmp"))
     assert all(Store(store).is_free(path.parent.name) for path in store.glob("*/checkpoint.pt"))
+
+
+def test_no_two_runs_of_a_plan_have_one_label(tmp_path: Path) -> None:
+    varied = [config(max_grad_norm=norm, batch_size=size) for norm in (0.5, 1.0) for size in (1, 2)]
+    plan = sweep.make_plan([experiment(*varied)], tmp_path, run_function=RUN)
+    labels = [plan.label(run.hash) for run in varied]
+    assert len(set(labels)) == 4
+    assert "batch_size=1 max_grad_norm=0.5" in labels[0]
+    assert "max_grad_norm" not in sweep.make_plan([experiment(varied[0])], tmp_path, run_function=RUN).label(
+        varied[0].hash
+    )
