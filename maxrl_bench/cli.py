@@ -73,9 +73,13 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     def folders(sub: argparse.ArgumentParser, *, plots: bool = False) -> None:
-        sub.add_argument("--results", default="results", metavar="DIR", help="where results are kept (results/)")
+        sub.add_argument(
+            "--results", default="results", type=_folder, metavar="DIR", help="where results are kept (results/)"
+        )
         if plots:
-            sub.add_argument("--plots", default="plots", metavar="DIR", help="where figures are drawn (plots/)")
+            sub.add_argument(
+                "--plots", default="plots", type=_folder, metavar="DIR", help="where figures are drawn (plots/)"
+            )
 
     def run_function(sub: argparse.ArgumentParser) -> None:
         default = "maxrl_bench.train:train"
@@ -146,8 +150,16 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("bench", _bench, "time the rollout engine against the textbook loop and others")
     sub.add_argument("--quick", action="store_true", help="the main ratios, in under a minute")
-    sub.add_argument("--out", default="build/bench", metavar="DIR", help="for bench.json and bench.png (build/bench/)")
+    text = "for bench.json and bench.png (build/bench/)"
+    sub.add_argument("--out", default="build/bench", type=_folder, metavar="DIR", help=text)
     return top
+
+
+def _folder(text: str) -> str:
+    """A folder's name; an empty one is a shell variable that is not set, rather than the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("names no folder")
+    return text
 
 
 def settings(pairs: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import errno
 import io
 import os
 import sys
+import traceback
 import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO, cast
@@ -96,6 +97,13 @@ def warnings_are_not_errors() -> None:
 def printable(text: str) -> str:
     """Text with whatever cannot be shown or encoded (lone surrogates, control characters) as escapes."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
+
+
+def told(error: BaseException) -> str:
+    """An exception in one line of at most 500 characters, whatever its own text does or holds."""
+    lines = traceback.format_exception_only(error)  # does not mind what `str` raises
+    text = printable(" ".join(" ".join(lines).split()))
+    return text if len(text) <= 500 else text[:497] + "..."
 
 
 def _drain(stream: Tolerant) -> None:

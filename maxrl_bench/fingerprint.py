@@ -26,8 +26,20 @@ LIBRARY = "maxrl_bench"
 NOT_COUNTED = {LIBRARY} | {
     f"{LIBRARY}.{name}"
     for name in (
-        *("blobs", "files", "fingerprint", "formats", "inputs", "names", "provenance", "results", "sources", "store"),
-        *("config", "experiment"),
+        *(
+            "blobs",
+            "files",
+            "fingerprint",
+            "formats",
+            "inputs",
+            "locks",
+            "names",
+            "provenance",
+            "results",
+            "sources",
+            "store",
+        ),
+        *("config", "console", "experiment"),
     )
 }
 # Tables with a row for each of many: a row is counted for its own runs only.

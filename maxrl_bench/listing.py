@@ -161,9 +161,10 @@ def _some(runs: Sequence[str], plan: Plan) -> Iterable[str]:
 
 def reproduce(plan: Plan, run: str) -> str:
     """The command that does one run alone."""
-    command = ["maxrl-bench", "run", "--config", str(Path(plan.root) / "store" / run / "config.json")]
-    if plan.root != "results":
-        command += ["--results", plan.root]
+    root = f"./{plan.root}" if plan.root.startswith("-") else plan.root  # which would be an option
+    command = ["maxrl-bench", "run", "--config", str(Path(root) / "store" / run / "config.json")]
+    if root != "results":
+        command += ["--results", root]
     if plan.run_function != TRAIN:
         command += ["--run-function", plan.run_function]
     return shlex.join(command)

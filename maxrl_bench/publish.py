@@ -11,6 +11,7 @@ from pathlib import Path
 from maxrl_bench import results, sources
 from maxrl_bench.config import did_you_mean
 from maxrl_bench.experiment import STORE, Experiment, load_experiment, load_experiments
+from maxrl_bench.locks import held
 from maxrl_bench.names import is_name, shorten
 from maxrl_bench.report_page import THEORY_FOLDER, page_paths
 from maxrl_bench.store import Store
@@ -24,11 +25,11 @@ def publish(experiment: Experiment, root: str, plots: str | None, done: Mapping[
     Returns a line that says what there is now. Raises ValueError as `draw` does, and, when all that is written, if some
     of `done` are not what they were any more.
     """
-    store = Store(Path(root) / STORE)
+    store = Store(Path(root) / STORE, report=lambda line: print(line, file=sys.stderr, flush=True))
     tables = results.write_tables(experiment, store, root, only=done)
     drawn = ""
     if plots is not None and tables is not None:
-        with store.lock("figures"):  # sweeps that draw into one folder take turns
+        with held(store, "figures"):  # sweeps that draw into one folder take turns
             drawn = draw(experiment, root, plots)
     lost = [run for run in done or () if tables is None or run in tables.provenance["missing"]]
     if lost:

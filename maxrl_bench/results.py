@@ -28,6 +28,7 @@ from maxrl_bench.experiment import STORE, Experiment
 from maxrl_bench.files import inside, is_locked, tidy, write_file
 from maxrl_bench.formats import Origin, checksum, from_csv, to_csv, to_json
 from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
+from maxrl_bench.locks import held
 from maxrl_bench.names import is_name, shorten
 from maxrl_bench.sources import METRICS, ORIGIN, PASS_RATES
 from maxrl_bench.store import FORMAT, LOCKS, Store
@@ -102,7 +103,7 @@ def write_tables(
         "checksums": {name: checksum(data) for name, data in contents.items()},
     }
     folder = inside(root, experiment.name)
-    with store.lock(f"tables-{experiment.name}"):
+    with held(store, f"tables-{experiment.name}"):
         tidy(folder)
         # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
         write_file(inside(root, experiment.name, ORIGIN), to_json(summary))

@@ -23,7 +23,7 @@ from filelock import Timeout
 from maxrl_bench import costs
 from maxrl_bench.claim_check import check_columns
 from maxrl_bench.config import SETTINGS, RunConfig, cell, label
-from maxrl_bench.console import printable
+from maxrl_bench.console import told
 from maxrl_bench.executors import Pool, PoolLost
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.progress import Progress
@@ -238,7 +238,7 @@ class Sweep:
                 return
             outcome = self._record(run, f"its worker died {STRIKES} times (killed, out of memory, or crashed)")
         elif error is not None:  # whatever an executor makes of a lost worker; the other runs go on
-            outcome = self._record(run, printable(f"{type(error).__name__}: {error}"))
+            outcome = self._record(run, told(error))
         else:
             outcome = future.result()
         self.busy += outcome.seconds

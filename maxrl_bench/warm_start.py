@@ -9,6 +9,7 @@ import torch
 
 from maxrl_bench import finite, parameters, policies
 from maxrl_bench.config import RunConfig
+from maxrl_bench.locks import held
 from maxrl_bench.results import Store
 from maxrl_bench.streams import random_stream, warm_start_indices
 from maxrl_bench.tasks import Task
@@ -25,7 +26,7 @@ def base_policy(config: RunConfig, task: Task, store: Store) -> torch.nn.Module:
     if not config.warm_start_steps:
         return make_base(config, task)
     name = base_name(config)
-    with store.lock(name):
+    with held(store, name):
         stored = store.read(name, POLICY)
         if stored is not None:
             policy = _initial(config, task)

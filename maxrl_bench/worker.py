@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import importlib
-import os
-import platform
 import sys
 import time
 import traceback
@@ -16,15 +13,20 @@ from typing import Any
 
 from filelock import Timeout
 
-from maxrl_bench import console, import_path, inputs
+from maxrl_bench import console, import_path
 from maxrl_bench.config import RunConfig
-from maxrl_bench.files import inside, write_file
+from maxrl_bench.locks import held, holder, this_process
 from maxrl_bench.names import shorten
 from maxrl_bench.provenance import code_fingerprint, peak_memory_mb
 from maxrl_bench.store import Store
 
 TRAIN = "maxrl_bench.train:train"
 _REMOTE = ("tcp://", "tls://", "ws://", "wss://", "ucx")
+_LONGEST = 20_000  # characters of a traceback that are kept
+_MORE_MEMORY = (
+    "MemoryError: the run needs more memory than a worker may take: give it more (--memory GB, fewer"
+    " --workers), or lower batch_size, num_rollouts, eval_rollouts or the policy's sizes"
+)
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -67,11 +69,10 @@ def resolve(run_function: str) -> Callable[..., None]:
     module_name, _, name = run_function.partition(":")
     try:
         function: Callable[..., None] = getattr(importlib.import_module(module_name), name)
-    except (ModuleNotFoundError, AttributeError, ValueError) as error:
-        raise ValueError(f"run function {shorten(run_function)} cannot be found: {error}") from None
-    except (Exception, SystemExit) as error:  # a user's module may do anything while it is imported
-        name = type(error).__name__
-        raise ValueError(f"run function {shorten(run_function)} cannot be imported: {name}: {error}") from None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a user's module may do anything while it is imported
+        raise ValueError(f"run function {shorten(run_function)} cannot be imported: {console.told(error)}") from None
     if not callable(function):
         raise ValueError(f"run function {shorten(run_function)} is not a function")
     return function
@@ -89,7 +90,7 @@ def execute(job: Job, *, interruptible: bool = False, **keywords: Any) -> Outcom
 
 def _execute(job: Job, interruptible: bool, keywords: Mapping[str, Any]) -> Outcome:
     notes: list[str] = []
-    worker = name_of_worker()
+    worker = this_process()
     config = RunConfig.model_validate_json(job.config)
     find_own(job.run_function)
     code = code_fingerprint(config.task["name"], config.objective["name"], job.run_function)
@@ -114,73 +115,52 @@ def _execute(job: Job, interruptible: bool, keywords: Mapping[str, Any]) -> Outc
         return Outcome(state, console.printable(message), computed, seconds, peak_memory_mb(), said, worker)
 
     try:
-        lock = store.lock(config.hash).acquire(blocking=False)
+        with held(store, config.hash, wait=False):
+            try:
+                store.tidy(config.hash)
+                found = store.check(config.hash)
+                if found.state == "done" or (found.state == "stale" and job.keep_stale):
+                    return outcome("done", computed=False)
+                if found.state == "corrupt":
+                    notes.append(f"{store.folder(config.hash)}: {found.why}: made again")
+                store.discard(config.hash)
+                function(config, store, **keywords)
+                found = store.check(config.hash)
+                if found.state != "done":
+                    raise RuntimeError(f"'{job.run_function}' returned, but the run is {found.state} {found.why}")
+            except OSError as error:
+                if error.errno in _DISK_FULL:
+                    return outcome("full", str(error))
+                return _failed(store, config, outcome)
+            except KeyboardInterrupt:
+                if interruptible:
+                    raise
+                return _failed(store, config, outcome)
+            except BaseException:  # a run function may call sys.exit; the sweep goes on
+                return _failed(store, config, outcome)
+            return outcome("done")
     except Timeout:
-        return outcome("locked", _holder(store, config.hash), computed=False)
+        return outcome("locked", holder(store, config.hash), computed=False)
     except (OSError, ValueError) as error:  # a full disk, links in the way
         return outcome(_state(error), str(error), computed=False)
-    with lock:
-        try:
-            write_file(inside(store.root, ".locks", f"{config.hash}.holder"), worker.encode("utf-8", "replace"))
-            store.tidy(config.hash)
-            found = store.check(config.hash)
-            if found.state == "done" or (found.state == "stale" and job.keep_stale):
-                return outcome("done", computed=False)
-            if found.state == "corrupt":
-                notes.append(f"{store.folder(config.hash)}: {found.why}: made again")
-            store.discard(config.hash)
-            function(config, store, **keywords)
-            found = store.check(config.hash)
-            if found.state != "done":
-                raise RuntimeError(f"'{job.run_function}' returned, but the run is {found.state} {found.why}")
-        except OSError as error:
-            if error.errno in _DISK_FULL:
-                return outcome("full", str(error))
-            return _failed(store, config, outcome)
-        except KeyboardInterrupt:
-            if interruptible:
-                raise
-            return _failed(store, config, outcome)
-        except BaseException:  # a run function may call sys.exit; the sweep goes on
-            return _failed(store, config, outcome)
-    return outcome("done")
-
-
-def name_of_worker() -> str:
-    """Who this process is: the address of a Dask worker, or its number and machine."""
-    if "distributed" in sys.modules:
-        with contextlib.suppress(ValueError):  # no worker, but a driver
-            return str(sys.modules["distributed"].get_worker().address)
-    return f"process {os.getpid()} on {platform.node()}"
-
-
-def _holder(store: Store, run: str) -> str:
-    """Who holds the lock of a run, as far as is known."""
-    try:
-        written = inputs.read_text(inside(store.root, ".locks", f"{run}.holder"), 1000)
-    except (OSError, ValueError):
-        written = ""
-    return console.printable(written.partition("\n")[0]) or "another process"
 
 
 def _failed(store: Store, config: RunConfig, outcome: Callable[[str, str], Outcome]) -> Outcome:
-    text = console.printable(traceback.format_exc()) + _advice(sys.exc_info()[1])
+    error = sys.exc_info()[1]
+    text = console.printable(traceback.format_exc())
+    if len(text) > _LONGEST:
+        text = f"{text[: _LONGEST // 2]}\n...\n{text[-_LONGEST // 2 :]}"
+    told = "" if error is None else console.told(error)
+    if isinstance(error, MemoryError) or "can't allocate memory" in told:
+        told = _MORE_MEMORY
+    if text.rstrip().rpartition("\n")[2] != told:  # the last line is what is told of a failure
+        text = f"{text.rstrip()}\n{told}\n"
     try:
         store.fail(config, text)
-    except (OSError, ValueError) as error:
-        return outcome(_state(error), f"{text.rstrip()} (not recorded: {error})")  # one line, as the summary has it
+    except (OSError, ValueError) as refused:
+        return outcome(_state(refused), f"{text.rstrip()} (not recorded: {refused})")  # one line, as the summary has it
     return outcome("failed", text)
 
 
 def _state(error: Exception) -> str:
     return "full" if isinstance(error, OSError) and error.errno in _DISK_FULL else "failed"
-
-
-def _advice(error: BaseException | None) -> str:
-    """A last line for a failure whose own last line says nothing of what to do; "" for others."""
-    if isinstance(error, MemoryError) or "can't allocate memory" in str(error):
-        return (
-            "MemoryError: the run needs more memory than a worker may take: give it more (--memory GB, fewer"
-            " --workers), or lower batch_size, num_rollouts, eval_rollouts or the policy's sizes\n"
-        )
-    return ""

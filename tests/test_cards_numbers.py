@@ -103,6 +103,31 @@ def test_tables_of_text_cards(name: str) -> None:
         assert float(ratio) == pytest.approx(noise(objective, p) / least_noise(objective, p), rel=1e-3)
 
 
+@pytest.mark.parametrize("name", ["reinforce", "grpo", "maxrl_eq9", "maxrl_alg1"])
+def test_population_tables_of_text_cards(name: str) -> None:
+    """Every cell from the card's JSON; a difference is one in proportion to the closed form."""
+    text, found = cards.card(name, 60, {}, False, None), card(bind(name, 60))
+    lines = text.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.lstrip().startswith("pass rate p"))
+    rows = list(zip(found["pass_rate"], found["weight"], found["effective_order"], strict=True))
+    closed = found["closed_form"] or [None] * len(rows)
+    for line, (p, weight, order), form in zip(lines[header + 1 :], rows, closed, strict=False):
+        difference = "-" if form is None else f"{abs(weight - form) / form:.1e}"
+        expected = [f"{p:.6g}", f"{weight:.8g}", "-" if form is None else f"{form:.8g}", difference]
+        assert line.split()[:5] == [*expected, "-" if order is None else f"{order:.6g}"]
+
+
+@pytest.mark.parametrize("name", ["mean_baseline", "grpo", "maxrl_alg1", "reinforce", "rloo", "ml"])
+def test_cards_have_the_limit_that_the_closed_form_approaches(name: str) -> None:
+    """Where a closed form holds for all N alike it is the limit; else the limit is that of many rollouts."""
+    found = card(bind(name, 16))
+    assert found["limit"] is not None
+    pass_rate = np.array(found["pass_rate"])
+    near = pass_rate * 200_000 > 1000  # where so many rollouts are many
+    many = bind(name, 200_000).population_weight(pass_rate[near])
+    np.testing.assert_allclose(np.array(found["limit"])[near], many, rtol=0.02)
+
+
 @pytest.fixture
 def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Figures as they would be written."""

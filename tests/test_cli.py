@@ -150,7 +150,7 @@ def test_mistakes_are_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert "no tables in results" in refused(capsys, "plot")
     assert "no results of experiment 'study'" in refused(capsys, "plot", "study")
     assert "no results of experiment 'study'" in refused(capsys, "export", "study", "x.csv")
-    assert "run function 'nowhere:run' cannot be found" in refused(capsys, "sweep", "--run-function", "nowhere:run")
+    assert "run function 'nowhere:run' cannot be imported" in refused(capsys, "sweep", "--run-function", "nowhere:run")
     assert "name a task" in refused(capsys, "watch")
     assert "holds no run" in refused(capsys, "watch", "fourrooms", "--run", "0" * 16)
     assert "holds no run" in refused(capsys, "watch", "--base", "--run", "0" * 16)

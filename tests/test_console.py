@@ -6,6 +6,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import psutil
 import pytest
 from sweep_cases import RUN, Serial, config, experiment, run_sweep
 
-from maxrl_bench import cli, commands, console, executors, import_path, listing, progress, sweep, worker
+from maxrl_bench import cli, commands, console, executors, import_path, listing, locks, progress, sweep, worker
 from maxrl_bench.store import Store
 
 ROOT = Path(__file__).parent.parent
@@ -138,6 +139,11 @@ def own_function(folder: Path, name: str, body: str, monkeypatch: pytest.MonkeyP
         ("raise GeneratorExit('x')", "GeneratorExit: x"),
         ("raise ValueError('a\\udc80\\x1bb')", "ValueError: a\\udc80\\x1bb"),
         ("raise MemoryError", "MemoryError: the run needs more memory than a worker may take"),
+        ("raise SystemExit('bye\\nbye')", "SystemExit: bye bye"),
+        ("raise ValueError('a\\x00' + 'x' * 10**6)", "ValueError: a\\x00xxx"),
+        ("raise ExceptionGroup('several', [ValueError('inner')])", "ExceptionGroup: several"),
+        ("raise BrokenPipeError(32, 'gone')", "BrokenPipeError: [Errno 32] gone"),
+        ("raise type('Odd', (Exception,), {'__str__': lambda self: 1 / 0})", "Odd: <exception str() failed>"),
     ],
 )
 def test_whatever_a_run_function_raises_is_a_failed_run(
@@ -147,7 +153,10 @@ def test_whatever_a_run_function_raises_is_a_failed_run(
     plan = sweep.make_plan([experiment(config(0), config(1))], tmp_path, run_function=function)
     report = sweep.Sweep(plan, Serial(), sweep.Progress(2, 0)).run()
     assert len(report.failed) == 2
-    assert all(why.startswith(told) for why in report.failed.values()), report.failed
+    assert all(told in why and len(why) <= 500 and why.isprintable() for why in report.failed.values()), report.failed
+    kept = plan.store.failure(config(0).hash)
+    assert "Traceback" in kept
+    assert len(kept) < 25_000
 
 
 def test_exceptions_of_futures_that_are_no_errors_do_not_end_the_sweep(tmp_path: Path) -> None:
@@ -190,8 +199,8 @@ def test_a_held_run_is_told_once_with_its_holder(tmp_path: Path) -> None:
     job = plan.job(config().hash)
     assert worker.execute(job).state == "done"
     with Store(tmp_path / "store").lock(config().hash):
-        assert worker.execute(job).message == worker.name_of_worker()
-        assert str(os.getpid()) in worker.name_of_worker()
+        assert worker.execute(job).message == locks.this_process()
+        assert str(os.getpid()) in locks.this_process()
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
@@ -243,9 +252,54 @@ def test_options_that_would_be_ignored_are_refused(options: dict, told: str, tmp
 def test_the_command_that_reproduces_a_failure_is_quoted(tmp_path: Path) -> None:
     root = tmp_path / "my results; rm *"
     plan = sweep.make_plan([experiment(config())], root, run_function=RUN)
-    words = shlex.split(listing.reproduce(plan, config().hash))
+    command = listing.reproduce(plan, config().hash)
+    words = shlex.split(command)
     assert words[words.index("--results") + 1] == str(root)
     assert cli.parser().parse_args(words[1:]).config == str(root / "store" / config().hash / "config.json")
+
+
+@pytest.mark.parametrize("folder", ["my 'results' \"here\"; touch no $(touch no) *", "-r"])
+def test_the_command_that_reproduces_a_failure_does(
+    folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    failing = config(policy={"fail_at": 1})
+    run_sweep(folder, experiment(failing))
+    command = listing.reproduce(sweep.make_plan([experiment(failing)], folder, run_function=RUN), failing.hash)
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{Path(__file__).parent}"}
+    program = f'maxrl-bench() {{ {shlex.quote(sys.executable)} -c {shlex.quote(BENCH)} "$@"; }}'
+    script = f"{program}\n{command}"
+    done = subprocess.run(["bash", "-c", script], env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.rstrip().endswith("FloatingPointError: the surrogate became nan")
+    assert [path.name for path in tmp_path.iterdir()] == [folder]
+
+
+def test_a_long_wait_for_a_lock_is_told_once_with_its_holder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(locks, "PATIENCE_SECONDS", 0.1)
+    told: list[str] = []
+    first, second = Store(tmp_path / "store"), Store(tmp_path / "store", report=told.append)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with locks.held(first, "base-1"):
+            entered.set()
+            leave.wait(20)
+
+    threading.Thread(target=hold).start()
+    entered.wait(20)
+    threading.Timer(0.5, leave.set).start()
+    with locks.held(second, "base-1"):
+        assert leave.is_set()
+    assert told == [f"waits for 'base-1' in {tmp_path / 'store'}, which {locks.this_process()} is at"]
+
+
+@pytest.mark.parametrize("option", ["--results", "--plots"])
+def test_an_empty_folder_is_not_the_working_directory(option: str, tmp_path: Path, capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(["plot", "study", option, ""])
+    assert left.value.code == 2
+    assert f"argument {option}: names no folder" in capsys.readouterr().err
 
 
 def test_run_shows_its_evaluations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
