@@ -34,15 +34,14 @@ from maxrl_bench import inputs
 from maxrl_bench.claim_check import check_claims
 from maxrl_bench.claim_model import Claim, read_claims
 from maxrl_bench.config import RunConfig, did_you_mean
-from maxrl_bench.config import read_config as read_config  # part of this module's public face
 from maxrl_bench.grid import MAX_RUNS, Block, Layer, Rates, check_table, layer, task_layers
 from maxrl_bench.names import check_name, shorten
+from maxrl_bench.store import STORE
 
 RECIPES = "recipes.toml"
 LEARNING_RATES = "learning_rates.toml"
 DEFAULT_PROFILE = "laptop"
 MAX_BLOCKS, MAX_PROFILES = 1000, 100
-STORE = "store"  # the folder of results/ that holds the runs themselves
 _KEYS = ("question", "caveat", "figures", "claims", "order", "defaults", "task", "grid", "profiles")
 
 

@@ -8,25 +8,25 @@ import tempfile
 from collections.abc import Container, Mapping
 from pathlib import Path
 
-from maxrl_bench import results, sources
+from maxrl_bench import results, sources, tabulate
 from maxrl_bench.config import did_you_mean
-from maxrl_bench.experiment import STORE, Experiment, load_experiment, load_experiments
+from maxrl_bench.experiment import Experiment, load_experiment, load_experiments
 from maxrl_bench.locks import held
 from maxrl_bench.names import is_name, shorten
 from maxrl_bench.report_page import THEORY_FOLDER, page_paths
-from maxrl_bench.store import Store
+from maxrl_bench.store import STORE, Store
 
 
 def publish(experiment: Experiment, root: str, plots: str | None, done: Mapping[str, str] | None = None) -> str:
     """Write the tables of an experiment from its runs, and draw its figures unless `plots` is None.
 
-    `done` names the runs to take, each with the code that must have made it, as `results.write_tables` has it.
+    `done` names the runs to take, each with the code that must have made it, as `tabulate.write_tables` has it.
 
     Returns a line that says what there is now. Raises ValueError as `draw` does, and, when all that is written, if some
     of `done` are not what they were any more.
     """
     store = Store(Path(root) / STORE, report=lambda line: print(line, file=sys.stderr, flush=True))
-    tables = results.write_tables(experiment, store, root, only=done)
+    tables = tabulate.write_tables(experiment, store, root, only=done)
     drawn = ""
     if plots is not None and tables is not None:
         with held(store, "figures"):  # sweeps that draw into one folder take turns

@@ -1,8 +1,6 @@
-"""The only reader and writer of results/: the run store (`maxrl_bench.store`), and the tables made from it.
+"""The tables of an experiment's runs: results/<experiment>/, what is committed, and all that figures read.
 
-results/store/<run>/        everything about a run; not committed
-results/<experiment>/       the tables of an experiment's runs, joined: what is committed, and all that figures read
-    metrics.csv  pass_rates.csv.gz  provenance.json
+metrics.csv  pass_rates.csv.gz  provenance.json
 
 >>> from maxrl_bench import results
 >>> tables = results.load("objectives")
@@ -12,28 +10,23 @@ results/<experiment>/       the tables of an experiment's runs, joined: what is 
 from __future__ import annotations
 
 import gzip
-import json
 import os
 import time
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pandas as pd
 
-from maxrl_bench import sources
 from maxrl_bench.config import SETTINGS as SETTINGS  # columns where in IDENTITY, and else wherever runs differ
-from maxrl_bench.config import RunConfig, cell, did_you_mean
-from maxrl_bench.experiment import STORE, Experiment
-from maxrl_bench.files import inside, is_locked, tidy, write_file
-from maxrl_bench.formats import Origin, checksum, from_csv, to_csv, to_json
+from maxrl_bench.config import did_you_mean
+from maxrl_bench.files import inside, is_locked, write_file
+from maxrl_bench.formats import Origin, checksum, from_csv, to_csv
 from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
-from maxrl_bench.locks import held
 from maxrl_bench.names import is_name, shorten
-from maxrl_bench.sources import METRICS, ORIGIN, PASS_RATES
-from maxrl_bench.store import FORMAT, LOCKS, Store
-from maxrl_bench.tasks import all_tasks
+from maxrl_bench.store import FORMAT, LOCKS, STORE
 
+METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
 # Columns of the metrics table that come from the configuration; the others come from the run, in its order.
 IDENTITY = (
     "run",
@@ -49,7 +42,6 @@ IDENTITY = (
 )
 PASS_RATE_COLUMNS = ("run", "step", "instance", "pass_rate", "n", "grad_norm")
 WRITING_SECONDS = 10.0  # that another process may take to replace tables
-DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
 
 
 class Tables(NamedTuple):
@@ -60,89 +52,6 @@ class Tables(NamedTuple):
     provenance: dict[str, Any]
 
 
-def write_tables(
-    experiment: Experiment, store: Store, root: str | Path = "results", *, only: Mapping[str, str] | None = None
-) -> Tables | None:
-    """Join the finished runs of an experiment into results/<experiment>/; None if there are none.
-
-    `only` names the runs to take, each with the fingerprint of the code that must have made it ("": any); what another
-    version of the code is putting into the same store meanwhile is left out.
-
-    Rows are in the order of the experiment's runs, then by step; numbers have 6 digits. Pass rates are those of each
-    run's first and last evaluation. What is missing is named in the provenance. Raises ValueError if the folder
-    holds the tables of another experiment file.
-    """
-    sources.check(experiment, root)
-    metrics, pass_rates, made = [], [], {}
-    families = {name: entry.family for name, entry in all_tasks().items()}
-    extra = varied(experiment.runs)
-    for config in experiment.runs:
-        run = config.hash
-        finished = store.finished(run) if only is None or run in only else None
-        if finished is None or (only and only[run] and finished.provenance.get("code") != only[run]):
-            continue
-        rows, rates = finished.metrics, finished.pass_rates
-        identity = _identity(config, families, extra)
-        rows = rows.drop(columns=[name for name in identity if name in rows])
-        metrics.append(pd.concat([pd.DataFrame([identity] * len(rows), index=rows.index), rows], axis=1))
-        ends = rates[rates["step"].isin((rates["step"].min(), rates["step"].max()))]
-        pass_rates.append(ends.assign(run=run).reindex(columns=list(PASS_RATE_COLUMNS)))
-        made[run] = finished.provenance
-    if not metrics:
-        return None
-    contents = {METRICS: _table(metrics, keep=(*IDENTITY, *extra)), PASS_RATES: _table(pass_rates)}
-    summary = {
-        "format": FORMAT.strip(),
-        "experiment": experiment.name,
-        "question": experiment.question,
-        **sources.record(experiment, root),
-        "runs": {run: {"wall_seconds": p.get("wall_seconds"), "code": p.get("code")} for run, p in made.items()},
-        # With their identities, so that figures can name the cells of the grid that are empty.
-        "missing": {c.hash: _identity(c, families, extra) for c in experiment.runs if c.hash not in made},
-        "made_by": _distinct(made.values()),
-        "checksums": {name: checksum(data) for name, data in contents.items()},
-    }
-    folder = inside(root, experiment.name)
-    with held(store, f"tables-{experiment.name}"):
-        tidy(folder)
-        # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
-        write_file(inside(root, experiment.name, ORIGIN), to_json(summary))
-        for name, data in contents.items():
-            write_file(inside(root, experiment.name, name), pack(name, data))
-        return load(experiment.name, root)
-
-
-def varied(configs: Iterable[RunConfig]) -> list[str]:
-    """The settings outside IDENTITY in which some runs differ: columns of their table of metrics."""
-    values: dict[str, set[Any]] = {}
-    for config in configs:
-        for name in SETTINGS:
-            if name not in IDENTITY:
-                values.setdefault(name, set()).add(cell(getattr(config, name)))
-    return [name for name in SETTINGS if len(values.get(name, ())) > 1]
-
-
-def _identity(config: RunConfig, families: Mapping[str, str], extra: Iterable[str]) -> dict[str, Any]:
-    known = {
-        "run": config.hash,
-        "task": config.task_label,
-        "family": families[config.task["name"]],
-        "objective": config.objective_label,
-        "objective_name": config.objective["name"],
-    }
-    others = [name for name in IDENTITY if name not in known]
-    return known | {name: cell(getattr(config, name)) for name in (*others[:-1], *extra, others[-1])}
-
-
-def _table(parts: list[pd.DataFrame], keep: Container[str] = ()) -> bytes:
-    """Parts of a table as one CSV, with numbers to DIGITS digits but in the columns to keep."""
-    table = pd.concat(parts, ignore_index=True)
-    for name in table.select_dtypes("float"):
-        if name not in keep:
-            table[name] = [float(f"{value:.{DIGITS}g}") for value in table[name]]
-    return to_csv(table)
-
-
 def pack(name: str, csv: bytes) -> bytes:
     """A table as its file holds it: compressed if the name ends in .gz."""
     return gzip.compress(csv, mtime=0) if name.endswith(".gz") else csv
@@ -151,16 +60,6 @@ def pack(name: str, csv: bytes) -> bytes:
 def unpack(name: str, data: bytes) -> bytes:
     """The inverse of `pack`. Raises ValueError where the file is damaged."""
     return gunzip(data, name) if name.endswith(".gz") else data
-
-
-def _distinct(made: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The different environments that runs were made in, with the number of runs of each."""
-    own = ("code", "seconds", "wall_seconds", "peak_memory_mb")
-    counts: dict[str, int] = {}
-    for provenance in made:
-        key = json.dumps({k: v for k, v in provenance.items() if k not in own}, sort_keys=True)
-        counts[key] = counts.get(key, 0) + 1
-    return [{**json.loads(key), "runs": count} for key, count in counts.items()]
 
 
 def experiments(root: str | Path = "results") -> list[str]:

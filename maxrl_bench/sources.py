@@ -10,8 +10,7 @@ from maxrl_bench import inputs
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.files import inside
 from maxrl_bench.names import shorten
-
-METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
+from maxrl_bench.results import METRICS, ORIGIN, PASS_RATES
 
 
 def record(experiment: Experiment, root: str | Path) -> dict[str, Any]:

@@ -40,6 +40,7 @@ TABLES = ("config.json", "metrics.csv", "pass_rates.csv", "provenance.json")
 MANIFEST, DONE, FAILED = "manifest.json", "DONE", "failed.json"
 CHECKPOINT = "checkpoint"  # blobs whose names begin so are removed when the run is finished
 MARKER, LOCKS = "FORMAT", ".locks"
+STORE = "store"  # the folder of results/ that holds the runs themselves
 BASE = "base-"  # the names of what runs share begin so
 _FOLDER = re.compile(r"[0-9a-f]{16}|base-[0-9a-f]{1,16}")
 

@@ -19,10 +19,10 @@ import pandas as pd
 import torch
 
 from maxrl_bench import finite, metrics, objectives, parameters
-from maxrl_bench.experiment import RunConfig
-from maxrl_bench.results import Store
+from maxrl_bench.config import RunConfig
 from maxrl_bench.rollouts import Rollouts
 from maxrl_bench.state import State, Tally, check_optimizer, is_due, restore
+from maxrl_bench.store import Store
 from maxrl_bench.streams import random_stream, training_indices
 from maxrl_bench.tasks import Batch, make_task
 from maxrl_bench.warm_start import POLICY, base_policy

@@ -10,7 +10,7 @@ import torch
 from maxrl_bench import finite, parameters, policies
 from maxrl_bench.config import RunConfig
 from maxrl_bench.locks import held
-from maxrl_bench.results import Store
+from maxrl_bench.store import Store
 from maxrl_bench.streams import random_stream, warm_start_indices
 from maxrl_bench.tasks import Task
 

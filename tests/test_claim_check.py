@@ -11,9 +11,9 @@ from maxrl_bench import publish
 from maxrl_bench.claims import CANNOT, judge
 from maxrl_bench.evidence import Evidence
 from maxrl_bench.experiment import Experiment, NoSuchProfile, load_experiment
-from maxrl_bench.results import write_tables
 from maxrl_bench.store import Store
 from maxrl_bench.sweep import make_plan
+from maxrl_bench.tabulate import write_tables
 
 GRID = """
 question = "?"

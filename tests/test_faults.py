@@ -14,7 +14,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from maxrl_bench import results, sweep
+from maxrl_bench import results, sweep, tabulate
 from maxrl_bench.experiment import load_experiment
 from maxrl_bench.store import Store
 from maxrl_bench.worker import execute
@@ -161,7 +161,7 @@ def test_a_killed_worker_changes_nothing_in_real_training(tmp_path: Path) -> Non
     # Meanwhile, the same undisturbed, in this process.
     plan = sweep.make_plan([load_experiment(study)], tmp_path / "whole", run_function=function)
     assert [execute(plan.job(run)).state for run in plan.todo] == ["done", "done"]
-    results.write_tables(load_experiment(study), plan.store, tmp_path / "whole")
+    tabulate.write_tables(load_experiment(study), plan.store, tmp_path / "whole")
     driver.succeed()
     assert "died; it is run again" in driver.log.read_text()
     assert tables(study, tmp_path / "hurt") == tables(study, tmp_path / "whole")

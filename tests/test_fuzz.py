@@ -24,7 +24,7 @@ import mutate
 import psutil
 import pytest
 
-from maxrl_bench import cli, commands, publish, results
+from maxrl_bench import cli, commands, publish, results, tabulate
 from maxrl_bench.experiment import load_experiment
 from maxrl_bench.store import Store
 from maxrl_bench.sweep import make_plan
@@ -180,7 +180,7 @@ def fill(here: Path) -> None:
             fuzz_run.run(config, store)
         else:
             store.fail(config, "Traceback\nValueError: as it should")
-    results.write_tables(study, plan.store, "results")
+    tabulate.write_tables(study, plan.store, "results")
     (here / "plots" / "theory").mkdir(parents=True)  # else the first drawing would draw the theory, which takes long
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 from filelock import Timeout
 
-from maxrl_bench import files, provenance, results
+from maxrl_bench import files, provenance, results, tabulate
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.store import DONE, MANIFEST, TABLES, Store
@@ -85,7 +85,7 @@ def test_a_damaged_file_makes_the_run_corrupt_and_keeps_it_out_of_the_tables(sto
     check = store.check(config(0).hash)
     assert check.state == "corrupt"
     assert check.why
-    tables = results.write_tables(experiment(config(0), config(1)), store, store.root.parent)
+    tables = tabulate.write_tables(experiment(config(0), config(1)), store, store.root.parent)
     assert tables is not None
     assert set(tables.metrics["run"]) == set(tables.pass_rates["run"]) == {config(1).hash}
     assert list(tables.provenance["missing"]) == [config(0).hash]
@@ -119,7 +119,7 @@ def test_a_kill_at_any_write_never_leaves_a_run_that_looks_done(store: Store, mo
         monkeypatch.setattr(os, "replace", real)
         assert store.status(config(allowed).hash) == ("missing" if allowed < 2 else "corrupt")
         assert not list(store.root.rglob("*.tmp"))
-    assert results.write_tables(experiment(*map(config, range(moves))), store, store.root.parent) is None
+    assert tabulate.write_tables(experiment(*map(config, range(moves))), store, store.root.parent) is None
     assert results.experiments(store.root.parent) == []
 
 
@@ -213,7 +213,7 @@ def test_tables_join_runs_with_their_configuration_in_the_order_of_the_experimen
         config(0, task={"name": "fourrooms", "horizon": 9}),
     ]
     finish(store, *reversed(runs))
-    tables = results.write_tables(experiment(*runs, config(5)), store, store.root.parent)
+    tables = tabulate.write_tables(experiment(*runs, config(5)), store, store.root.parent)
     assert tables is not None
     metrics = tables.metrics
     assert list(metrics.columns[: len(results.IDENTITY)]) == list(results.IDENTITY)
@@ -231,14 +231,14 @@ def test_tables_join_runs_with_their_configuration_in_the_order_of_the_experimen
 
     folder = store.root.parent / "study"
     first = {path.name: path.read_bytes() for path in folder.iterdir()}
-    results.write_tables(experiment(*runs, config(5)), store, store.root.parent)
+    tabulate.write_tables(experiment(*runs, config(5)), store, store.root.parent)
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == first
 
 
 def test_a_run_whose_name_looks_like_a_number_stays_text(store: Store) -> None:
     config_like_number = next(c for c in map(config, range(10**6)) if c.hash.isdigit())
     finish(store, config_like_number)
-    tables = results.write_tables(experiment(config_like_number), store, store.root.parent)
+    tables = tabulate.write_tables(experiment(config_like_number), store, store.root.parent)
     assert tables is not None
     assert set(tables.metrics["run"]) == {config_like_number.hash}
 
@@ -248,7 +248,7 @@ def test_tables_that_are_not_whole_are_refused_in_one_line(store: Store) -> None
     with pytest.raises(ValueError, match="no results of experiment 'study'"):
         results.load("study", root)
     finish(store, config())
-    results.write_tables(experiment(config()), store, root)
+    tabulate.write_tables(experiment(config()), store, root)
     with pytest.raises(ValueError, match="did you mean 'study'"):
         results.load("studi", root)
     for name in (results.METRICS, results.PASS_RATES):
@@ -275,7 +275,7 @@ def test_tables_that_are_not_whole_are_refused_in_one_line(store: Store) -> None
 
 def test_export_writes_csv_and_parquet(store: Store, tmp_path: Path) -> None:
     finish(store, config())
-    tables = results.write_tables(experiment(config()), store, tmp_path)
+    tables = tabulate.write_tables(experiment(config()), store, tmp_path)
     assert tables is not None
     results.export("study", tmp_path / "x.csv", tmp_path)
     pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "x.csv", dtype={"run": str}), tables.metrics)
@@ -288,7 +288,7 @@ def test_export_writes_csv_and_parquet(store: Store, tmp_path: Path) -> None:
 
 def test_parquet_without_pyarrow_is_one_line(store: Store, tmp_path: Path) -> None:
     finish(store, config())
-    results.write_tables(experiment(config()), store, tmp_path)
+    tabulate.write_tables(experiment(config()), store, tmp_path)
     code = (
         "import sys; sys.modules['pyarrow'] = None; from maxrl_bench.cli import main;"
         "sys.exit(main(['export', 'study', 'x.parquet', '--results', '.']))"

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from maxrl_bench import results
+from maxrl_bench import results, tabulate
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import Experiment
 from maxrl_bench.store import Store
@@ -51,7 +51,7 @@ def tables(tmp_path: Path, **axes: Any) -> results.Tables:
         ]
         rates = pd.DataFrame({"step": 0, "instance": range(run.eval_instances), "pass_rate": 0.1, "n": 0})
         store.finish(run, rows, rates, {})
-    written = results.write_tables(
+    written = tabulate.write_tables(
         Experiment("study", Path("study.toml"), "laptop", "Why?", (), (), 0, tuple(runs)), store, tmp_path
     )
     assert written is not None

@@ -8,7 +8,7 @@ from pathlib import Path
 import fuzz_run
 import pytest
 
-from maxrl_bench import cli, publish, results
+from maxrl_bench import cli, publish, results, tabulate
 from maxrl_bench.experiment import load_experiment
 from maxrl_bench.store import Store
 
@@ -21,7 +21,7 @@ def made(path: Path, profile: str | None = None) -> None:
     store = Store("results/store")
     for config in study.runs:
         fuzz_run.run(config, store)
-    results.write_tables(study, store, "results")
+    tabulate.write_tables(study, store, "results")
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sweep_cases import RUN, config, experiment, run_sweep, tables_without_seconds
 
-from maxrl_bench import results, sweep
+from maxrl_bench import results, sweep, tabulate
 from maxrl_bench.formats import checksum, to_json
 from maxrl_bench.publish import publish
 from maxrl_bench.store import DONE, FAILED, LOCKS, MANIFEST, TABLES, Store
@@ -223,12 +223,12 @@ def outcome_of_sweep(root: Path) -> str:
 @pytest.mark.parametrize("link", ["study", "study/metrics.csv", "study/provenance.json", "study/pass_rates.csv.gz"])
 def test_tables_are_neither_read_nor_written_through_links(root: Path, link: str) -> None:
     study, store = experiment(*OTHERS), Store(root / "store")
-    results.write_tables(study, store, root)
+    tabulate.write_tables(study, store, root)
     path, outside = root / link, root.parent / "outside"
     path.rename(outside)
     path.symlink_to(outside)
     before = contents(outside) if outside.is_dir() else outside.read_bytes()
-    for use in (lambda: results.write_tables(study, store, root), lambda: results.load("study", root)):
+    for use in (lambda: tabulate.write_tables(study, store, root), lambda: results.load("study", root)):
         with pytest.raises(ValueError, match="is a symbolic link"):
             use()
     assert path.is_symlink()
@@ -274,7 +274,7 @@ def test_a_file_where_a_folder_belongs_is_told(root: Path, place: str) -> None:
 def test_a_file_where_the_tables_belong_is_told(root: Path) -> None:
     (root / "study").write_text("mine")
     study = experiment(*OTHERS)
-    for use in (lambda: results.write_tables(study, Store(root / "store"), root), lambda: results.load("study", root)):
+    for use in (lambda: tabulate.write_tables(study, Store(root / "store"), root), lambda: results.load("study", root)):
         with pytest.raises(ValueError, match="study is not a folder; remove it"):
             use()
     assert (root / "study").read_text() == "mine"
@@ -336,13 +336,13 @@ def test_json_of_any_shape_in_a_run_is_no_result_or_a_good_one(root: Path, name:
     sweep.make_plan([study], root, run_function=RUN)
     assert states <= ({"failed"} if name == FAILED else {"done", "corrupt"})
     if name != FAILED:
-        tables = results.write_tables(study, store, root)
+        tables = tabulate.write_tables(study, store, root)
         assert tables is not None
         assert set(tables.metrics["run"]) >= {B}
 
 
 def test_json_of_any_shape_beside_the_tables_is_one_line(root: Path) -> None:
-    results.write_tables(experiment(*OTHERS, config(2)), Store(root / "store"), root)
+    tabulate.write_tables(experiment(*OTHERS, config(2)), Store(root / "store"), root)
     path = root / "study" / results.ORIGIN
     good = json.loads(path.read_bytes())
     good["runs"] = dict(list(good["runs"].items())[:1])
@@ -379,7 +379,7 @@ def outcome_of_load(root: Path) -> str:
     ],
 )
 def test_tables_that_are_none_are_one_line(root: Path, name: str, text: bytes | None, why: str) -> None:
-    results.write_tables(experiment(*OTHERS), Store(root / "store"), root)
+    tabulate.write_tables(experiment(*OTHERS), Store(root / "store"), root)
     path, origin = root / "study" / name, root / "study" / results.ORIGIN
     if text is None:
         text = results.load("study", root).metrics.assign(**{"pass@1": "high"}).to_csv(index=False).encode()
@@ -403,11 +403,11 @@ def test_tables_take_the_runs_of_the_sweeps_own_code_only(root: Path) -> None:
     metrics, rates = store.tables(B)
     other.discard(B)
     other.finish(OTHERS[1], metrics.to_dict("records"), rates, {})  # by a sweep of other code, at the same time
-    tables = results.write_tables(experiment(*OTHERS), store, root, only=own)
+    tables = tabulate.write_tables(experiment(*OTHERS), store, root, only=own)
     assert tables is not None
     assert set(tables.metrics["run"]) == {A}
     assert set(tables.provenance["missing"]) == {B}
-    tables = results.write_tables(experiment(*OTHERS), store, root, only={A: "", B: ""})  # --keep-stale
+    tables = tabulate.write_tables(experiment(*OTHERS), store, root, only={A: "", B: ""})  # --keep-stale
     assert tables is not None
     assert set(tables.metrics["run"]) == {A, B}
 
@@ -425,13 +425,13 @@ def test_a_sweep_whose_runs_another_version_replaces_says_so(root: Path) -> None
 
 def test_tables_are_read_whole_while_they_are_replaced(root: Path) -> None:
     store, study = Store(root / "store"), experiment(*OTHERS)
-    results.write_tables(study, store, root)
+    tabulate.write_tables(study, store, root)
     stop = threading.Event()
 
     def replace_again_and_again() -> None:
         while not stop.is_set():
             for runs in ({A: ""}, {A: "", B: ""}):
-                results.write_tables(study, store, root, only=runs)
+                tabulate.write_tables(study, store, root, only=runs)
 
     writer = threading.Thread(target=replace_again_and_again)
     writer.start()
@@ -474,7 +474,7 @@ def test_a_worker_tells_of_a_link_in_its_way(root: Path) -> None:
 
 
 def test_an_export_replaces_nothing(root: Path, tmp_path: Path) -> None:
-    results.write_tables(experiment(*OTHERS), Store(root / "store"), root)
+    tabulate.write_tables(experiment(*OTHERS), Store(root / "store"), root)
     (tmp_path / "thesis.csv").write_text("mine")
     (tmp_path / "link.csv").symlink_to(tmp_path / "absent.csv")
     (tmp_path / "folder.csv").mkdir()

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from sweep_cases import HERE, RUN, Serial, config, experiment, run_sweep, tables_without_seconds
 
-from maxrl_bench import costs, executors, results, sweep
+from maxrl_bench import costs, executors, results, sweep, tabulate
 from maxrl_bench.executors import DaskPool, LocalPool
 from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.store import Store
@@ -151,7 +151,7 @@ def test_longest_runs_first_from_recorded_durations(tmp_path: Path) -> None:
     assert plan.todo[-1] == runs[0].hash
     assert plan.seconds(plan.todo) == pytest.approx(126)
     # And where the store is empty, from the committed tables.
-    results.write_tables(experiment(slow, fast), store, tmp_path)
+    tabulate.write_tables(experiment(slow, fast), store, tmp_path)
     for path in sorted(store.root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     plan = sweep.make_plan([experiment(slow, fast, *runs)], tmp_path, run_function=RUN)

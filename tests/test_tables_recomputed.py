@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maxrl_bench import results, tune
+from maxrl_bench import tabulate, tune
 from maxrl_bench.config import RunConfig
 from maxrl_bench.evidence import Evidence
 from maxrl_bench.experiment import Experiment
@@ -58,7 +58,7 @@ def test_every_cell_of_the_tables(tmp_path: Path, runs: list[RunConfig]) -> None
     for run in reversed(runs):
         store.finish(run, rows_of(run), rates_of(run), {})
     experiment = Experiment("study", Path("study.toml"), "laptop", "Why?", (), (), 0, tuple(runs))
-    tables = results.write_tables(experiment, store, tmp_path)
+    tables = tabulate.write_tables(experiment, store, tmp_path)
     assert tables is not None
     expected: list[dict[str, Any]] = []
     for run in runs:
@@ -93,7 +93,7 @@ def test_scores_of_runs_from_the_tables(tmp_path: Path, runs: list[RunConfig]) -
     for run in runs:
         store.finish(run, rows_of(run), rates_of(run), {})
     experiment = Experiment("study", Path("study.toml"), "laptop", "Why?", (), (), 0, tuple(runs))
-    results.write_tables(experiment, store, tmp_path)
+    tabulate.write_tables(experiment, store, tmp_path)
     evidence = Evidence.load("study", tmp_path)
     chosen = evidence.select("maze-9", {"objective": "grpo"})
     assert evidence.seeds(chosen) == [2, 7]
@@ -121,7 +121,7 @@ def test_sampled_pass_rates_give_unbiased_pass_at_k(tmp_path: Path) -> None:
     rates = pd.DataFrame({"step": 20, "instance": range(5), "pass_rate": np.array(counts) / 9, "n": 9})
     store.finish(run, rows_of(run), rates, {})
     experiment = Experiment("study", Path("study.toml"), "laptop", "Why?", (), (), 0, (run,))
-    results.write_tables(experiment, store, tmp_path)
+    tabulate.write_tables(experiment, store, tmp_path)
     evidence = Evidence.load("study", tmp_path)
     found = evidence.instance_pass_at_k([run.hash], [1, 2, 8])
     assert found is not None

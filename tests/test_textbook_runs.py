@@ -16,8 +16,8 @@ from reference import Rollout, all_rollouts, log_probability, unfold
 from textbook import ADVANTAGES, KNOBS, Adam, flat, gradient
 
 from maxrl_bench import tasks, train
-from maxrl_bench.experiment import RunConfig
-from maxrl_bench.results import Store
+from maxrl_bench.config import RunConfig
+from maxrl_bench.store import Store
 
 SETTINGS: dict[str, Any] = {
     "task": "rooms",

@@ -15,8 +15,8 @@ from reference_tokens import entropy, rows_of, surrogate, taken
 from textbook import ADVANTAGES, KNOBS, Adam, flat, gradient
 
 from maxrl_bench import tasks, train
-from maxrl_bench.experiment import RunConfig
-from maxrl_bench.results import Store
+from maxrl_bench.config import RunConfig
+from maxrl_bench.store import Store
 from maxrl_bench.tasks import TokenContexts
 from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch, TokenRollouts
 

@@ -10,9 +10,9 @@ import pytest
 import torch
 
 from maxrl_bench import metrics, objectives, tasks, train
-from maxrl_bench.experiment import RunConfig
+from maxrl_bench.config import RunConfig
 from maxrl_bench.graphs import FAILURE, SUCCESS, StateGraphs
-from maxrl_bench.results import Store
+from maxrl_bench.store import Store
 from maxrl_bench.tasks import CategoricalContexts
 
 NUM_DOORS = 4

@@ -11,8 +11,8 @@ import pytest
 from maxrl_bench import tune
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import load_experiment
-from maxrl_bench.results import write_tables
 from maxrl_bench.store import Store
+from maxrl_bench.tabulate import write_tables
 
 # pass@1 at steps 0, 10, 20 by (objective, rate, seed). By its end point 0.1 would win for grpo; by its area, 0.01 does.
 CURVES = {
