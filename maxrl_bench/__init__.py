@@ -13,7 +13,14 @@ from maxrl_bench import import_path
 if sys.argv and os.path.basename(sys.argv[0]) in ("-m", "maxrl-bench", "maxrl-bench.exe"):
     import_path.close()
 
+import importlib.metadata
+
 from maxrl_bench.objectives import OBJECTIVES, Objective, advantages, bind
 from maxrl_bench.tasks import TASKS, Batch, Task, make_task
 
 __all__ = ["OBJECTIVES", "TASKS", "Batch", "Objective", "Task", "advantages", "bind", "make_task"]
+
+try:
+    __version__ = importlib.metadata.version("maxrl-bench")
+except importlib.metadata.PackageNotFoundError:
+    __version__ = "unknown"  # a checkout that is not installed
