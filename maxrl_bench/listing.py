@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -162,7 +163,8 @@ def _some(runs: Sequence[str], plan: Plan) -> Iterable[str]:
 def reproduce(plan: Plan, run: str) -> str:
     """The command that does one run alone."""
     root = f"./{plan.root}" if plan.root.startswith("-") else plan.root  # which would be an option
-    command = ["maxrl-bench", "run", "--config", str(Path(root) / "store" / run / "config.json")]
+    # Joined as text: `Path` takes the "./" away again.
+    command = ["maxrl-bench", "run", "--config", os.path.join(root, "store", run, "config.json")]
     if root != "results":
         command += ["--results", root]
     if plan.run_function != TRAIN:
