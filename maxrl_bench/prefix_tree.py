@@ -1,7 +1,22 @@
-"""Trees of token prefixes: every distinct prefix is one node, read by the transformer once.
+r"""Trees of token prefixes: every distinct prefix is one node, and the transformer reads every node once.
 
-Two ways to read a tree: `Frontier` goes down level by level, as sampling must; `read_tree` reads all nodes of a known
-tree in one pass, with gradients. Both share the prompt's keys and values among all nodes of an instance.
+Two instances with four rollouts each, made of the tokens a, b and the end mark $, are 6 nodes:
+
+    instance 0: a$ ab$ ab$ b$     instance 1: a$ a$ a$ a$     node      0  1  2  3  4  5
+                                                              parent   -1 -1  0  0  1  2   sorted within a level
+    depth 0        0: prompt              1: prompt           action   -1 -1  a  b  a  b   leads from parent to node
+                   /      \                   |               instance  0  1  0  0  1  0   which root is above
+    depth 1      2: a    3: b               4: a              depth     0  0  1  1  1  2
+                   |
+    depth 2      5: ab
+
+A node is a context in which the policy still acts, so the end mark makes none: it is an edge that leads nowhere. How
+many rollouts take each edge is kept in `tokens.TokenRollouts`, here 18 actions on 8 edges. `Frontier` reads a tree by
+levels, as sampling must; `read_tree` reads a known tree in one pass, with gradients. A node attends to its prompt,
+whose keys and values all nodes of the instance share, to its ancestors and to itself.
+
+Shapes: n nodes, m nodes of one level, B instances, P distinct prompts of length L, A actions, G blocks of nodes (of one
+instance each), heads of width d, kv of them for keys and values.
 """
 
 from __future__ import annotations
@@ -17,17 +32,17 @@ from torch.utils.checkpoint import checkpoint
 
 from maxrl_bench.transformer import Prefill, TokenPolicy
 
-BLOCK = 32  # nodes that attend together, see `_Blocks`
-SLICE = 4096  # nodes of a level read together: bounds memory, and stays near the cache
-SEGMENT = 16_384  # nodes whose activations a backward pass holds at once
+BLOCK = 32  # nodes of one instance whose attention is computed together, see `_blocks`
+SLICE = 4096  # nodes of a level that are read together: bounds the memory, and fits the processor's cache
+SEGMENT = 16_384  # nodes whose activations the backward pass holds at one time
 
 
 @dataclass(frozen=True)
 class PrefixTree:
-    """Nodes level by level, each level sorted by parent; nodes 0..B-1 are the roots (the prompts).
+    """n nodes, level by level, each level sorted by parent (drawn above); nodes 0..B-1 are the roots, the prompts.
 
-    parent [n]: -1 for roots. action [n]: what leads there, -1 for roots. instance [n]: the root. depth [n]. prompt_of
-    [B]: the row of the instance's prompt among the distinct ones.
+    parent, action [n]: -1 for roots. instance [n], depth [n]. prompt_of [B]: which of the P distinct prompts each
+    instance has. All int64.
     """
 
     parent: np.ndarray
@@ -41,12 +56,12 @@ class PrefixTree:
         return len(self.prompt_of)
 
     def levels(self) -> list[slice]:
-        """The nodes of each depth."""
+        """The nodes of each depth, as slices into the arrays [n]."""
         ends = np.cumsum(np.bincount(self.depth))
         return [slice(int(start), int(end)) for start, end in zip(np.r_[0, ends[:-1]], ends, strict=True)]
 
     def sum_up(self, values: np.ndarray) -> np.ndarray:
-        """Add to each node's value [n] those of all nodes below it."""
+        """For each node, its value plus the values of all nodes below it: [n] -> [n] float64."""
         total = values.astype(np.float64)
         levels = self.levels()
         for above, level in reversed(list(pairwise(levels))):
@@ -55,7 +70,7 @@ class PrefixTree:
         return total
 
     def restrict(self, kept: np.ndarray) -> PrefixTree:
-        """The tree of the nodes kept [n] bool: all roots, and nodes whose parents are kept."""
+        """The tree of some nodes: kept [n] bool must hold for all roots, and for the parent of every node kept."""
         new = np.cumsum(kept) - 1
         parent = self.parent[kept]
         return PrefixTree(
@@ -68,28 +83,28 @@ class PrefixTree:
 
 
 def tree_of(instance: np.ndarray, actions: np.ndarray, prompt_of: np.ndarray) -> tuple[PrefixTree, np.ndarray]:
-    """The tree of given answers: instance [M], actions [M, T] padded by -1.
+    """The tree of M action sequences: instance [M], actions [M, T] padded by -1, prompt_of [B].
 
-    Returns the tree and the node [M, T] before each action (anything where there is none). Last actions lead nowhere.
+    Returns also the node [M, T] in which each action is taken (meaningless at padding). Last actions make no node.
     """
     count, horizon = actions.shape
     roots = len(prompt_of)
     num_actions = int(actions.max(initial=0)) + 1
-    at = instance.astype(np.int64)
+    current = instance.astype(np.int64)  # [M] the node that each sequence has reached
     before = np.zeros((count, horizon), np.int64)
     levels = [(np.full(roots, -1), np.full(roots, -1), np.arange(roots))]
     size = roots
     for t in range(horizon):
-        before[:, t] = at
+        before[:, t] = current
         going = np.flatnonzero(actions[:, t + 1] >= 0) if t + 1 < horizon else np.empty(0, np.int64)
         if not len(going):
             break
-        edges, child = np.unique(at[going] * num_actions + actions[going, t], return_inverse=True)
+        edges, child = np.unique(current[going] * num_actions + actions[going, t], return_inverse=True)
         parent = edges // num_actions
         first = size - len(levels[-1][0])
         levels.append((parent, edges % num_actions, levels[-1][2][parent - first]))
-        at = at.copy()
-        at[going] = size + child
+        current = current.copy()
+        current[going] = size + child
         size += len(edges)
     parent, action, root = (np.concatenate(column) for column in zip(*levels, strict=True))
     depth = np.repeat(np.arange(len(levels)), [len(level[0]) for level in levels])
@@ -97,7 +112,11 @@ def tree_of(instance: np.ndarray, actions: np.ndarray, prompt_of: np.ndarray) ->
 
 
 class Frontier:
-    """Reads a tree level by level, without gradients; keeps the keys and values of every node read."""
+    """Reads a tree level by level, without gradients; keeps the keys and values of every node read.
+
+    path [m, depth]: the nodes from below the root down to each node of the present level, at first the roots. pools:
+    for each layer, a row of keys and values for every node read, with room for more.
+    """
 
     def __init__(self, policy: TokenPolicy, prefill: Prefill, prompt_of: np.ndarray, actions: Tensor | None):
         self.policy, self.actions = policy, actions
@@ -110,7 +129,10 @@ class Frontier:
         self.size = 0
 
     def read(self, parent: np.ndarray, action: np.ndarray, instance: np.ndarray) -> Tensor:
-        """Go down to the next level: `parent` [m] as rows of the present one, sorted. Returns log-probs [m, A]."""
+        """Read the next level: parent [m] as rows of the present one, sorted, action [m], instance [m].
+
+        Returns the log-probabilities of the next actions [m, A].
+        """
         new = torch.arange(self.size, self.size + len(parent), device=self.device)
         rows = torch.from_numpy(parent).to(self.device)
         self.path = torch.cat([self.path[rows], new[:, None]], 1)
@@ -118,14 +140,14 @@ class Frontier:
         tokens = tokens if self.actions is None else self.actions[tokens]
         self._grow(self.size + len(parent))
         position = torch.tensor([self.length + self.path.shape[1] - 1], device=self.device)
-        found = []
+        log_probs = []
         for start in range(0, len(parent), SLICE):
             part = slice(start, start + SLICE)
             attend = _LevelAttention(self, part, instance[part])
-            read = self.policy.continue_(tokens[part], position, attend)
-            found.append(self.policy.log_probs(read, self.actions))
+            hidden = self.policy.continue_(tokens[part], position, attend)
+            log_probs.append(self.policy.log_probs(hidden, self.actions))
         self.size += len(parent)
-        return torch.cat(found)
+        return torch.cat(log_probs)
 
     def _grow(self, size: int) -> None:
         for layer, pool in enumerate(self.pools):
@@ -136,7 +158,7 @@ class Frontier:
 
 
 class _LevelAttention:
-    """Nodes of one depth: scores on the shared prompt in blocks of one instance, on the own path by gathering it."""
+    """Attention of nodes of one depth: to the prompt in blocks that share it, to each node's own path by gathering."""
 
     def __init__(self, frontier: Frontier, part: slice, instance: np.ndarray):
         self.frontier = frontier
@@ -147,10 +169,11 @@ class _LevelAttention:
         self.width, self.groups = width, len(owner)
         self.place = torch.from_numpy(block * width + slot).to(device)
         prompts = frontier.prompt_of[owner]
-        everyone = np.array_equal(prompts, np.arange(len(frontier.prompts[0][0])))
-        self.prompt = None if everyone else torch.from_numpy(prompts).to(device)
+        in_order = np.array_equal(prompts, np.arange(len(frontier.prompts[0][0])))  # block g has prompt g: no copy
+        self.prompt = None if in_order else torch.from_numpy(prompts).to(device)
 
     def __call__(self, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
+        """Queries [n, heads, d] and the nodes' own keys and values [n, 2 * kv * d] -> [n, heads * d]."""
         frontier = self.frontier
         pool = frontier.pools[layer]
         pool[self.rows] = keys_values
@@ -169,29 +192,29 @@ class _LevelAttention:
         padded[self.place] = grouped
         padded = padded.view(self.groups, self.width, kv_heads, share, size).transpose(1, 2).flatten(2, 3)
         scores = padded @ keys.transpose(2, 3)  # [G, kv, width * share, L]
-        # Each part is normalised by itself; the two meet in the end, weighed by their totals.
+        # One softmax over prompt and path from two: each relative to its own maximum, then both scaled to the larger.
         top, own_top = scores.amax(-1, keepdim=True), own_scores.amax(-1, keepdim=True)
         scores, own_scores = (scores - top).exp_(), (own_scores - own_top).exp_()
         packed = torch.cat([scores @ values, scores.sum(-1, keepdim=True), top], -1)
         packed = packed.unflatten(2, (self.width, share)).transpose(1, 2).flatten(0, 1)[self.place]
-        found, total, top = packed[..., :size], packed[..., size : size + 1], packed[..., size + 1 :]
+        attended, total, top = packed[..., :size], packed[..., size : size + 1], packed[..., size + 1 :]
         highest = torch.maximum(top, own_top)
         weight, own_weight = (top - highest).exp_(), (own_top - highest).exp_()
         total = total * weight + own_scores.sum(-1, keepdim=True) * own_weight
-        mixed: Tensor = (found * weight + (own_scores @ own_values) * own_weight) / total
+        mixed: Tensor = (attended * weight + (own_scores @ own_values) * own_weight) / total
         return mixed.reshape(count, heads * size)
 
 
 def _split(cache: Tensor, policy: TokenPolicy) -> tuple[Tensor, Tensor]:
-    """A prompt cache [P, L, w] as keys and values [P, kv_heads, L, d]."""
+    """The cache of the prompts [P, L, 2 * kv * d] as keys and values, each [P, kv, L, d]."""
     keys, values = cache.unflatten(-1, (2, policy.kv_heads, policy.head_width)).permute(2, 0, 3, 1, 4)
     return keys.contiguous(), values.contiguous()
 
 
 def _blocks(instance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Cut nodes, sorted by instance [n], into blocks of at most BLOCK nodes of one instance.
+    """Cut nodes, sorted by instance [n], into G blocks of at most BLOCK nodes of one instance.
 
-    Returns block [n], slot in it [n], the instance of each block [G], and the greatest number of slots.
+    Returns each node's block [n] and slot in it [n], each block's instance [G], and the slots of the largest block.
     """
     owners, first, counts = np.unique(instance, return_index=True, return_counts=True)
     width = int(min(BLOCK, counts.max()))
@@ -204,32 +227,32 @@ def _blocks(instance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, i
 def read_tree(policy: TokenPolicy, prefill: Prefill, tree: PrefixTree, actions: Tensor | None) -> Tensor:
     """Log-probabilities [n, A] of the next action at every node of a tree, differentiable.
 
-    Big trees are read in segments that are forgotten and read again by the backward pass, so that the memory of the
-    pass is that of one segment.
+    actions [A]: the tokens that may be emitted (None: all). A large tree is read in segments; the backward pass
+    computes their activations again, one segment after another (checkpointing), in the memory of one segment.
     """
     if len(tree.parent) <= SEGMENT:
         return policy.log_probs(_read_below(policy, prefill, tree, actions), actions)
     position, _ = _preorder(tree)
     order = np.argsort(position, kind="stable")
-    found = []
+    log_probs = []
     for start in range(0, len(order), SEGMENT):
         segment = order[start : start + SEGMENT]
         part, rows = _closure(tree, segment)
 
         def read(part: PrefixTree = part, rows: np.ndarray = rows) -> Tensor:
-            below = _read_below(policy, prefill, part, actions)
-            return policy.log_probs(below[torch.from_numpy(rows).to(below.device)], actions)
+            hidden = _read_below(policy, prefill, part, actions)
+            return policy.log_probs(hidden[torch.from_numpy(rows).to(hidden.device)], actions)
 
-        found.append(checkpoint(read, use_reentrant=False))
-    back = torch.from_numpy(position).to(prefill.last.device)
-    return torch.cat(found)[back]
+        log_probs.append(checkpoint(read, use_reentrant=False))
+    rows_of_nodes = torch.from_numpy(position).to(prefill.last.device)
+    return torch.cat(log_probs)[rows_of_nodes]
 
 
 def _closure(tree: PrefixTree, segment: np.ndarray) -> tuple[PrefixTree, np.ndarray]:
-    """The tree of the segment's nodes, all that they descend from and all roots; and the segment's rows in it."""
+    """The tree of some nodes in depth-first order, their ancestors and all roots; and the rows of those nodes in it."""
     kept = tree.parent < 0
     kept[segment] = True
-    # In a walk that visits parents first, only what the first node descends from can be missing.
+    # In depth-first order, every ancestor of a later node is in the segment or is an ancestor of its first node.
     node = int(segment[0])
     while node >= 0:
         kept[node] = True
@@ -238,21 +261,24 @@ def _closure(tree: PrefixTree, segment: np.ndarray) -> tuple[PrefixTree, np.ndar
 
 
 def _read_below(policy: TokenPolicy, prefill: Prefill, tree: PrefixTree, actions: Tensor | None) -> Tensor:
-    """What the network makes [n, width] of every node."""
+    """The network's last hidden state at every node, roots included: [n, width]."""
     device = prefill.last.device
-    read = prefill.last[torch.from_numpy(tree.prompt_of).to(device)]
+    at_roots = prefill.last[torch.from_numpy(tree.prompt_of).to(device)]
     if len(tree.parent) == tree.num_roots:
-        return read
+        return at_roots
     attend = _TreeAttention(policy, prefill, tree)
     chosen = torch.from_numpy(tree.action[attend.order]).to(device)
     tokens = chosen if actions is None else actions[chosen]
     depth = torch.from_numpy(tree.depth[attend.order]).to(device)
     below = policy.continue_(tokens, depth + (prefill.cache[0].shape[1] - 1), attend)
-    return torch.cat([read, below[attend.inverse]])
+    return torch.cat([at_roots, below[attend.inverse]])
 
 
 def _preorder(tree: PrefixTree) -> tuple[np.ndarray, np.ndarray]:
-    """Position [n] of each node in a walk of the whole forest, parents first, and where its subtree ends [n]."""
+    """Each node's position [n] in depth-first order, and the position [n] after its subtree.
+
+    So node v is u or below u exactly if position[u] <= position[v] < end[u].
+    """
     size = tree.sum_up(np.ones(len(tree.parent), np.int64)).astype(np.int64)
     position = np.zeros(len(tree.parent), np.int64)
     levels = tree.levels()
@@ -267,10 +293,11 @@ def _preorder(tree: PrefixTree) -> tuple[np.ndarray, np.ndarray]:
 
 
 class _TreeAttention:
-    """All nodes below the roots at once, in blocks of up to BLOCK that follow one another in a walk of the tree.
+    """Attention of all nodes below the roots at once, in blocks of up to BLOCK nodes, in depth-first order [n - B].
 
-    The keys of a block are its prompt, the path to its first node and the block itself: in a walk that visits parents
-    first, whatever a later node of the block descends from is on that path or in the block.
+    The K keys of a block are those of its prompt, of the ancestors of its first node and of its own nodes: in that
+    order, every ancestor of a later node is among them. rows [G, K] finds them among all prompts' keys followed by all
+    nodes'; mask [G, 1, slots * share, K] is 0 where a node may attend to a key, else -inf.
     """
 
     def __init__(self, policy: TokenPolicy, prefill: Prefill, tree: PrefixTree):
@@ -287,7 +314,7 @@ class _TreeAttention:
         while (above[-1] >= roots).any():
             above.append(np.where(above[-1] >= roots, tree.parent[above[-1]], above[-1]))
         path = np.stack(above[:-1], 1) if len(above) > 1 else np.empty((len(owner), 0), np.int64)
-        # A path that is shorter than others goes on with its root, which is no node of ours.
+        # Shorter paths are padded by their roots, which are masked: the prompt's own keys stand for a root.
         keys = np.concatenate([np.where(path >= roots, path, -1), members], 1)
         sees = position[keys][:, None, :] <= position[members][:, :, None]
         sees &= position[members][:, :, None] < end[keys][:, None, :]
@@ -302,20 +329,21 @@ class _TreeAttention:
         rows = np.concatenate([prompt_rows, np.where(keys >= 0, prompts + rank[keys], 0)], 1)
         self.rows = torch.from_numpy(rows).to(device)
         self.place = torch.from_numpy(block * width + slot).to(device)
-        # Empty slots repeat node 0; nothing of theirs is read again.
+        # Empty slots repeat the first node; their results are never used.
         self.members = torch.from_numpy(np.where(members >= 0, rank[members], 0).ravel()).to(device)
         self.inverse = torch.from_numpy(rank[roots:]).to(device)
         self.prefill, self.width = prefill, width
 
     def __call__(self, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
+        """Queries [n - B, heads, d] and the nodes' own keys and values [n - B, 2 * kv * d] -> [n - B, heads * d]."""
         _, heads, size = queries.shape
         kv_heads = keys_values.shape[1] // (2 * size)
         groups, width, share = len(self.rows), self.width, heads // kv_heads
-        everything = torch.cat([self.prefill.cache[layer].flatten(0, 1), keys_values])
-        gathered = everything.index_select(0, self.rows.flatten()).view(groups, -1, 2, kv_heads, size)
+        all_keys_values = torch.cat([self.prefill.cache[layer].flatten(0, 1), keys_values])
+        gathered = all_keys_values.index_select(0, self.rows.flatten()).view(groups, -1, 2, kv_heads, size)
         keys, values = gathered.permute(2, 0, 3, 1, 4)
         padded = queries.flatten(1).index_select(0, self.members).view(groups, width, kv_heads, share, size)
         padded = padded.transpose(1, 2).flatten(2, 3)
-        found = functional.scaled_dot_product_attention(padded, keys, values, attn_mask=self.mask)
-        found = found.unflatten(2, (width, share)).transpose(1, 2).reshape(groups * width, heads * size)
-        return found.index_select(0, self.place)
+        attended = functional.scaled_dot_product_attention(padded, keys, values, attn_mask=self.mask)
+        attended = attended.unflatten(2, (width, share)).transpose(1, 2).reshape(groups * width, heads * size)
+        return attended.index_select(0, self.place)

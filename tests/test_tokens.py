@@ -6,6 +6,7 @@ Statistical tests have fixed seeds and a false-alarm rate of 1e-3 each.
 from __future__ import annotations
 
 import itertools
+import re
 from collections import Counter
 
 import numpy as np
@@ -413,3 +414,19 @@ def test_a_gpu_gives_the_same_numbers(dtype: torch.dtype, tolerance: float) -> N
     theirs = batch.sample(here, 1, np.random.default_rng(1))
     assert np.abs(np.exp(mine.log_probs[:3]) - np.exp(theirs.log_probs[:3])).max() < tolerance
     assert torch.isfinite(gradient(there, mine.surrogate(*WEIGHTS["both"]))).all()
+
+
+def test_the_tree_is_as_its_module_draws_it() -> None:
+    drawn: dict[str, list[str]] = {
+        column: re.findall(rf"{column} +((?:[-ab0-9]+ +){{5}}[-ab0-9]+)", prefix_tree.__doc__ or "")[0].split()
+        for column in ("node", "parent", "action", "instance", "depth")
+    }
+    numbers = {"a": 0, "b": 1, "$": 2, "": -1}
+    answers = ["a$", "ab$", "ab$", "b$", "a$", "a$", "a$", "a$"]
+    actions = np.array([[numbers[token] for token in answer] + [-1] * (3 - len(answer)) for answer in answers])
+    tree, before = prefix_tree.tree_of(np.repeat([0, 1], 4), actions, np.arange(2))
+    for column, cells in drawn.items():
+        values = np.arange(6) if column == "node" else getattr(tree, column)
+        assert [numbers[cell] if cell in numbers else int(cell) for cell in cells] == values.tolist(), column
+    edges = set(zip(before[actions >= 0].tolist(), actions[actions >= 0].tolist(), strict=True))
+    assert f"here {(actions >= 0).sum()} actions on {len(edges)} edges" in (prefix_tree.__doc__ or "")
