@@ -1,8 +1,8 @@
-"""Memoryless policies on finite deterministic worlds: rollouts as flows of counts, exact pass rates, demonstrations.
+"""Memoryless policies on finite deterministic worlds: rollouts as counts, exact pass rates, demonstrations.
 
-B instances stand side by side as one graph of states. The policy sees an observation of the state and nothing else, so
-the network is run once on each distinct observation of the batch and everything else is table look-up; rollouts that
-meet in the same state at the same time are counted together from there on.
+The states of all B instances are the nodes of one graph. The policy sees an observation of the state and nothing else,
+so the network is run once on each distinct observation of the batch, and everything else is table look-up. Rollouts in
+the same state at the same time are counted together from there on.
 """
 
 from __future__ import annotations
@@ -24,11 +24,12 @@ SUCCESS, FAILURE = -1, -2
 
 @dataclass(frozen=True)
 class StateGraphs:
-    """B instances as deterministic graphs of S states with A actions; a batch in the sense of `tasks.Batch`.
+    """B instances as deterministic graphs of S states with A actions; a `tasks.Batch`.
 
-    observations: [O, ...], the distinct observations of the batch; observation_of: [S] int64, each state's;
-    successor: [S, A] int64, the next state, or SUCCESS or FAILURE, where the rollout ends; start: [B] int64, one state
-    per instance, no two instances sharing a reachable state. A rollout that still runs after `horizon` actions fails.
+    observations [O, ...]: the distinct observations of the batch. observation_of [S] int64: which of them each state
+    shows. successor [S, A] int64: the next state, or SUCCESS or FAILURE, where the rollout ends. start [B] int64: the
+    first state of each instance; no state can be reached from two of them. A rollout that has not ended after `horizon`
+    actions fails.
     """
 
     observations: torch.Tensor
@@ -42,7 +43,7 @@ class StateGraphs:
         return len(self.start)
 
     def log_probs(self, policy: ObservationPolicy, rows: np.ndarray | None = None) -> torch.Tensor:
-        """The policy on the distinct observations, or on the given rows of them: [O or len(rows), A]."""
+        """Log-probabilities of the actions at the distinct observations, or at `rows` of them: [O or len(rows), A]."""
         observations = self.observations if rows is None else self.observations[torch.from_numpy(rows)]
         return policy.log_probs(observations.to(next(policy.parameters()).device))
 
@@ -55,16 +56,17 @@ class StateGraphs:
         grad: bool = True,
         paths: bool = False,
     ) -> GraphRollouts:
-        """N rollouts of every instance; `paths` keeps different histories apart, at up to N times the memory.
+        """N independent rollouts of every instance.
 
-        `grad` changes nothing here: gradients come from running the network again on what was visited.
+        paths: rollouts with different histories are not counted together, at up to N times the memory. grad: changes
+        nothing; `surrogate` and `entropy` run the network again, on the observations that were visited.
         """
         with torch.no_grad():
             log_probs = self.log_probs(policy).double().log_softmax(1).cpu().numpy()
         probs = finite.probabilities(log_probs)
         states, counts = self.start, np.full(self.num_instances, num_rollouts, np.int64)
         instance = np.arange(self.num_instances)
-        layers, at = [], []
+        layers, seen = [], []
         for step in range(self.horizon):
             node, action, count = draw_actions(counts, probs[self.observation_of[states]], rng)
             target = self.successor[states[node], action]
@@ -76,7 +78,7 @@ class StateGraphs:
             child = np.full(len(node), -1)
             child[onward] = index
             layers.append(Layer(node, action, count, child, np.where(target == SUCCESS, count, 0)))
-            at.append((instance[node], self.observation_of[states[node]]))
+            seen.append((instance[node], self.observation_of[states[node]]))
             if not len(onward):
                 break
             counts = np.bincount(index, weights=count[onward]).astype(np.int64)
@@ -86,7 +88,7 @@ class StateGraphs:
         successes = successes_through(layers, rng)
         smooth = None
         if paths:
-            taken = [log_probs[seen, layer.action] for (_, seen), layer in zip(at, layers, strict=True)]
+            taken = [log_probs[shown, layer.action] for (_, shown), layer in zip(seen, layers, strict=True)]
             smooth = np.concatenate(_smoothing(layers, successes, taken))
         return GraphRollouts(
             graphs=self,
@@ -94,8 +96,8 @@ class StateGraphs:
             num_rollouts=num_rollouts,
             layers=layers,
             successes=np.bincount(layers[0].node, weights=successes[0]).astype(np.int64),
-            instance=np.concatenate([i for i, _ in at]),
-            observation=np.concatenate([seen for _, seen in at]),
+            instance=np.concatenate([whose for whose, _ in seen]),
+            observation=np.concatenate([shown for _, shown in seen]),
             action=np.concatenate([layer.action for layer in layers]),
             count=np.concatenate([layer.count for layer in layers]),
             through=np.concatenate(successes),
@@ -103,22 +105,22 @@ class StateGraphs:
         )
 
     def log_pass_rate(self, policy: ObservationPolicy) -> torch.Tensor:
-        """Exact log p of each instance: [B] float64, differentiable; a finite dynamic programme over time and states.
+        """Exact log p of each instance: [B] float64, differentiable; by dynamic programming over time and states.
 
-        Pass rates below 1e-300 are taken as 1e-300, with no gradient.
+        Pass rates below 1e-300 count as 1e-300 and have no gradient.
         """
         probs = torch.softmax(self.log_probs(policy).double(), 1).cpu()
         return torch.log(_PassRate.apply(probs[torch.from_numpy(self.observation_of)], self).clamp_min(1e-300))
 
     def demonstration_loss(self, policy: ObservationPolicy) -> torch.Tensor:
-        """Mean negative log-likelihood of the actions along one shortest solution of each instance."""
+        """Mean negative log-likelihood of the actions of one shortest solution of each instance: a scalar."""
         state, action = self.demonstrations
         rows, index = np.unique(self.observation_of[state], return_inverse=True)
         return -self.log_probs(policy, rows)[torch.from_numpy(index), torch.from_numpy(action)].mean()
 
     @cached_property
     def distances(self) -> np.ndarray:
-        """Fewest actions from each state to SUCCESS, [S]; above the horizon where there is no way."""
+        """Fewest actions from each state to SUCCESS: [S]; horizon + 1 where it takes more, or there is no way."""
         far = self.horizon + 1
         distance = np.full(len(self.successor) + 2, far)
         distance[SUCCESS] = 0
@@ -131,9 +133,10 @@ class StateGraphs:
 
     @cached_property
     def demonstrations(self) -> tuple[np.ndarray, np.ndarray]:
-        """States and actions along one shortest solution of each instance; of equally short ones, the lowest actions.
+        """The states and actions of one shortest solution of each instance, all in two arrays of one length.
 
-        Raises ValueError, naming the row, where an instance has no solution within the horizon.
+        Of equally short solutions, the one with the lowest actions. Raises ValueError, naming the row, where an
+        instance has no solution within the horizon.
         """
         if (self.distances[self.start] > self.horizon).any():
             row = int(np.argmax(self.distances[self.start] > self.horizon))
@@ -150,7 +153,7 @@ class StateGraphs:
 
 @dataclass(frozen=True)
 class GraphRollouts:
-    """Rollouts on state graphs (`rollouts.Rollouts`), as E edges (time, state, action) with their counts."""
+    """N rollouts of each instance on state graphs (`rollouts.Rollouts`): E edges (time, state, action) with counts."""
 
     graphs: StateGraphs
     policy: ObservationPolicy
@@ -161,8 +164,8 @@ class GraphRollouts:
     observation: np.ndarray  # [E]
     action: np.ndarray  # [E]
     count: np.ndarray  # [E]
-    through: np.ndarray  # [E] how many of `count` succeed
-    smooth: np.ndarray | None  # [E] see `_smoothing`; only where paths were kept apart
+    through: np.ndarray  # [E] how many of the `count` rollouts that take the edge succeed in the end
+    smooth: np.ndarray | None  # [E] see `_smoothing`; only if sampled with paths=True
 
     @property
     def contexts_evaluated(self) -> int:
@@ -186,7 +189,7 @@ class GraphRollouts:
         cells = len(self.graphs.observations) * num_actions
         table = np.bincount(self.observation * num_actions + self.action, weights=weight, minlength=cells)
         scale = self.num_rollouts * len(self.successes)
-        # Observations of weight zero take no part: in the forward pass, nor in the backward one.
+        # `_weighted` skips observations of weight zero in the forward and in the backward pass.
         return self._weighted(table.reshape(-1, num_actions) / scale, lambda log_probs: log_probs)
 
     def entropy(self) -> torch.Tensor:
@@ -194,6 +197,7 @@ class GraphRollouts:
         return self._weighted(visits[:, None] / visits.sum(), lambda log_probs: -log_probs.exp() * log_probs)
 
     def _weighted(self, table: np.ndarray, term: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Sum of table [O, A or 1] times term(log-probabilities) [O, A], over the observations of weight not zero."""
         rows = np.flatnonzero(table.any(1))
         if not len(rows):
             return torch.zeros(())
@@ -202,9 +206,10 @@ class GraphRollouts:
 
 
 def _smoothing(layers: list[Layer], successes: list[np.ndarray], log_probs: list[np.ndarray]) -> list[np.ndarray]:
-    """Sum over the rollouts through each edge of their mean log-probability per action; negated for those that succeed.
+    """For each edge, the sum over its rollouts of their mean log-probability per action, negated for successes.
 
-    Only meaningful on a tree, where each edge has one history: each layer's nodes are the onward edges above, in order.
+    One array [E] per layer. Needs `paths=True`: each edge has one history, and a layer's nodes are the edges of the
+    layer before that do not end, in their order.
     """
     total: np.ndarray = np.zeros(1 + int(layers[0].node.max()))
     totals = []
@@ -223,16 +228,17 @@ def _smoothing(layers: list[Layer], successes: list[np.ndarray], log_probs: list
 
 
 class _PassRate(torch.autograd.Function):
-    """p of each instance from the action probabilities of each state, [S, A] -> [B], by sparse matrix products.
+    """The pass rate of each instance from the action probabilities of each state, [S, A] -> [B], by sparse products.
 
-    Backward is the occupancy formula: dp/dpi(s, a) = sum_t (chance of being in s at time t) * (chance of success within
-    the horizon after taking a there), one sweep back for the second factor and one forward for the first.
+    The derivative is dp/dpi(s, a) = sum_t P(in state s at time t) * P(success within the horizon | action a in s at t).
+    The forward pass goes back in time and keeps the second factor; the backward pass goes forward for the first.
     """
 
     @staticmethod
     def forward(ctx, probs, graphs):  # type: ignore[no-untyped-def]
         num_states, num_actions = graphs.successor.shape
-        # States S and S+1 stand for FAILURE and SUCCESS, where indices -2 and -1 point; success is where value stays 1.
+        # Two more states, S for FAILURE and S+1 for SUCCESS (their indices -2 and -1, modulo S+2). Value: the chance of
+        # success, which is 1 in SUCCESS at all times.
         columns = graphs.successor % (num_states + 2)
         rows = np.repeat(np.arange(num_states), num_actions)
         entries = (

@@ -1,10 +1,13 @@
-"""What N rollouts of each of B instances are, and how counts flow through them.
+"""What N rollouts of each of B instances are, and how counts of rollouts are drawn and passed along.
 
-N is a count, never a dimension. Rollouts form layers of edges: an edge says that `count` rollouts which stood in one
-node took one action. At each node the counts of the actions are a multinomial draw, which is exactly the law of
-independent rollouts. Where histories meet in one node (memoryless policies), the node's successes are divided over the
-edges that lead there as a draw without replacement: rollouts that stand in the same node at the same time are
-exchangeable, so this is the law of their fates given the counts.
+N is a count, never a dimension of an array. An *edge* says that `count` rollouts which had reached one node (a state or
+a prefix, at one time) took one action there; the edges of one time step are a *layer*. The counts of a node's actions
+are one multinomial draw, which has exactly the distribution of independent rollouts.
+
+With a memoryless policy, rollouts with different histories can meet in one node and are counted together from then on.
+Which of them succeed is then drawn backwards: a node's successes are divided over the edges that lead to it by drawing
+without replacement. That is the exact distribution of which rollouts succeed, given the counts, since rollouts in one
+node at one time are exchangeable.
 """
 
 from __future__ import annotations
@@ -17,7 +20,7 @@ import torch
 
 
 class Rollouts(Protocol):
-    """N rollouts of each of B instances, and the gradient estimators that are made of them."""
+    """N rollouts of each of B instances, and the gradient estimates that can be computed from them."""
 
     num_rollouts: int
     successes: np.ndarray  # [B] int64, K of N
@@ -29,7 +32,7 @@ class Rollouts(Protocol):
 
     @property
     def contexts_named(self) -> int:
-        """How many it would have been run on, had every rollout been run by itself."""
+        """How many contexts it would have been run on, had every rollout been run by itself."""
         ...
 
     @property
@@ -38,11 +41,11 @@ class Rollouts(Protocol):
         ...
 
     def surrogate(self, on_success: np.ndarray, on_failure: np.ndarray, smoothing: float = 0.0) -> torch.Tensor:
-        """A scalar to ascend, with gradient mean_b (1/N) sum_j a_j S_j, S_j the score of the whole rollout j.
+        """A scalar to maximise, with gradient mean_b (1/N) sum_j a_j S_j, where S_j is the score of rollout j.
 
         a_j is on_success[b] or on_failure[b], both [B]. `smoothing` = gamma of differential smoothing (arXiv
-        2511.19942) takes gamma times the rollout's mean log-probability per action from a_j on success and adds it on
-        failure. Raises ValueError on smoothing without `paths=True` in `Batch.sample`.
+        2511.19942): gamma times the rollout's mean log-probability per action is subtracted from the weight a_j of a
+        success and added to that of a failure. Raises ValueError on smoothing without `paths=True` in `Batch.sample`.
         """
         ...
 
@@ -55,26 +58,29 @@ class Rollouts(Protocol):
 class Layer:
     """The E edges that rollouts take at one time step."""
 
-    node: np.ndarray  # [E] which node of this layer the edge leaves
+    node: np.ndarray  # [E] the node of this layer in which the edge starts
     action: np.ndarray  # [E]
-    count: np.ndarray  # [E] int64, rollouts through the edge, at least 1
-    child: np.ndarray  # [E] the node of the next layer that it leads to; -1 where the rollout ends
-    ended: np.ndarray  # [E] int64, how many of the rollouts that end on this edge succeed
+    count: np.ndarray  # [E] int64, how many rollouts take the edge, at least 1
+    child: np.ndarray  # [E] the node of the next layer to which it leads; -1 where the rollouts end
+    ended: np.ndarray  # [E] int64, how many rollouts end on this edge with success
 
 
 def draw_actions(
     counts: np.ndarray, probs: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many of each node's rollouts take each action: counts [M], probs [M, A] -> node, action, count, each [E]."""
+    """How many of the rollouts at each of M nodes take each action: a multinomial draw for each node.
+
+    counts [M]: rollouts at each node; probs [M, A]. Returns the E edges taken: node, action and count > 0, each [E].
+    """
     drawn = rng.multinomial(counts, probs)
     node, action = np.nonzero(drawn)
     return node, action, drawn[node, action]
 
 
 def successes_through(layers: list[Layer], rng: np.random.Generator) -> list[np.ndarray]:
-    """How many of the rollouts through each edge go on to succeed; one [E] int64 array per layer."""
+    """How many of the rollouts that take each edge succeed in the end: for each layer, [E] int64."""
     result: list[np.ndarray] = []
-    of_node = np.zeros(0, np.int64)  # successes of each node of the layer below
+    of_node = np.zeros(0, np.int64)  # [M] successes at each node of the next layer
     for layer in reversed(layers):
         successes = layer.ended.copy()
         onward = np.flatnonzero(layer.child >= 0)
@@ -87,10 +93,11 @@ def successes_through(layers: list[Layer], rng: np.random.Generator) -> list[np.
 def split_successes(
     counts: np.ndarray, child: np.ndarray, successes: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Divide each child's successes over the edges into it, by multivariate hypergeometric draws.
+    """Divide the successes at each node over the edges that lead to it, by multivariate hypergeometric draws.
 
-    counts [E]: rollouts through each edge; child [E]: where it leads; successes [M]: how many of a child's rollouts
-    succeed. Returns [E]. The edges of a child are served one after the other, all children at once.
+    counts [E]: rollouts that take each edge; child [E]: the node to which it leads; successes [M]: how many of the
+    rollouts at each node succeed. Returns how many succeed of those that take each edge: [E] int64. The first edges of
+    all nodes are drawn together, then all second ones out of what is left, and so on.
     """
     if not len(child):
         return np.zeros(0, np.int64)

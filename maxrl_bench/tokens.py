@@ -1,8 +1,9 @@
 """Token tasks: what a verifier is, and rollouts of a transformer as prefix trees with counts.
 
-The N rollouts of an instance are a tree of prefixes. At each node a multinomial draw says how many of its rollouts take
-each action, and only the distinct children are read: exactly the law of N i.i.d. rollouts, at the cost of the distinct
-prefixes. The gradient is a sum over the tree's edges, so what has no weight takes no part in it.
+The N rollouts of an instance share prefixes, which form a tree (drawn in `prefix_tree`). At each node, one multinomial
+draw says how many of the rollouts there take each action, and the network reads each distinct child once. The counts
+have exactly the distribution that N independent rollouts have. The gradient is a sum over the tree's edges; edges of
+weight zero are skipped in the backward pass.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ RUNNING, SUCCEEDED, FAILED = 0, 1, 2
 
 
 class Verifier(Protocol):
-    """Follows rollouts and decides them; array code over M tree nodes, whose states are int64 arrays [M, D]."""
+    """Decides which rollouts succeed, action by action, for M nodes at once; a node's state is D int64 integers."""
 
     def start(self) -> np.ndarray:
-        """[B, D]: one state per instance."""
+        """The state of each instance before any action: [B, D]."""
         ...
 
     def advance(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,11 +66,11 @@ class TokenBatch:
         return torch.from_numpy(prompts[np.sort(first)]), rank[rows.reshape(-1)]
 
     def prefill(self, policy: TokenPolicy) -> Prefill:
-        """Read the distinct prompts."""
+        """The network's pass over the distinct prompts, with their keys and values."""
         return policy.prefill(self.distinct[0].to(policy.rotations.device))
 
     def allowed(self, policy: TokenPolicy) -> Tensor | None:
-        """`actions`, where the policy lives."""
+        """`actions` on the policy's device."""
         return None if self.actions is None else self.actions.to(policy.rotations.device)
 
     def sample(
@@ -81,9 +82,9 @@ class TokenBatch:
         grad: bool = True,
         paths: bool = False,
     ) -> TokenRollouts:
-        """N i.i.d. rollouts of every instance. A prefix tree always keeps histories apart: `paths` changes nothing.
+        """N independent rollouts of every instance.
 
-        Raises ValueError if num_rollouts < 1.
+        `paths` changes nothing: a node of a prefix tree has only one history. Raises ValueError if num_rollouts < 1.
         """
         if num_rollouts < 1:
             raise ValueError(f"num_rollouts must be at least 1, got {num_rollouts}")
@@ -117,7 +118,7 @@ class TokenBatch:
         return -log_probs.sum() / int((actions >= 0).sum())
 
     def _answer_log_probs(self, policy: torch.nn.Module, instance: np.ndarray, actions: np.ndarray) -> Tensor:
-        """Log-probability [M, T] of every action of given answers, 0 where there is none."""
+        """Log-probability [M, T] of every action of M answers, 0 at padding; instance [M], actions [M, T]."""
         assert isinstance(policy, TokenPolicy)
         tree, before = tree_of(instance, actions, self.distinct[1])
         log_probs = read_tree(policy, self.prefill(policy), tree, self.allowed(policy))
@@ -129,6 +130,7 @@ class TokenBatch:
 def _sample(
     batch: TokenBatch, policy: TokenPolicy, prefill: Prefill, num_rollouts: int, rng: np.random.Generator, grad: bool
 ) -> TokenRollouts:
+    """Draws the tree level by level; `first` is the number of the present level's first node."""
     rows = batch.distinct[1]
     allowed = batch.allowed(policy)
     roots = len(rows)
@@ -141,9 +143,9 @@ def _sample(
     first = 0
     with torch.no_grad():
         frontier = Frontier(policy, prefill, rows, allowed)
-        found = policy.log_probs(prefill.last, allowed)[torch.from_numpy(rows).to(prefill.last.device)]
+        read = policy.log_probs(prefill.last, allowed)[torch.from_numpy(rows).to(prefill.last.device)]
         for t in range(batch.horizon):
-            level = found.double().cpu().numpy()
+            level = read.double().cpu().numpy()  # [m, A] log-probabilities at the nodes of this level
             log_probs.append(level)
             parent, action, count = draw_actions(level, counts, rng)
             states, outcome = batch.verifier.advance(states[parent], action)
@@ -157,7 +159,7 @@ def _sample(
             parent, action, counts, states = parent[going], action[going], count[going], states[going]
             instance = instance[parent]
             nodes.append((first - len(level) + parent, action, instance))
-            found = frontier.read(parent, action, instance)
+            read = frontier.read(parent, action, instance)
     parent, action, instance = (np.concatenate(column) for column in zip(*nodes, strict=True))
     depth = np.repeat(np.arange(len(nodes)), [len(level[0]) for level in nodes])
     tree = PrefixTree(parent, action, instance, depth, rows)
@@ -181,9 +183,10 @@ def _sample(
 def draw_actions(
     log_probs: np.ndarray, counts: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many of counts [M] rollouts at each node take each action, given log-probabilities [M, A] float64.
+    """How many of the rollouts at each of M nodes take each action: a multinomial draw for each node.
 
-    Returns the edges taken, sorted: node [E], action [E], count [E] > 0.
+    log_probs [M, A] float64; counts [M]: rollouts at each node. Returns the E edges taken, sorted by node and action:
+    node [E], action [E], count [E] > 0.
     """
     probs = finite.probabilities(log_probs)
     num_actions = probs.shape[1]
@@ -207,11 +210,12 @@ def draw_actions(
 
 @dataclass
 class TokenRollouts:
-    """N rollouts of each of B instances, as a tree of counts; edges [E] are the actions taken.
+    """N rollouts of each of B instances as counts: a tree of n nodes (contexts) and its E edges (actions taken there).
 
-    log_probs [n, A] float64: at every node, as sampled. node, action, count, succeeded, child [E]: where an edge
-    starts, its action, how many rollouts took it, whether they succeeded by it, and the node that it leads to (-1: it
-    ends). prefill: sampling's pass over the prompts, whose graph serves one backward pass.
+    log_probs [n, A] float64: of the actions at every node, as sampled. For each edge [E]: node, in which it starts;
+    action; count, how many rollouts took it; succeeded, whether they succeed with this action; child, the node that it
+    leads to, -1 where the rollouts end. prefill: sampling's pass over the prompts; its autograd graph can be used by
+    one backward pass.
     """
 
     batch: TokenBatch
@@ -236,7 +240,7 @@ class TokenRollouts:
 
     @property
     def contexts_evaluated(self) -> int:
-        """Tokens that the network has read: the distinct prompts, and every node once."""
+        """How many tokens the network has read: those of the distinct prompts, and one per node below the roots."""
         return self.batch.distinct[0].numel() + len(self.tree.parent) - self.tree.num_roots
 
     @property
@@ -245,16 +249,18 @@ class TokenRollouts:
 
     @property
     def contexts_named(self) -> int:
-        """Tokens that N separate rollouts of each instance would have read."""
+        """How many tokens it would have read, had every rollout been run by itself."""
         read = self.num_rollouts * self.batch.prompts.numel()
         return read + int(self.count[self.child >= 0].sum())
 
     def surrogate(self, on_success: np.ndarray, on_failure: np.ndarray, smoothing: float = 0.0) -> Tensor:
-        """A scalar whose gradient is mean_b (1/N) sum_j a_j S_j, to be ascended; S_j is the score of rollout j.
+        """A scalar to maximise, whose gradient is mean_b (1/N) sum_j a_j S_j; S_j is the score of rollout j.
 
         on_success, on_failure [B]: the weights a_j of an instance's successes and failures. smoothing: gamma of
-        differential smoothing, which takes gamma times a rollout's mean log-probability per action (no gradient) from
-        the weight of a success and adds it to that of a failure.
+        differential smoothing. It subtracts gamma times a rollout's mean log-probability per action (a number, without
+        gradient) from the weight of a success, and adds it to the weight of a failure.
+        An edge's weight is the sum over all rollouts through it; only edges of weight other than zero, and what they
+        need, enter the forward and the backward pass.
         """
         instance = self.tree.instance[self.node]
         weight = np.where(self.succeeded, on_success[instance], on_failure[instance])
@@ -274,14 +280,14 @@ class TokenRollouts:
         return scaled @ log_probs.flatten()[picked]
 
     def entropy(self) -> Tensor:
-        """Mean entropy of the policy, in nats, over the actions taken; differentiable if sampled with grad."""
+        """The policy's entropy in nats, mean over the actions taken: a scalar, differentiable if sampled with grad."""
         log_probs = self._read(np.ones(len(self.tree.parent), bool))
         visits = np.bincount(self.node, self.count, minlength=len(log_probs))
         share = torch.from_numpy(visits / visits.sum()).to(log_probs)
         return -share @ (log_probs.exp() * log_probs).sum(1)
 
     def _path_log_probs(self) -> np.ndarray:
-        """[E]: log-probability of the whole prefix that ends with each edge."""
+        """Log-probability of the path from the root through each edge, the edge included: [E] float64."""
         own = self.log_probs[self.node, self.action]
         above = np.zeros(len(self.tree.parent))
         total = np.zeros(len(own))
@@ -293,7 +299,7 @@ class TokenRollouts:
         return total
 
     def _sum_up(self, weight: np.ndarray) -> np.ndarray:
-        """Add to the weight [E] of each edge those of all edges below it."""
+        """For each edge, its weight plus the weights of all edges below it: [E] -> [E]."""
         below = np.zeros(len(self.tree.parent))
         total = weight.copy()
         for level in reversed(self.tree.levels()):
@@ -304,11 +310,11 @@ class TokenRollouts:
         return total
 
     def _read(self, kept: np.ndarray) -> Tensor:
-        """Log-probabilities at the nodes kept, and at all roots."""
+        """Log-probabilities at all roots and at the nodes for which kept [n] holds, in the order of the nodes."""
         kept = kept | (self.tree.parent < 0)
         if not self.grad:
             return torch.from_numpy(self.log_probs[kept]).to(self.policy.rotations)
         tree = self.tree.restrict(kept)
-        # The graph of sampling's prompt pass serves one backward pass.
+        # A backward pass frees the graph of sampling's pass over the prompts, so that only the first one can use it.
         prefill, self.prefill = self.prefill or self.batch.prefill(self.policy), None
         return read_tree(self.policy, prefill, tree, self.batch.allowed(self.policy))
