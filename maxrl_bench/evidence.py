@@ -1,9 +1,9 @@
 """An experiment's tables as figures and claims need them: which runs are compared, their curves, their scores.
 
-A *series* is what a legend names: an objective, and whichever settings the experiment varies within an objective. What
-is told apart is decided by the runs that the experiment asks for, so that a legend does not change while they come in;
-series and panels are those that have runs. Cells of the grid without runs, runs that stopped early and seeds that are
-missing are left out of every mean and named in `notes`.
+A *series* is one entry of a legend: the runs of an objective with the same values of the settings that the experiment
+varies. Which settings vary is read off the runs that the experiment asks for, finished or not, so that a legend does
+not change while results come in. Only series and panels that have runs are shown. Cells of the grid without runs, runs
+that stopped early and missing seeds are left out of every mean, and named in `notes`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MOST_NOTES = 12
 
 @dataclass
 class Evidence:
-    """The runs of one experiment. Everything is in the order of the table, which is that of the experiment file."""
+    """The runs of one experiment, from its metrics and pass-rate tables; in the order of the experiment file."""
 
     experiment: str
     metrics: pd.DataFrame
@@ -75,12 +75,12 @@ class Evidence:
         return cls(experiment, tables.metrics, tables.pass_rates, tables.provenance, notes)
 
     def _missing(self) -> list[dict[str, Any]]:
-        """The runs of the experiment that have no result, as far as the provenance tells what they are."""
-        told = self.provenance.get("missing")
-        rows = list(told.values()) if isinstance(told, dict) else []
+        """Settings of the experiment's runs that have no result, as far as the provenance lists them."""
+        missing = self.provenance.get("missing")
+        rows = list(missing.values()) if isinstance(missing, dict) else []
         example = next(iter(self.runs.values()))
         columns = {"task", "objective", "objective_name", "seed", *SETTINGS} & example.keys()
-        # A provenance may come from anywhere: what is not like the runs that there are is no run.
+        # The file may come from anywhere: entries whose values are not of the types of the other runs' are ignored.
         return [
             dict(row)
             for row in rows
@@ -88,7 +88,7 @@ class Evidence:
         ]
 
     def _tell_labels_apart(self) -> None:
-        """Two objectives under one label (a plug-in that calls itself GRPO) get their names in brackets."""
+        """If two objectives have the same label (a plug-in labelled GRPO), add their names in brackets."""
         names: dict[str, set[str]] = {}
         for row in self._planned:
             names.setdefault(row["objective"], set()).add(row["objective_name"])
@@ -107,29 +107,30 @@ class Evidence:
 
     @property
     def high_k(self) -> int:
-        """The k that stands for coverage: 128, or the largest below it that was measured."""
+        """The k at which coverage is reported: 128, or the largest below it that was measured."""
         return max([k for k in self.ks if k <= 128], default=1)
 
     def has(self, column: str) -> bool:
-        """Whether the metrics table holds any value in a column."""
+        """Whether a column of the metrics table exists and has any value."""
         return column in self.metrics and bool(self.metrics[column].notna().any())
 
     def values(self, objective: str, setting: str, task: str) -> list[Any]:
-        """The values that an objective's runs on a task take of a setting, or are to take, in ascending order."""
+        """The values of a setting among an objective's runs on a task, finished or not, in ascending order."""
         return self._values.get((objective, setting, task), [])
 
     def faceted(self) -> list[str]:
-        """Settings that more than one objective varies: they get panels of their own rather than shades of a colour."""
+        """Settings that vary within more than one objective: each value gets a panel instead of a shade of a colour."""
         return [setting for setting in self.varied if sum(s == setting for _, s in self._varying) > 1]
 
     def panels(self, facets: Sequence[str] = ()) -> list[Panel]:
-        """One panel per task and per combination of the values that the facets take there, if it has any run."""
+        """One panel for each task and combination of values of the settings `facets` on it, if it has any run."""
         return [panel for panel in self._panels(facets) if self.series(panel)]
 
     def _panels(self, facets: Sequence[str]) -> list[Panel]:
-        every = []
+        panels = []
         for task in dict.fromkeys(row["task"] for row in self._planned):
-            # An objective that does not vary a facet (exact likelihood has no N) opens no panel: it is in all of them.
+            # Panels come from the objectives within which a facet varies. Others (exact maximum likelihood does not
+            # depend on N) are drawn in all panels of the task, and make none of their own.
             rows = [
                 row
                 for row in self._planned
@@ -137,14 +138,14 @@ class Evidence:
             ]
             varying = [s for s in facets if any((row["objective"], s) in self._varying for row in rows)]
             keys = sorted({tuple(row[s] for s in varying) for row in rows}) or [()]
-            every += [Panel(task, tuple(zip(varying, values, strict=True))) for values in keys]
-        return every
+            panels += [Panel(task, tuple(zip(varying, values, strict=True))) for values in keys]
+        return panels
 
     def series(self, panel: Panel | None = None, ignore: Iterable[str] = ()) -> list[Series]:
-        """The series that have runs in a panel (or anywhere), told apart by the varied settings that are not ignored.
+        """The series that have runs in a panel (or in any), one for each combination of the settings that vary.
 
-        A panel's own settings do not tell its series apart. Where others vary a setting, the one value that an
-        objective has of it is told all the same.
+        The panel's own settings and those in `ignore` do not separate series. If a setting varies within some other
+        objective, an objective with a single value of it shows that value in its label too.
         """
         return self._series(self.runs.values(), panel, ignore)
 
@@ -152,7 +153,7 @@ class Evidence:
         self, rows: Iterable[Mapping[str, Any]], panel: Panel | None, ignore: Iterable[str] = ()
     ) -> list[Series]:
         task, fixed = (panel.task, dict(panel.settings)) if panel else (None, {})
-        ignored, told = {*fixed, *ignore}, {}
+        ignored, shown = {*fixed, *ignore}, {}
         groups: dict[tuple[str, str], set[Settings]] = {}
         for row in rows:
             objective = row["objective"]
@@ -160,12 +161,13 @@ class Evidence:
                 row[s] == value for s, value in fixed.items() if (objective, s) in self._varying
             ):
                 names = objective, row["objective_name"]
-                if names not in told:
-                    told[names] = [s for s in self.varied if self._tells(*names, s, ignored)]
-                groups.setdefault(names, set()).add(tuple((s, row[s]) for s in told[names]))
-        return [Series(*names, settings) for names, every in groups.items() for settings in sorted(every)]
+                if names not in shown:
+                    shown[names] = [s for s in self.varied if self._tells(*names, s, ignored)]
+                groups.setdefault(names, set()).add(tuple((s, row[s]) for s in shown[names]))
+        return [Series(*names, settings) for names, group in groups.items() for settings in sorted(group)]
 
     def _tells(self, objective: str, name: str, setting: str, ignored: Container[str]) -> bool:
+        """Whether a setting is part of the labels of an objective's series."""
         if (objective, setting) in self._varying:
             return setting not in ignored
         exact = name in OBJECTIVES and OBJECTIVES[name].on_success is None
@@ -173,11 +175,11 @@ class Evidence:
         return len(own) == 1 and not (setting == "num_rollouts" and exact)
 
     def select(self, task: str, where: Mapping[str, Any]) -> list[str]:
-        """Runs of a task with the given column values, by seed. `objective` matches a label or a name.
+        """The runs of a task that have the given values in the given columns, ordered by seed.
 
-        Raises ValueError where a column is unknown or where a seed has more than one such run.
+        `objective` matches a label or a name. Raises ValueError on an unknown column, or if a seed has several of them.
         """
-        found: dict[int, str] = {}
+        run_of_seed: dict[int, str] = {}
         for run, row in self.runs.items():
             for column, value in where.items():
                 if column not in row:
@@ -187,25 +189,25 @@ class Evidence:
             else:
                 if row["task"] != task:
                     continue
-                if row["seed"] in found:
-                    other = self.runs[found[row["seed"]]]
+                if row["seed"] in run_of_seed:
+                    other = self.runs[run_of_seed[row["seed"]]]
                     differing = [c for c in ("objective", *SETTINGS) if row.get(c) != other.get(c)]
                     hint = f"tell them apart by {' or '.join(differing)}" if differing else "they differ in no column"
                     raise ValueError(f"{dict(where)} names several runs per seed on {task}; {hint}")
-                found[row["seed"]] = run
-        return [found[seed] for seed in sorted(found)]
+                run_of_seed[row["seed"]] = run
+        return [run_of_seed[seed] for seed in sorted(run_of_seed)]
 
     def members(self, series: Series, panel: Panel) -> list[str]:
-        """The runs of a series in a panel, by seed; a setting that the objective does not vary is not asked for."""
+        """The runs of a series in a panel, by seed; only settings that vary within the objective are compared."""
         facets = {s: value for s, value in panel.settings if (series.objective, s) in self._varying}
         return self.select(panel.task, {"objective": series.objective, **dict(series.settings), **facets})
 
     def seeds(self, runs: Iterable[str]) -> list[int]:
-        """Their seeds."""
+        """The seed of each run, in their order."""
         return [int(self.runs[run]["seed"]) for run in runs]
 
     def in_common(self, groups: Sequence[Sequence[str]]) -> list[list[str]]:
-        """Each group of runs cut down to the seeds that all groups have, by seed: for paired comparisons."""
+        """From each group, the runs whose seeds all groups have, ordered by seed: for paired comparisons."""
         common = set.intersection(*(set(self.seeds(runs)) for runs in groups))
         return [
             [run for seed, run in sorted(zip(self.seeds(runs), runs, strict=True)) if seed in common] for runs in groups
@@ -214,7 +216,7 @@ class Evidence:
     # --- curves and scores ------------------------------------------------------------------------------------------
 
     def curves(self, runs: Sequence[str], metric: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
-        """A metric along training: x [X], its mean over runs, and values [S, X]; only where every run has a value."""
+        """A metric along training, where every run has a value: x [X], the mean over the S runs, and values [S, X]."""
         if not runs or not {metric, x} <= set(map(str, self.metrics)):
             return np.empty(0), np.empty((len(runs), 0))
         xs = np.stack([self._rows[run][x].astype(np.float64) for run in runs])
@@ -223,10 +225,10 @@ class Evidence:
         return xs.mean(axis=0)[whole], values[:, whole]
 
     def scores(self, runs: Sequence[str], metric: str, when: str = "final", level: float = 0.0) -> np.ndarray:
-        """One number per run, [S], or per run and instance, [S, I], where the pass-rate table can tell.
+        """One number per run, [S], or, where the pass-rate table holds them, per run and instance, [S, I].
 
-        when: final; best (the highest evaluation); area (mean height over the steps); drop (best minus final);
-        rollouts_to (training rollouts until `level` is reached, infinite if never).
+        when: "final"; "best", the highest evaluation; "area", the mean over training steps; "drop", best minus final;
+        "rollouts_to", training rollouts until `level` is reached, infinite if never. Raises ValueError on another.
         """
         if when == "final" and metric.startswith("pass@"):
             instances = self.instance_pass_at_k(runs, [int(metric.removeprefix("pass@"))])
@@ -249,7 +251,10 @@ class Evidence:
         raise ValueError(f"unknown moment '{when}'; accepted: final, best, area, drop, rollouts_to")
 
     def instance_rates(self, runs: Sequence[str], end: str = "final") -> tuple[np.ndarray, int] | None:
-        """Pass rates [S, I] at the last ("final") or first ("start") step, and their n; None if not stored."""
+        """Pass rates [S, I] at the last ("final") or first ("start") step, and the rollouts n behind each (0: exact).
+
+        None if they are not stored for every run, for the same number of instances, with the same n.
+        """
         stored: list[pd.DataFrame] = []
         for run in runs:
             step = int(self._rows[run]["step"][-1 if end == "final" else 0])
@@ -267,13 +272,13 @@ class Evidence:
 
     def instance_pass_at_k(self, runs: Sequence[str], ks: Sequence[int]) -> np.ndarray | None:
         """Final pass@k of every instance, [S, I, len(ks)]; None where the pass-rate table does not hold it."""
-        found = self.instance_rates(runs)
-        if found is None or (found[1] and max(ks) > found[1]):
+        stored = self.instance_rates(runs)
+        if stored is None or (stored[1] and max(ks) > stored[1]):
             return None
-        return np.stack([pass_at_k(found[0], found[1], k) for k in ks], axis=-1)
+        return np.stack([pass_at_k(stored[0], stored[1], k) for k in ks], axis=-1)
 
     def per_instance(self, runs: Sequence[str], column: str) -> tuple[np.ndarray, np.ndarray] | None:
-        """Pass rates and another column of the pass-rate table, all runs and steps pooled: two [M]; None if absent."""
+        """Pass rates [M] and another column [M] of the pass-rate table, over all runs and steps; None if absent."""
         if column not in self.pass_rates:
             return None
         rows = self.pass_rates[self.pass_rates["run"].isin(runs) & self.pass_rates[column].notna()]
@@ -282,6 +287,7 @@ class Evidence:
     # --- what is missing --------------------------------------------------------------------------------------------
 
     def _leave_out_unfinished(self) -> None:
+        """Drop runs that have fewer steps than others of their series, and note which."""
         for panel in self.panels():
             for series in self.series(panel):
                 runs = self.members(series, panel)
@@ -294,7 +300,7 @@ class Evidence:
                     del self.runs[run]
 
     def _note_gaps(self) -> None:
-        """Name the cells of the grid (panels by series) that have no run, and those that have not every seed."""
+        """Note the cells of the grid (panels by series) that have no run, and those in which seeds are missing."""
         gaps = []
         facets = self.faceted()
         everywhere = self._series(self._planned, None, facets)
@@ -317,4 +323,5 @@ class Evidence:
 
 
 def _alike(value: Any, example: Any) -> bool:
+    """Whether both are text, or both are numbers."""
     return isinstance(value, str if isinstance(example, str) else int | float)

@@ -13,13 +13,13 @@ import numpy as np
 from maxrl_bench.binomials import binomial_mean
 from maxrl_bench.names import shorten
 
-MAX_ROLLOUTS = 2**20  # of a group: what is tested, and what a card or a batch can hold
-REQUIRED = None  # the default of a knob that has none
+MAX_ROLLOUTS = 2**20  # the largest N: the tests go up to it, and text cards and batches still fit in memory
+REQUIRED = None  # stands for the default of a knob that must be given
 
 
 @dataclass(frozen=True)
 class Knob:
-    """A parameter of an objective: integer or real, its bounds (`high=None`: the number of rollouts), its default."""
+    """A parameter of an objective: its type, its bounds (`high=None`: the number of rollouts N), its default."""
 
     kind: type[int] | type[float]
     low: float
@@ -47,11 +47,12 @@ Weight = Callable[..., Any]  # (counts [B] float64, N, **knobs) -> weights [B]
 
 @dataclass(frozen=True)
 class Formula:
-    """A row of OBJECTIVES.
+    """A row of OBJECTIVES: the weights of a success and of a failure, given K successes among N rollouts.
 
-    `on_success` is asked for K = 1..N only and `on_failure` for K = 0..N-1 only. `gap(J)` is s(J+1) - f(J), given where
-    the subtraction would cancel. `order` (None: not a member of the MaxRL family) implies the `closed_form` of w_N;
-    `limit` is w_N as N grows. `edges` says what happens at K = 0, K = N and N = 1.
+    on_success is called with K = 1..N only, on_failure with K = 0..N-1 only. gap(J) = s(J+1) - f(J) is given where the
+    subtraction would lose digits. order: the T of the MaxRL family, which gives the closed form of w_N (None: not of
+    the family). closed_form: w_N of other objectives, where it is known. limit: w_N as N grows. edges: what happens at
+    K = 0, K = N and N = 1, for readers.
     """
 
     label: str
@@ -83,23 +84,23 @@ class Objective:
 
     @property
     def label(self) -> str:
-        """A short name for legends; it shows the knobs that are required or differ from their defaults."""
+        """A short name for legends, with the knobs that have no default or differ from it."""
         shown = [(self.row.knobs[k], v) for k, v in self.knobs.items() if v != self.row.knobs[k].default]
         return " ".join([self.row.label, *(f"{knob.symbol}={value:g}" for knob, value in shown)])
 
     @property
     def exact(self) -> bool:
-        """True for maximum likelihood itself, which samples nothing: its loss is the mean of -log p."""
+        """True for exact maximum likelihood, whose loss is the mean of -log p: it draws no rollouts."""
         return self.row.on_success is None
 
     @property
     def smoothing(self) -> float:
-        """Differential smoothing's gamma; 0 for the others."""
+        """The gamma of differential smoothing; 0 for other objectives."""
         return float(self.knobs[self.row.smoothing]) if self.row.smoothing else 0.0
 
     @property
     def entropy_bonus(self) -> float:
-        """What the mean policy entropy is multiplied by before it is added to the surrogate; 0 for most."""
+        """The coefficient of the mean policy entropy that is added to the surrogate; 0 for most objectives."""
         return float(self.knobs[self.row.entropy_bonus]) if self.row.entropy_bonus else 0.0
 
     @property
@@ -115,7 +116,7 @@ class Objective:
         return self.row.closed_form(p, self.num_rollouts, **self._count_knobs) if self.row.closed_form else None
 
     def limit(self, p: np.ndarray) -> np.ndarray | None:
-        """w_N(p) as N grows without bound; the closed form where that does not depend on N; None if unknown."""
+        """w_N(p) as N goes to infinity; None if unknown. Without a `limit`, the closed form, which then has no N."""
         if self.row.limit is None:
             return self.closed_form(p)
         return self.row.limit(_pass_rates(p), **self._count_knobs)
@@ -123,7 +124,7 @@ class Objective:
     def weights(self, successes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(s(K), f(K)): the weight of every success and of every failure, per instance, [B] and [B] float64.
 
-        `successes` [B] are the integers K in 0..N; a weight that nobody has (s at K = 0, f at K = N) is 0.
+        `successes` [B] are the integers K in 0..N. A weight that no rollout can have is 0: s at K = 0, f at K = N.
         Raises ValueError on other counts, and for maximum likelihood, which has no weights.
         """
         if self.row.on_success is None or self.row.on_failure is None:
@@ -139,12 +140,12 @@ class Objective:
         if self.row.pooled:
             scale = n * K.size / K.sum() if K.any() else 0.0
             on_success, on_failure = on_success * scale, on_failure * scale
-        return on_success + 0.0, on_failure + 0.0  # (which turns -0.0 into 0.0)
+        return on_success + 0.0, on_failure + 0.0  # adding 0 turns -0.0 into 0.0
 
     def gap(self, others: np.ndarray) -> np.ndarray:
-        """s(J+1) - f(J), J in 0..N-1 counting the successes of the other rollouts: the Bernstein coefficients of w_N.
+        """s(J+1) - f(J) for J = 0..N-1 successes among the other N-1 rollouts: the Bernstein coefficients of w_N.
 
-        Raises ValueError where the weights of an instance depend on more than its own success count.
+        Raises ValueError where the weights of an instance depend on the successes of the whole batch.
         """
         if self.row.pooled:
             raise ValueError(
@@ -157,8 +158,8 @@ class Objective:
     def population_weight(self, p: np.ndarray) -> np.ndarray:
         """w_N(p) with E[g] = w_N(p) grad p, by the exact binomial sum (1/p for maximum likelihood); p of any shape.
 
-        The reward part alone where there is an entropy bonus or smoothing. Relative error below 1e-12 for N up to a
-        million. Raises ValueError on pass rates outside [0, 1] and as `gap` does.
+        Without an entropy bonus or smoothing, which are not functions of p. Relative error below 1e-12 for N up to a
+        million. Raises ValueError on pass rates outside [0, 1], and as `gap` does.
         """
         p = _pass_rates(p)
         if self.exact:
@@ -168,6 +169,7 @@ class Objective:
 
     @property
     def _count_knobs(self) -> dict[str, Any]:
+        """The knobs that the weight formulas read."""
         apart = (self.row.smoothing, self.row.entropy_bonus)
         return {knob: value for knob, value in self.knobs.items() if knob not in apart}
 

@@ -1,13 +1,13 @@
 """Binary-reward policy-gradient objectives: one name, one formula, one reference.
 
 An objective is a table of weights. Of N rollouts of an instance with pass rate p, K succeed; rollout j has the score
-S_j = grad log-probability of the whole rollout (summed, not averaged, over its tokens). The update ascends
+S_j = grad log-probability of the whole rollout (summed, not averaged, over its tokens). The update follows
 
     g = (1/N) sum_j a_j S_j,    a_j = s(K) on success, f(K) on failure,    E[g] = w_N(p) grad p,
     w_N(p) = E[s(J+1) - f(J)],  J ~ Binomial(N-1, p)
 
-so that the *population weight* w_N says what an objective maximises: REINFORCE has w = 1, maximum likelihood w = 1/p,
-and MaxRL of order T has w = (1 - (1-p)^T) / p. Derivations: docs/objectives.md.
+so the *population weight* w_N says what an objective maximises. REINFORCE has w = 1 and maximises p; maximum likelihood
+has w = 1/p and maximises log p; MaxRL of order T has w = (1 - (1-p)^T) / p. Derivations: docs/objectives.md.
 """
 
 from __future__ import annotations
@@ -313,8 +313,8 @@ def advantages(rewards: Rewards, objective: str, **knobs: Any) -> Rewards:
     rewards if these are floats of at least 32 bits; float32 for narrower ones, which cannot hold the weights; for
     integers and booleans float64, and torch's default for tensors. Computed in float64 without an epsilon.
     Sum log-probabilities over the tokens of a rollout; averaging them biases the gradient.
-    Raises ValueError on other rewards, as `bind` does, for objectives whose weights need more than rewards, and where
-    float32 cannot hold a weight.
+    Raises ValueError on other rewards, on names and knobs as `bind` does, on objectives whose weights need more than
+    rewards, and where float32 cannot hold a weight.
     """
     successes, num_rollouts = reward_groups.count_successes(rewards)
     bound = bind(objective, num_rollouts, **knobs)

@@ -1,6 +1,6 @@
-"""Bias and variance of objectives as curves: exact second moments, their lower bound, and effective orders.
+"""Bias and variance of an objective as functions of the pass rate p: exact second moments, a lower bound, orders.
 
-Nothing here is simulated: each function is a binomial sum over success counts (see `binomials.binomial_mean`).
+Nothing is simulated: each function is a binomial sum over success counts (`binomials.binomial_mean`).
 Derivations: docs/objectives.md.
 """
 
@@ -16,11 +16,11 @@ from maxrl_bench.formula import Objective
 
 @dataclass(frozen=True)
 class Scores:
-    """What a policy's score S = grad log-probability of a rollout has to do with success, on one instance.
+    """Moments of a rollout's score S = grad log-probability on one instance, which decide the variance of a gradient.
 
     pass_rate: p. success, failure: E[|S|^2] given success and given failure. signal: |grad p|^2.
-    The default for the last three is the *orthogonal-score proxy*: scores of distinct rollouts are orthogonal and of
-    norm 1. It describes wide networks, where each rollout pulls its own way, and leaves only the noise: |grad p| = 0.
+    The defaults are the *orthogonal-score proxy*: the scores of different rollouts are orthogonal and have norm 1, as
+    in a wide network, where different rollouts change different parameters. Then |grad p| = 0, and only noise is left.
     """
 
     pass_rate: float
@@ -32,7 +32,8 @@ class Scores:
 def softmax_scores(logits: np.ndarray, accepted: np.ndarray) -> Scores:
     """The exact `Scores` of a categorical policy softmax(logits) [A] whose outcomes `accepted` [A] (bool) succeed.
 
-    The score of outcome z with respect to the logits is e_z - pi. Raises ValueError unless both kinds of outcome exist.
+    The score of outcome z with respect to the logits is e_z - pi. Raises ValueError unless some outcomes succeed and
+    some fail.
     """
     logits, accepted = np.asarray(logits, np.float64), np.asarray(accepted, bool)
     if logits.ndim != 1 or logits.shape != accepted.shape or accepted.all() or not accepted.any():
@@ -54,8 +55,8 @@ def second_moment(objective: Objective, scores: Scores) -> float:
 
     = (1/N) E[p A s(J+1)^2 + q B f(J)^2] + (N-1)/N |grad p|^2 E[s(I+2)^2 + f(I)^2 - 2 s(I+1) f(I+1)]
     with J ~ Binomial(N-1, p), I ~ Binomial(N-2, p), A and B the second moments of scores given success and failure.
-    The reward part alone where there is an entropy bonus or smoothing. Raises ValueError for maximum likelihood, which
-    has no estimate, and where the weights of an instance depend on its batch.
+    Without an entropy bonus or smoothing. Raises ValueError for exact maximum likelihood, which estimates nothing, and
+    where the weights of an instance depend on the successes of the whole batch.
     """
     _refuse_pooled(objective)
     p, n = scores.pass_rate, objective.num_rollouts
@@ -75,15 +76,15 @@ def second_moment(objective: Objective, scores: Scores) -> float:
 
 
 def variance(objective: Objective, scores: Scores) -> float:
-    """E|g - E g|^2, the summed variance of all components of the gradient estimate: `second_moment` - |w grad p|^2."""
+    """E|g - E g|^2, the variance of a gradient estimate, summed over components: `second_moment` - |w grad p|^2."""
     weight = float(objective.population_weight(np.array(scores.pass_rate)))
     return second_moment(objective, scores) - weight**2 * scores.signal
 
 
 def least_second_moment(objective: Objective, p: float) -> float:
-    """The smallest E|g|^2 under the orthogonal-score proxy of any count-based estimator with the same expectation.
+    """The smallest E|g|^2 that weights by counts can have with the same expectation, under the orthogonal-score proxy.
 
-    = p (1-p) / N E[(s(J+1) - f(J))^2]: theorem 2 of docs/objectives.md. Only an estimator that knows p reaches it.
+    = p (1-p) / N E[(s(J+1) - f(J))^2]: theorem 2 of docs/objectives.md. Reaching it takes weights that depend on p.
     """
     _refuse_pooled(objective)
     return (
@@ -97,8 +98,8 @@ def least_second_moment(objective: Objective, p: float) -> float:
 def effective_order(objective: Objective, p: np.ndarray) -> np.ndarray:
     """The T for which MaxRL of order T has the same population weight at p: log(1 - p w) / log(1 - p).
 
-    Constant in p for the MaxRL family alone; inf for maximum likelihood; NaN where p w > 1, beyond maximum likelihood,
-    and where w is within 1e-9 of maximum likelihood, so that rounding would decide. p in (0, 1), any shape.
+    It is the same for all p only in the MaxRL family; infinite for maximum likelihood. NaN where w exceeds the weight
+    1/p of maximum likelihood, or is within a relative 1e-9 of it, where rounding would decide. p in (0, 1), any shape.
     """
     p = np.asarray(p, np.float64)
     if objective.exact:
@@ -111,11 +112,12 @@ def effective_order(objective: Objective, p: np.ndarray) -> np.ndarray:
 def order_within(tolerance: float, p: np.ndarray) -> np.ndarray:
     """The least order T at which MaxRL's weight is within `tolerance` of maximum likelihood's: (1-p)^T <= tolerance.
 
-    It takes T rollouts with equations 9 and 10, T + 1 with Algorithm 1. p in (0, 1), any shape; float64.
+    Equations 9 and 10 have order T with N = T rollouts, Algorithm 1 with N = T + 1. p in (0, 1), any shape; float64.
     """
     return np.maximum(1, np.ceil(np.log(tolerance) / np.log1p(-np.asarray(p, np.float64)) - 1e-9))
 
 
 def _refuse_pooled(objective: Objective) -> None:
+    """Raises ValueError where weights are divided by the batch's share of successes."""
     if objective.row.pooled:
         raise ValueError(f"objective '{objective.name}' weighs an instance by its batch: it has no moments of its own")

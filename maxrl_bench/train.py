@@ -1,8 +1,8 @@
-"""One run: a base policy, on-policy steps under one objective, evaluations, and a checkpoint to go on from.
+"""One run: a base policy, on-policy steps under one objective, evaluations, and checkpoints to resume from.
 
-Every number that a run produces (but for seconds) is a function of its configuration: each use of randomness has its
-own generator, derived from the seed and the name of the use. So all objectives of a comparison start from the same
-base policy and meet the same instances, and a resumed run ends in the same bits as an uninterrupted one.
+Every number that a run produces (except seconds) is a function of its configuration: each use of randomness has its own
+generator, seeded by the run's seed and the name of the use. So all objectives of a comparison start from the same base
+policy and are trained on the same instances, and a resumed run gives the same bits as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from maxrl_bench.warm_start import POLICY, base_policy
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 15.0
-# Exact pass rates need no evaluation rollouts; these few are for the entropy along the policy's own rollouts.
+# Exact pass rates need no evaluation rollouts. These few estimate the entropy of the policy along its own rollouts.
 ENTROPY_ROLLOUTS = 16
-# Rollouts that an evaluation holds at once, at most, unless one instance alone has more: bounds its memory.
+# An evaluation goes block by block of instances, each with at most so many rollouts, to bound its memory.
 EVAL_BLOCK = 2**20
-# How many held-out instances are asked for a gradient of their own, before and after training.
+# Of how many held-out instances the gradient norm is measured, before and after training.
 GRADIENT_INSTANCES = 16
 
 Callback = Callable[[dict[str, Any]], None]
 
 
 def precision(config: RunConfig) -> contextlib.AbstractContextManager[Any]:
-    """What a run computes in: bfloat16 means mixed precision, with parameters and their updates in float32."""
+    """The context for a run's number type: bfloat16 means mixed precision, with parameters and updates in float32."""
     if config.dtype != "bfloat16":
         return contextlib.nullcontext()
-    # Its cache would hold on to the weights of the first step for as long as the context lasts.
+    # With its cache, autocast would keep using the weights of the first step: the context lasts for the whole run.
     return torch.autocast(config.device.partition(":")[0], torch.bfloat16, cache_enabled=False)
 
 
 class Run:
-    """A run in progress: what `train` builds, steps and stores."""
+    """A run in progress: its policy, optimiser and state. `train` steps, evaluates and stores it."""
 
     def __init__(self, config: RunConfig, store: Store):
         self.config, self.store = config, store
@@ -60,8 +60,8 @@ class Run:
                 f"objective '{self.objective.name}' needs exact pass rates; task '{self.task.name}' has none"
             )
         self.eval_rollouts = ENTROPY_ROLLOUTS if self.task.exact else config.eval_rollouts
-        each, size = max(1, EVAL_BLOCK // self.eval_rollouts), config.eval_instances
-        blocks = (range(first, min(first + each, size)) for first in range(0, size, each))
+        block_size, size = max(1, EVAL_BLOCK // self.eval_rollouts), config.eval_instances
+        blocks = (range(first, min(first + block_size, size)) for first in range(0, size, block_size))
         self.held_out = [self.task.batch(config.eval_split, block) for block in blocks]
         self._begin()
 
@@ -74,21 +74,24 @@ class Run:
         self.state = State()
 
     def resume(self) -> bool:
-        """Take up the stored checkpoint; False if there is none, or none that loads (it is thrown away then)."""
+        """Go on from the stored checkpoint; False if there is none, or it does not load and has been deleted."""
         stored = self.store.read(self.config.hash, CHECKPOINT)
         if stored is None:
             return False
         try:
             self._take_up(parameters.unpack(stored))
         except (ValueError, KeyError, TypeError, AttributeError, IndexError, RuntimeError) as error:
-            # Its checksum is right, so it is not damaged but foreign, and there are many ways to be that.
+            # Its checksum is right, so another program wrote it, and loading may fail in any of these ways.
             self.store.drop(self.config.hash, CHECKPOINT, f"does not load ({type(error).__name__}: {error})")
             self._begin()
             return False
         return True
 
     def _take_up(self, saved: dict[str, Any]) -> None:
-        """Raises an error of any kind, with the policy as it was, on a checkpoint that is not one of this run."""
+        """Set policy, optimiser, generator and state to those of a checkpoint.
+
+        On a checkpoint that is not one of this run, raises an error of any kind and leaves the policy as it was.
+        """
         state = restore(saved["state"], self.config)
         optimizer = saved["optimizer"]
         check_optimizer(optimizer, self.optimizer, stepped=state.step > 0)
@@ -98,7 +101,7 @@ class Run:
         self.state = state
 
     def save(self) -> None:
-        """Write a checkpoint that `resume` takes up."""
+        """Write a checkpoint for `resume`."""
         saved = {
             "state": asdict(self.state),
             "policy": self.policy.state_dict(),
@@ -108,9 +111,9 @@ class Run:
         self.store.write(self.config.hash, CHECKPOINT, parameters.pack(saved))
 
     def step(self) -> None:
-        """One on-policy update on the next instances.
+        """One on-policy update on the next batch of instances.
 
-        Raises FloatingPointError that names the step and what first stopped being finite.
+        Raises FloatingPointError that names the step and the first number that is not finite.
         """
         self.state.step += 1
         with finite.stage(f"step {self.state.step}"):
@@ -126,7 +129,7 @@ class Run:
         if gain.requires_grad:
             (-gain).backward()
         for parameter in self.parameters:
-            # Where all weights are zero there is no graph; the textbook loop hands Adam zeros there, and so do we.
+            # If all weights are zero, nothing is differentiated. Adam then gets zeros, as in the textbook loop.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         compared = is_due(config, state.step) and self.task.exact
@@ -139,7 +142,7 @@ class Run:
         tally.clipped += norm > config.max_grad_norm
         state.seconds += time.perf_counter() - started
         if gradient is not None:
-            # Before the update, and outside the clock: the comparison is ours, not the objective's.
+            # Before the update, and not counted in the run's seconds: the objective does not need this comparison.
             likelihood = torch.autograd.grad(-batch.log_pass_rate(self.policy).mean(), self.parameters)
             finite.check_tensors(dict(zip(self.named, likelihood, strict=True)), "the gradient of log p of parameter")
             tally.cosine_ml = metrics.cosine(gradient, torch.cat([g.flatten() for g in likelihood]))
@@ -149,7 +152,7 @@ class Run:
         state.seconds += time.perf_counter() - started
 
     def _gain(self, batch: Batch) -> torch.Tensor:
-        """What a step ascends, booked in the tally."""
+        """The scalar that a step maximises, with gradients; adds its rollouts and successes to the tally."""
         tally = self.state.tally
         if self.objective.exact:
             log_p = batch.log_pass_rate(self.policy)
@@ -165,6 +168,7 @@ class Run:
         return gain
 
     def _surrogate(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, Rollouts]:
+        """Rollouts of a batch, and the scalar whose gradient is the objective's estimate from them."""
         objective = self.objective
         rollouts = batch.sample(self.policy, self.config.num_rollouts, rng, paths=objective.smoothing > 0)
         weights = objective.weights(rollouts.successes)
@@ -175,10 +179,10 @@ class Run:
         return gain, rollouts
 
     def gradient_norms(self) -> torch.Tensor:
-        """Norm of the gradient that each of the first held-out instances alone would give: [eval_instances] float64.
+        """Norm of the gradient of each of the first held-out instances by itself: [eval_instances] float64.
 
-        One estimate each, from as many rollouts as in training; NaN for the other instances. Source: arXiv 2602.02710,
-        Fig. 6.
+        One estimate for each of GRADIENT_INSTANCES instances, with as many rollouts as in training; NaN for the others.
+        Source: arXiv 2602.02710, Fig. 6.
         """
         norms = torch.full((self.config.eval_instances,), math.nan, dtype=torch.float64)
         rng = random_stream(self.config.seed, f"gradient norms {self.state.step}")
@@ -188,16 +192,16 @@ class Run:
             norms[index] = 0.0
             finite.check_value(gain.detach(), f"the surrogate of held-out instance {index}")
             if gain.requires_grad:
-                found = torch.autograd.grad(gain, self.parameters, allow_unused=True)
-                norms[index] = torch.cat([g.double().flatten() for g in found if g is not None]).norm()
+                gradients = torch.autograd.grad(gain, self.parameters, allow_unused=True)
+                norms[index] = torch.cat([g.double().flatten() for g in gradients if g is not None]).norm()
                 finite.check_value(norms[index], f"the gradient of held-out instance {index}")
         return norms
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Measure the policy on the held-out instances and begin a new tally; returns the new row.
+        """Measure the policy on the held-out instances; returns the new row of the metrics table and resets the tally.
 
-        Raises FloatingPointError that names the step and what stopped being finite.
+        Raises FloatingPointError that names the step and the first number that is not finite.
         """
         with finite.stage(f"evaluation at step {self.state.step}"):
             return self._evaluate()
@@ -241,7 +245,7 @@ class Run:
         return row
 
     def finish(self) -> None:
-        """Store the trained policy and the tables; the store marks the run as done last."""
+        """Store the trained policy and the tables; last, the store marks the run as done."""
         size = self.config.eval_instances
         pass_rates = pd.DataFrame(
             {
@@ -259,8 +263,8 @@ class Run:
 def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()) -> None:
     """Train one run to its end and store its tables; goes on from its checkpoint if there is one.
 
-    Calls every callback with each new row of the metrics table. Raises ValueError on a configuration whose objective
-    needs exact pass rates that its task does not offer, FloatingPointError if a number stops being finite.
+    Calls every callback with each new row of the metrics table. Raises ValueError if the objective needs exact pass
+    rates and the task has none, FloatingPointError on a number that is not finite.
     """
     with precision(config):
         run = Run(config, store)
@@ -271,7 +275,7 @@ def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()
             run.step()
             if is_due(config, run.state.step):
                 _report(run.evaluate(), callbacks)
-                # At the first evaluation after a step, and so never again by a run that is taken up.
+                # Only at the first evaluation after step 0, so that a resumed run does not repeat it.
                 if len(run.state.rows) == 2 and run.state.rollouts and not run.state.successes:
                     store.report(_no_success(config, run.state))
             if time.monotonic() - saved_at > CHECKPOINT_SECONDS:
@@ -286,7 +290,7 @@ def _report(row: dict[str, float], callbacks: Sequence[Callback]) -> None:
 
 
 def _no_success(config: RunConfig, state: State) -> str:
-    """One line that warns of the commonest mistake: a base policy that never succeeds."""
+    """A one-line warning of the most common mistake: a base policy that never succeeds."""
     return (
         f"{config.describe()}: none of {state.rollouts} rollouts has succeeded in {state.step} steps: nothing to learn"
         " from without warm_start_steps or an easier task"
