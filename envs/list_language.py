@@ -157,32 +157,32 @@ class Operation:
 
 
 def _operations() -> Iterator[Operation]:
-    one, number_and_list, two = (LIST,), (INTEGER, LIST), (LIST, LIST)
-    yield Operation(("HEAD",), one, INTEGER, lambda x: _integer(x.data[..., 0], x.length > 0))
-    yield Operation(("LAST",), one, INTEGER, lambda x: _access(x.length - 1, x))
+    a_list, number_and_list, two_lists = (LIST,), (INTEGER, LIST), (LIST, LIST)
+    yield Operation(("HEAD",), a_list, INTEGER, lambda x: _integer(x.data[..., 0], x.length > 0))
+    yield Operation(("LAST",), a_list, INTEGER, lambda x: _access(x.length - 1, x))
     yield Operation(("TAKE",), number_and_list, LIST, _take)
     yield Operation(("DROP",), number_and_list, LIST, _drop)
     yield Operation(("ACCESS",), number_and_list, INTEGER, _access)
-    yield Operation(("MINIMUM",), one, INTEGER, lambda x: _extreme(x, np.min, LIMIT + 1))
-    yield Operation(("MAXIMUM",), one, INTEGER, lambda x: _extreme(x, np.max, -LIMIT - 1))
-    yield Operation(("REVERSE",), one, LIST, _reverse)
-    yield Operation(("SORT",), one, LIST, _sort)
-    yield Operation(("SUM",), one, INTEGER, lambda x: _integer(x.data.sum(axis=-1)))
+    yield Operation(("MINIMUM",), a_list, INTEGER, lambda x: _extreme(x, np.min, LIMIT + 1))
+    yield Operation(("MAXIMUM",), a_list, INTEGER, lambda x: _extreme(x, np.max, -LIMIT - 1))
+    yield Operation(("REVERSE",), a_list, LIST, _reverse)
+    yield Operation(("SORT",), a_list, LIST, _sort)
+    yield Operation(("SUM",), a_list, INTEGER, lambda x: _integer(x.data.sum(axis=-1)))
     for name, change in UNARY.items():
-        yield Operation(("MAP", name), one, LIST, lambda x, f=change: _list(f(x.data), x.length))
+        yield Operation(("MAP", name), a_list, LIST, lambda x, f=change: _list(f(x.data), x.length))
     for name, holds in PREDICATES.items():
-        yield Operation(("FILTER", name), one, LIST, lambda x, f=holds: _filter(x, f(x.data) & _inside(x.length)))
+        yield Operation(("FILTER", name), a_list, LIST, lambda x, f=holds: _filter(x, f(x.data) & _inside(x.length)))
         yield Operation(
-            ("COUNT", name), one, INTEGER, lambda x, f=holds: _integer((f(x.data) & _inside(x.length)).sum(axis=-1))
+            ("COUNT", name), a_list, INTEGER, lambda x, f=holds: _integer((f(x.data) & _inside(x.length)).sum(axis=-1))
         )
     for name, combine in BINARY.items():
         yield Operation(
             ("ZIPWITH", name),
-            two,
+            two_lists,
             LIST,
             lambda x, y, f=combine: _list(f(x.data, y.data), np.minimum(x.length, y.length)),
         )
-        yield Operation(("SCANL1", name), one, LIST, lambda x, f=combine: _scan(x, f))
+        yield Operation(("SCANL1", name), a_list, LIST, lambda x, f=combine: _scan(x, f))
 
 
 OPERATIONS = tuple(_operations())

@@ -53,9 +53,9 @@ class Walk:
         """States [M, 2] and actions [M] -> next states [M, 2] and outcomes [M]."""
         rows, cells = states.T
         cells = cells + np.array([-self.size, self.size, -1, 1, 0])[actions]
-        found = self.tokens[rows, cells]
-        fails = (found == WALL) | (actions == DONE)
-        outcome = np.select([fails, found == GOAL], [FAILED, SUCCEEDED], RUNNING).astype(np.int8)
+        reached = self.tokens[rows, cells]
+        fails = (reached == WALL) | (actions == DONE)
+        outcome = np.select([fails, reached == GOAL], [FAILED, SUCCEEDED], RUNNING).astype(np.int8)
         return np.stack([rows, cells], axis=1), outcome
 
 

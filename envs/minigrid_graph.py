@@ -26,7 +26,7 @@ def compile_graphs(levels: Levels, horizon: int) -> StateGraphs:
     codes, first = np.unique(numbering.encode(wave), return_index=True)
     wave = wave[first]
     index[codes] = np.arange(len(codes))
-    found, successors, total = [wave], [], len(wave)
+    waves, successors, total = [wave], [], len(wave)
     actions = np.arange(len(ACTIONS))
     while len(wave):
         following, outcome = levels.step(np.repeat(wave, len(actions), 0), np.tile(actions, len(wave)))
@@ -40,8 +40,8 @@ def compile_graphs(levels: Levels, horizon: int) -> StateGraphs:
             raise ValueError(f"levels of this size have more than {MAX_STATES} states; choose a smaller size")
         successors.append(np.where(runs, index[codes], outcome))
         wave = following[fresh[first]]
-        found.append(wave)
-    observations, observation_of = distinct_rows(levels.observe(np.concatenate(found)))
+        waves.append(wave)
+    observations, observation_of = distinct_rows(levels.observe(np.concatenate(waves)))
     return StateGraphs(
         observations=torch.from_numpy(observations.astype(np.int64)),
         observation_of=observation_of,

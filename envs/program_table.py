@@ -106,19 +106,19 @@ class _Group:
 def table(max_lines: int) -> Table:
     """The table of all programs of 1 to `max_lines` lines."""
     groups: dict[tuple[int, ...], _Group] = {INPUT_TYPES: _Group([()], (), np.zeros((1, 0), bool))}
-    found: list[_Group] = []
+    finished: list[_Group] = []
     for number in range(1, max_lines + 1):
         grown: dict[tuple[int, ...], list[_Group]] = {}
         for types, group in groups.items():
             for line in lines(types):
                 longer = group.append(line, last=number == max_lines)
                 complete = longer.pick(np.flatnonzero(longer.complete))
-                found.append(_Group(complete.programs, complete.results[-1:], complete.used))
+                finished.append(_Group(complete.programs, complete.results[-1:], complete.used))
                 if number < max_lines:
                     grown.setdefault((*types, OPERATIONS[line[0]].gives), []).append(longer)
         groups = {types: _merge(members) for types, members in grown.items()}
-    programs = [program for group in found for program in group.programs]
-    outputs = _join([group.results[0] for group in found])
+    programs = [program for group in finished for program in group.programs]
+    outputs = _join([group.results[0] for group in finished])
     data, length = outputs.data.astype(np.int8), np.where(outputs.defined, outputs.length, _NULL).astype(np.int8)
     spelled = _spell(programs)
     return Table(programs, data, length, _meanings(programs, data, length), spelled, _tree(spelled))

@@ -1,8 +1,8 @@
-"""`maxrl-bench bench`: the rollout engine against everyday practice, in one run on one core.
+"""`maxrl-bench bench`: the rollout engine against common practice, in one run on one core.
 
-Seconds are those of the processor, not of the clock, so that other work on the machine disturbs them little. Every
-number is the median of its repetitions. One step is: sample, weigh, backward pass, optimiser. The learning rate is 0,
-so that the policy stays where the warm start left it.
+Times are processor seconds, so that other work on the machine disturbs them little; each is the median of several
+repetitions. A step samples rollouts, weighs them, and makes one backward pass and one optimiser step. The learning rate
+is 0, so that the policy remains the warm-started one.
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from maxrl_bench.tasks import Batch, Task, make_task
 from maxrl_bench.tokens import TokenBatch, TokenRollouts
 from maxrl_bench.transformer import TokenPolicy
 
-OBJECTIVE = "maxrl_alg1"  # gives weight to failures too: little can be left out
+OBJECTIVE = "maxrl_alg1"  # weighs failures too, so that few rollouts are skipped in the backward pass
 GROUPS = (16, 64, 256, 1024, 4096, 65_536, 1_000_000)
 QUICK_GROUPS = (16, 64, 1024, 4096, 65_536)
 PAPER = {"layers": 4, "width": 256, "mlp": 1024}  # the paper's maze policy, about 3 M parameters
-# What the issue of a fast engine asks for: (claim, path to the ratio, how many times, and whether at least or at most).
+# The speed that the engine has to keep: (claim, name of the measured ratio, bound, True: at least, False: at most).
 BARS: tuple[tuple[str, str, float, bool], ...] = (
     ("a step at N = 4096 over one at N = 16", "step_4096_over_16", 2, False),
     ("a step at N = 65,536 over one at N = 16", "step_65536_over_16", 3, False),
@@ -63,18 +63,18 @@ def run_bench(quick: bool = False, out: Path = Path("build/bench")) -> str:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        found = _measure(quick, out)
+        measured = _measure(quick, out)
     finally:
         torch.set_num_threads(threads)
-    (out / "bench.json").write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
-    draw(found, out / "bench.png")
-    return table(found) + f"\n\nwritten: {out / 'bench.json'}, {out / 'bench.png'}"
+    (out / "bench.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+    draw(measured, out / "bench.png")
+    return table(measured) + f"\n\nwritten: {out / 'bench.json'}, {out / 'bench.png'}"
 
 
 def _measure(quick: bool, out: Path) -> dict[str, Any]:
     repeats = 3 if quick else 5
     peak = matrix_peak()
-    found: dict[str, Any] = {
+    measured: dict[str, Any] = {
         "torch": torch.__version__, "processor": platform.processor() or platform.machine(), "quick": quick,
         "objective": OBJECTIVE, "peak_gflops": peak / 1e9, "ratios": {},
     }  # fmt: skip
@@ -83,37 +83,39 @@ def _measure(quick: bool, out: Path) -> dict[str, Any]:
     batch = maze.batch("test", range(16))
     groups = QUICK_GROUPS if quick else GROUPS
     engine = {n: engine_row(policy, batch, n, repeats, peak) for n in groups}
-    found["engine"] = list(engine.values())
-    ratios = found["ratios"]
+    measured["engine"] = list(engine.values())
+    ratios = measured["ratios"]
     for n in (4096, 65_536):
         ratios[f"step_{n}_over_16"] = engine[n]["seconds"] / engine[16]["seconds"]
-    found["profile"] = {n: profile(policy, batch, n) for n in (16, 4096)}
-    ratios["overhead_4096"] = 1 - sum(found["profile"][4096][kind] for kind in ("matrix products", "attention"))
-    found["textbook"] = [textbook_row(policy, maze, n, 1 if quick else 3) for n in ((64,) if quick else (16, 64, 1024))]
-    for row in found["textbook"]:
+    measured["profile"] = {n: profile(policy, batch, n) for n in (16, 4096)}
+    ratios["overhead_4096"] = 1 - sum(measured["profile"][4096][kind] for kind in ("matrix products", "attention"))
+    measured["textbook"] = [
+        textbook_row(policy, maze, n, 1 if quick else 3) for n in ((64,) if quick else (16, 64, 1024))
+    ]
+    for row in measured["textbook"]:
         ratios[f"textbook_{row['rollouts']}"] = engine[row["rollouts"]]["per_second"] / row["per_second"]
-    found["navigation"] = navigation(repeats, vector_groups=(64,) if quick else (4, 64))
-    for row in found["navigation"]["vector_env"]:
-        mine = found["navigation"]["engine"][str(row["rollouts"])]
+    measured["navigation"] = navigation(repeats, vector_groups=(64,) if quick else (4, 64))
+    for row in measured["navigation"]["vector_env"]:
+        mine = measured["navigation"]["engine"][str(row["rollouts"])]
         ratios[f"vector_env_{row['rollouts']}"] = mine["per_second"] / row["per_second"]
     if not quick:
-        found["trl"] = against_trl(out, peak) if _has_trl() else None
-        if found["trl"]:
-            ratios |= found["trl"]["ratios"]
-    found["bars"] = [
+        measured["trl"] = against_trl(out, peak) if _has_trl() else None
+        if measured["trl"]:
+            ratios |= measured["trl"]["ratios"]
+    measured["bars"] = [
         {"claim": claim, "measured": ratios[key], "bar": bar, "at_least": at_least,
          "met": ratios[key] >= bar if at_least else ratios[key] <= bar}
         for claim, key, bar, at_least in BARS if key in ratios
     ]  # fmt: skip
-    return found
+    return measured
 
 
 def base_policy(task: Task, out: Path, steps: int, **size: int) -> TokenPolicy:
-    """A policy after so many supervised steps on 32 demonstrations each; kept in `out`, and read from there."""
+    """A policy after `steps` supervised steps on 32 demonstrations each; kept in `out` for the next call."""
     policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(0), **size)
     assert isinstance(policy, TokenPolicy)
     path = out / f"base-{task.name}-{steps}-{policy.embedding.embedding_dim}.pt"
-    with contextlib.suppress(ValueError, OSError):  # absent, or no policy of ours: made anew
+    with contextlib.suppress(ValueError, OSError):  # absent, or not such a policy: made again
         parameters.load_policy(policy, parameters.unpack(read_bytes(path)))
         return policy
     optimizer = torch.optim.Adam(policy.parameters(), 1e-3)
@@ -128,7 +130,7 @@ def base_policy(task: Task, out: Path, steps: int, **size: int) -> TokenPolicy:
 
 
 def matrix_peak() -> float:
-    """Floating-point operations per second of a large matrix product, the best of several."""
+    """Floating-point operations per second of a large matrix product: the best of ten measurements."""
     a = torch.randn(1024, 1024)
     return 2 * 1024**3 / min(seconds(lambda: a @ a) for _ in range(10))
 
@@ -185,15 +187,15 @@ def engine_row(policy: torch.nn.Module, batch: Batch, num_rollouts: int, repeats
 
 
 class PeakMemory:
-    """The most memory that was resident within the block beyond what was at its start, in MiB; 0 where not known."""
+    """How much the resident memory grew within the block, at its peak, in MiB; 0 where the system does not tell."""
 
     mib = 0.0
 
     def __enter__(self) -> PeakMemory:
         gc.collect()
         with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # give back what earlier steps freed
-            Path("/proc/self/clear_refs").write_text("5")  # forget the highest mark so far
+            ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system
+            Path("/proc/self/clear_refs").write_text("5")  # reset the peak
         self._start = self._mark()
         return self
 
@@ -210,9 +212,9 @@ class PeakMemory:
 
 
 def attention_flops(rollouts: TokenRollouts) -> float:
-    """Operations of the fused attention, which torch's counter passes over on a CPU, with its gradient.
+    """Floating-point operations of fused attention and its gradient, which torch's counter does not count on a CPU.
 
-    14 d per pair of a query and a key that it sees; pairs that a mask rules out do not count.
+    14 d for each pair of a query and a key that the mask allows, for each head and layer.
     """
     policy, tree = rollouts.policy, rollouts.tree
     prompts, length = rollouts.batch.distinct[0].shape
@@ -232,9 +234,9 @@ KINDS = {
 
 
 def profile(policy: torch.nn.Module, batch: Batch, num_rollouts: int) -> dict[str, float]:
-    """Where a step's time goes: the share of each kind of operation; the rest is Python, numpy and autograd's own.
+    """The share of each kind of operation in a step's time, by the clock; what is left is Python, numpy and autograd.
 
-    By the clock, and with the profiler's own cost in the rest.
+    The profiler's own time is in what is left.
     """
     step = engine_step(policy, batch, num_rollouts)
     step(0)
@@ -252,7 +254,7 @@ def profile(policy: torch.nn.Module, batch: Batch, num_rollouts: int) -> dict[st
 
 
 def textbook_row(policy: TokenPolicy, task: Task, num_rollouts: int, repeats: int) -> dict[str, Any]:
-    """The textbook loop; at more than 1024 rollouts in all on fewer instances: its cost per rollout is what it is."""
+    """Times of the textbook loop, on up to 16 instances but at most 1024 rollouts: its time per rollout is constant."""
     instances = max(1, min(16, 1024 // num_rollouts))
     batch = task.batch("test", range(instances))
     assert isinstance(batch, TokenBatch)
@@ -271,7 +273,7 @@ def textbook_row(policy: TokenPolicy, task: Task, num_rollouts: int, repeats: in
 
 
 def navigation(repeats: int, vector_groups: tuple[int, ...]) -> dict[str, Any]:
-    """FourRooms, 16 levels: the engine and SyncVectorEnv over MiniGrid, the same network and horizon."""
+    """Times on 16 levels of FourRooms: the engine, and MiniGrid in SyncVectorEnv with the same network and horizon."""
     task = make_task("fourrooms")
     policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(0))
     assert isinstance(policy, ObservationPolicy)
@@ -290,7 +292,7 @@ def _has_trl() -> bool:
 
 
 def against_trl(out: Path, peak: float) -> dict[str, Any]:
-    """The paper's network on the paper's mazes, 8 instances: the engine and TRL's GRPOTrainer."""
+    """Times on 8 of the paper's mazes with the paper's network: the engine, and TRL's GRPOTrainer."""
     task = make_task("maze-17")
     policy = base_policy(task, out, steps=150, **PAPER)
     batch = task.batch("test", range(8))

@@ -1,7 +1,7 @@
 """What the rollout engine is timed against: the textbook loop, TRL's GRPOTrainer, and gymnasium's vector environments.
 
-Each is a fair version of everyday practice on the same model: no finished row is read for longer than its batch needs,
-rows come in the batches that measured fastest, and TRL's completions are no longer than the engine's own rollouts.
+Each is a fair version of common practice on the same model: a batch ends with its last unfinished rollout, its size is
+the one that measured fastest, and TRL generates no more tokens per rollout than the engine's rollouts have.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from maxrl_bench.policies import ObservationPolicy
 from maxrl_bench.tokens import RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.transformer import TokenPolicy
 
-ROWS = 128  # rollouts that the textbook loop holds at once
+ROWS = 128  # rollouts in a batch of the textbook loop
 
 Weights = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
@@ -31,9 +31,9 @@ Weights = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 def textbook_step(
     policy: TokenPolicy, batch: TokenBatch, num_rollouts: int, weights: Weights, rng: np.random.Generator
 ) -> Tensor:
-    """The textbook's step: repeat every prompt N times, sample with a cache, read everything again for the gradient.
+    """The textbook's step: repeat every prompt N times, sample with a cache, read all rollouts again for the gradient.
 
-    Leaves gradients in the parameters and returns the surrogate.
+    Leaves gradients in the parameters and returns the surrogate, a scalar.
     """
     instance = np.repeat(np.arange(batch.num_instances), num_rollouts)
     parts = [instance[start : start + ROWS] for start in range(0, len(instance), ROWS)]
@@ -75,8 +75,8 @@ def _roll(
 
         def attend(layer: int, queries: Tensor, keys_values: Tensor, end: int = length + t) -> Tensor:
             caches[layer][:, end] = keys_values
-            found = _attention(policy, queries[:, None], caches[layer][:, : end + 1], causal=False)
-            return found[:, 0]
+            attended = _attention(policy, queries[:, None], caches[layer][:, : end + 1], causal=False)
+            return attended[:, 0]
 
         tokens = torch.from_numpy(chosen)
         tokens = tokens if batch.actions is None else batch.actions[tokens]
@@ -103,10 +103,10 @@ def _log_probs(policy: TokenPolicy, batch: TokenBatch, instance: np.ndarray, act
 def _attention(policy: TokenPolicy, queries: Tensor, keys_values: Tensor, *, causal: bool) -> Tensor:
     """Queries [R, Q, heads, d] on keys and values [R, K, 2 * kv_heads * d] -> [R, Q, heads * d]."""
     keys, values = keys_values.unflatten(-1, (2, policy.kv_heads, policy.head_width)).permute(2, 0, 3, 1, 4)
-    found = functional.scaled_dot_product_attention(
+    attended = functional.scaled_dot_product_attention(
         queries.transpose(1, 2), keys, values, is_causal=causal, enable_gqa=policy.heads != policy.kv_heads
     )
-    return found.transpose(1, 2).flatten(-2)
+    return attended.transpose(1, 2).flatten(-2)
 
 
 def _modules(*names: str) -> list[Any]:

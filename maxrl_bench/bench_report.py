@@ -6,47 +6,47 @@ from pathlib import Path
 from typing import Any
 
 
-def table(found: dict[str, Any]) -> str:
+def table(measured: dict[str, Any]) -> str:
     """All measurements, for a terminal."""
     lines = [
-        f"One core, {found['peak_gflops']:.0f} GFLOP/s in matrix products, torch {found['torch']}; "
-        f"objective {found['objective']}; processor seconds, medians.",
+        f"One core, {measured['peak_gflops']:.0f} GFLOP/s in matrix products, torch {measured['torch']}; "
+        f"objective {measured['objective']}; processor seconds, medians.",
         "",
         "9x9 mazes, 16 instances, 0.35 M parameters, warm-started",
         "      N   s/step  rollouts/s  contexts         named    share    MiB  of peak",
     ]
-    for row in found["engine"]:
+    for row in measured["engine"]:
         lines.append(
             f"{row['rollouts']:>7} {row['seconds']:>8.3f} {row['per_second']:>11,.0f} {row['contexts_evaluated']:>9,} "
             f"{row['contexts_named']:>13,} {row['contexts_evaluated'] / row['contexts_named']:>8.2%} "
             f"{row['peak_mib']:>6.0f} {row['peak_share']:>8.0%}"
         )
-    for row in found["textbook"]:
+    for row in measured["textbook"]:
         lines.append(
             f"textbook loop, N = {row['rollouts']}, {row['instances']} instances: {row['seconds']:.1f} s, "
             f"{row['per_second']:.1f} rollouts/s"
         )
     lines += ["", "Where a step's time goes"]
-    for n, shares in found["profile"].items():
+    for n, shares in measured["profile"].items():
         lines.append(f"N = {n}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items()))
     lines += ["", "FourRooms, 16 levels"]
-    for row in found["navigation"]["engine"].values():
+    for row in measured["navigation"]["engine"].values():
         lines.append(f"engine, N = {row['rollouts']}: {row['seconds']:.3f} s, {row['per_second']:,.0f} rollouts/s")
-    for row in found["navigation"]["vector_env"]:
+    for row in measured["navigation"]["vector_env"]:
         lines.append(
             f"SyncVectorEnv, N = {row['rollouts']}: {row['seconds']:.1f} s, {row['per_second']:,.1f} rollouts/s"
         )
-    lines += ["", *_trl(found)]
-    for bar in found["bars"]:
+    lines += ["", *_trl(measured)]
+    for bar in measured["bars"]:
         verb, verdict = ("at least" if bar["at_least"] else "at most"), ("met" if bar["met"] else "NOT MET")
         lines.append(f"{verdict:>7}: {bar['claim']}: {bar['measured']:,.2f} ({verb} {bar['bar']:g})")
     return "\n".join(lines)
 
 
-def _trl(found: dict[str, Any]) -> list[str]:
-    if "trl" not in found:
+def _trl(measured: dict[str, Any]) -> list[str]:
+    if "trl" not in measured:
         return ["TRL: not part of the quick bench.", ""]
-    trl = found["trl"]
+    trl = measured["trl"]
     if trl is None:
         return ["TRL is not installed: pip install trl", ""]
     lines = [
@@ -57,21 +57,30 @@ def _trl(found: dict[str, Any]) -> list[str]:
     return [*lines, f"TRL, N = 16: {trl['trl_seconds']:.1f} s, {trl['trl_per_second']:.1f} rollouts/s", ""]
 
 
-def draw(found: dict[str, Any], path: Path) -> None:
+def draw(measured: dict[str, Any], path: Path) -> None:
     """Seconds per step, and contexts read and named, against the number of rollouts."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")
     left, right = figure.subplots(1, 2)
-    rows = found["engine"]
+    rows = measured["engine"]
     groups = [row["rollouts"] for row in rows]
     left.plot(groups, [row["seconds"] for row in rows], "o-", color="#0072B2", label="engine")
-    rate = found["textbook"][0]["per_second"]
+    rate = measured["textbook"][0]["per_second"]
     left.plot(
-        groups, [16 * n / rate for n in groups], "--", color="#D55E00", label="textbook loop, at its measured rate"
+        groups,
+        [16 * n / rate for n in groups],
+        "--",
+        color="#D55E00",
+        label="textbook loop, at its on_all_instances rate",
     )
-    measured = [row for row in found["textbook"] if row["instances"] == 16]
-    left.plot([row["rollouts"] for row in measured], [row["seconds"] for row in measured], "s", color="#D55E00")
+    on_all_instances = [row for row in measured["textbook"] if row["instances"] == 16]
+    left.plot(
+        [row["rollouts"] for row in on_all_instances],
+        [row["seconds"] for row in on_all_instances],
+        "s",
+        color="#D55E00",
+    )
     left.set_ylabel("seconds per step, one core")
     right.plot(groups, [row["contexts_evaluated"] for row in rows], "o-", color="#0072B2", label="read by the engine")
     right.plot(

@@ -62,14 +62,14 @@ def _log_miss(total: int, successes: np.ndarray, drawn: int) -> np.ndarray:
     general = (left + 0.5) * excess + k * _log_share(n - drawable, drawable) + drawable * _log_share(n - k, k)
     general += (_stirling_error(n - drawable) - _stirling_error(n)) + (_stirling_error(n - k) - _stirling_error(left))
     # c = 0: all failures drawn, 1 / C(N, k); there the formula for 0! does not hold.
-    every = k * _log_share(k, n - k) + drawable * _log_share(drawable, n - drawable)
-    every += (
+    all_failures = k * _log_share(k, n - k) + drawable * _log_share(drawable, n - drawable)
+    all_failures += (
         0.5 * np.log(2 * np.pi * k * np.maximum(drawable, 1) / n)
         + _stirling_error(k)
         + _stirling_error(drawable)
         - _stirling_error(n)
     )
-    return np.where(K == 0, 0.0, np.where(c >= 1, general, np.where(c == 0, every, -np.inf)))
+    return np.where(K == 0, 0.0, np.where(c >= 1, general, np.where(c == 0, all_failures, -np.inf)))
 
 
 def _log_share(part: np.ndarray | float, rest: np.ndarray | float) -> np.ndarray:

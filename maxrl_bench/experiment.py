@@ -240,14 +240,14 @@ def find_experiments(names: list[str], folder: Path = Path("experiments")) -> li
         if not known:
             raise ValueError(f"no experiment files in {folder}/")
         return list(known.values())
-    found = []
+    paths = []
     for name in names:
         path = Path(name) if name.endswith(".toml") else Path(f"{name}.toml")
         if name not in known and not name.endswith(".toml") and not os.path.lexists(path):
             hint = did_you_mean(name, known) if known else f"there is no {folder}/{name}.toml nor {path}"
             raise ValueError(f"unknown experiment {shorten(name)}; {hint}")
-        found.append(known.get(name, path))
-    return found
+        paths.append(known.get(name, path))
+    return paths
 
 
 def under_its_first_profile(path: Path) -> Experiment:

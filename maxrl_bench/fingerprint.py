@@ -198,9 +198,9 @@ def _code(module: str, objective: str, path: _Path) -> Code | None:
 
 
 def _submodules(package: str, path: _Path) -> Iterator[str]:
-    for found in pkgutil.iter_modules(_places(_spec(package, path))):
-        yield f"{package}.{found.name}"
-        yield from _submodules(f"{package}.{found.name}", path)
+    for module in pkgutil.iter_modules(_places(_spec(package, path))):
+        yield f"{package}.{module.name}"
+        yield from _submodules(f"{package}.{module.name}", path)
 
 
 def _imports(statement: ast.AST, package: str) -> Iterator[str | None]:

@@ -93,7 +93,10 @@ def experiments(report: Tell, as_json: bool = False) -> str:
         except ValueError as error:
             report(str(error))
     loaded.sort(key=lambda experiment: (experiment.order, experiment.name))
-    rows = [{"experiment": one.name, "runs": len(one.runs), "question": one.question} for one in loaded]
+    rows = [
+        {"experiment": experiment.name, "runs": len(experiment.runs), "question": experiment.question}
+        for experiment in loaded
+    ]
     if as_json:
         return json.dumps(rows, indent=1)
     return columns([("experiment", "runs", "question"), *(tuple(map(str, row.values())) for row in rows)])

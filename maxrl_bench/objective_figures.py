@@ -52,8 +52,8 @@ def _pass_rates(low: float, high: float, points: int = 81) -> np.ndarray:
 def _curve(
     axes: Axes, x: np.ndarray, y: np.ndarray, name: str, label: str, offset: int, rank: float | None = None
 ) -> None:
-    every = max(4, len(x) // 6)  # staggered, so that curves that coincide are all seen
-    axes.plot(x, y, **style_of(name, rank), **_CURVE, label=label, markevery=(3 * offset % every, every))
+    spacing = max(4, len(x) // 6)  # staggered, so that curves that coincide are all seen
+    axes.plot(x, y, **style_of(name, rank), **_CURVE, label=label, markevery=(3 * offset % spacing, spacing))
 
 
 def _maximum_likelihood(axes: Axes, p: np.ndarray, label: str = "Exact ML, 1/p") -> None:

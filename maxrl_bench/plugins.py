@@ -18,19 +18,19 @@ def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
     problems = []
     for point in importlib.metadata.entry_points(group=group):
         offers.setdefault(point.name, set()).add(point.value)
-    found = {}
+    usable = {}
     for name, values in sorted(offers.items()):
-        said = f"plug-in {shorten(name)} ({', '.join(sorted(values))}) is left out: "
+        message = f"plug-in {shorten(name)} ({', '.join(sorted(values))}) is left out: "
         value = min(values)
         module, _, attribute = value.partition(":")
         if not is_name(name):
-            problems.append(said + RULE)
+            problems.append(message + RULE)
         elif name in taken:
-            problems.append(said + "this name is built in")
+            problems.append(message + "this name is built in")
         elif len(values) > 1:
-            problems.append(said + "more than one package offers this name")
+            problems.append(message + "more than one package offers this name")
         elif not (module and attribute):
-            problems.append(said + "it must be given as module:factory")
+            problems.append(message + "it must be given as module:factory")
         else:
-            found[name] = value
-    return found, problems
+            usable[name] = value
+    return usable, problems

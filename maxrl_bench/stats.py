@@ -244,8 +244,8 @@ def crossing(x: np.ndarray, values: np.ndarray, level: np.ndarray | float) -> np
     low = np.take_along_axis(values, before[..., None], -1)[..., 0]
     with np.errstate(divide="ignore", invalid="ignore"):
         share = np.where(after > before, (level - low) / (high - low), 0.0)
-    found = x[before] + share * (x[after] - x[before])
-    return np.where(reached.any(axis=-1), found, np.inf)
+    position = x[before] + share * (x[after] - x[before])
+    return np.where(reached.any(axis=-1), position, np.inf)
 
 
 def samples_saved(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float) -> np.ndarray:
@@ -254,8 +254,8 @@ def samples_saved(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float
     ks: [X] increasing, k one of them; ours, theirs: pass@k curves [..., X]. Interpolated linearly in log k. Infinite
     where ours has more with the fewest samples already, 0 where it gets there with none of ks (both censored).
     """
-    at = int(np.flatnonzero(np.asarray(ks) == k)[0])
-    target = np.asarray(theirs, np.float64)[..., at]
+    column = int(np.flatnonzero(np.asarray(ks) == k)[0])
+    target = np.asarray(theirs, np.float64)[..., column]
     needed = np.exp(crossing(np.log(ks), ours, target))
     return np.where(np.asarray(ours)[..., 0] > target, np.inf, k / needed)
 

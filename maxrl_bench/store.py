@@ -89,10 +89,10 @@ class Store:
         if self.root.is_symlink():
             raise ValueError(f"{self.root} is a symbolic link, which is not followed; name its folder with --results")
         if os.path.lexists(self.root / MARKER):
-            found = read_bytes(inside(self.root, MARKER)).decode(errors="replace")
-            if found.split() != FORMAT.split():  # a checkout may have changed the line's end
+            marker = read_bytes(inside(self.root, MARKER)).decode(errors="replace")
+            if marker.split() != FORMAT.split():  # a checkout may have changed the line's end
                 raise ValueError(
-                    f"{self.root} was written by an incompatible version ({shorten(found.strip())}; this one reads "
+                    f"{self.root} was written by an incompatible version ({shorten(marker.strip())}; this one reads "
                     f"and writes '{FORMAT.strip()}'); move it away or choose another folder with --results"
                 )
             return True

@@ -173,8 +173,8 @@ def all_tasks() -> dict[str, TaskEntry]:
     An entry point `NAME = "module:factory"` adds a task NAME of the family "plug-in". One that cannot be a task is left
     out; `broken_plugins` says why.
     """
-    found = plugins.find(ENTRY_POINTS, TASKS)[0]
-    return TASKS | {name: TaskEntry("plug-in", factory, {}) for name, factory in found.items()}
+    plugged_in = plugins.find(ENTRY_POINTS, TASKS)[0]
+    return TASKS | {name: TaskEntry("plug-in", factory, {}) for name, factory in plugged_in.items()}
 
 
 def broken_plugins() -> list[str]:
