@@ -15,7 +15,7 @@ _LOG_NEGLIGIBLE = 750.0
 
 
 def miss(total: int, successes: np.ndarray, drawn: int) -> np.ndarray:
-    """C(total - successes, drawn) / C(total, drawn): the chance that `drawn` of `total` rollouts hold no success.
+    """C(total - successes, drawn) / C(total, drawn): the chance that `drawn` of `total` rollouts are all failures.
 
     Drawing is without replacement; `successes` is an array of counts in [0, total], `drawn` an integer in [0, total].
     """
@@ -57,11 +57,11 @@ def _log_miss(total: int, successes: np.ndarray, drawn: int) -> np.ndarray:
     n, k = float(total), float(drawn)
     K = np.asarray(successes, np.float64)
     c = n - K - k
-    drawable, left = np.minimum(K, n - k), np.maximum(c, 1.0)  # stand-ins where c < 1, which is treated apart
+    drawable, left = np.minimum(K, n - k), np.maximum(c, 1.0)  # replaces c < 1, which is computed below
     excess = np.log1p(drawable * k / (n * left))
     general = (left + 0.5) * excess + k * _log_share(n - drawable, drawable) + drawable * _log_share(n - k, k)
     general += (_stirling_error(n - drawable) - _stirling_error(n)) + (_stirling_error(n - k) - _stirling_error(left))
-    # c = 0: all failures drawn, 1 / C(N, k); there the formula for 0! does not hold.
+    # c = 0: all failures are drawn, with chance 1 / C(N, k); Stirling's formula does not hold for 0!.
     all_failures = k * _log_share(k, n - k) + drawable * _log_share(drawable, n - drawable)
     all_failures += (
         0.5 * np.log(2 * np.pi * k * np.maximum(drawable, 1) / n)
@@ -107,7 +107,7 @@ def binomial_mean(value: Callable[[np.ndarray], np.ndarray], trials: int, p: flo
     """E[value(J)] for J ~ Binomial(trials, p), exactly: a sum over every J whose probability a float can hold.
 
     `value` maps an int64 array of counts to floats. The probabilities grow outwards from the mode by their ratios and
-    are normalised by their own sum, so that no factorial is ever formed; a rounding of p/(1-p) is all that remains.
+    are normalised by their own sum, so that no factorial is computed; the only error left is the rounding of p/(1-p).
     Raises ValueError unless p lies in [0, 1].
     """
     if not 0 <= p <= 1:

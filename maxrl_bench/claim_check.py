@@ -25,7 +25,7 @@ Row = Mapping[str, Any]
 
 
 class Absent(ValueError):
-    """The claim speaks of what is not there."""
+    """A claim names runs, tasks or columns that do not exist."""
 
 
 def check_claims(
@@ -99,7 +99,7 @@ def check_claim(claim: Claim, rows: Sequence[Row]) -> None:
 
 
 def select(side: Side, rows: Iterable[Row], name: str) -> dict[tuple[str, int], Row]:
-    """The rows that a side means, by task and seed; row["seeds"] are the seeds that it was, or is to be, run with.
+    """The rows that one side of a claim names, by task and seed; row["seeds"]: of its runs, finished or not.
 
     Raises ValueError where a seed has several rows on one task.
     """
@@ -116,7 +116,7 @@ def select(side: Side, rows: Iterable[Row], name: str) -> dict[tuple[str, int], 
 
 
 def _missing(side: Side, rows: Sequence[Row]) -> str:
-    """What of a side no run has."""
+    """The settings of one side of a claim that no run has."""
     if not any(side.names(row) for row in rows):
         return _no_objective(side.objective, rows)
     for key, value in side.settings.items():
@@ -143,7 +143,7 @@ def _no_objective(objective: Any, rows: Sequence[Row]) -> str:
 
 
 def _rows(runs: Iterable[RunConfig]) -> list[Row]:
-    """Runs as the table of metrics identifies them, those that differ in their seed alone as one."""
+    """Runs as the metrics table identifies them; runs that differ only in their seed are one row."""
     values = operator.attrgetter(*SETTINGS)
     rows: dict[Any, dict[str, Any]] = {}
     for run in runs:

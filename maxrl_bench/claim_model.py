@@ -1,4 +1,4 @@
-"""A claim as an experiment file states it: its values checked one by one, and said in words.
+"""A claim as an experiment file states it: its values are checked one by one, and put into words.
 
 What a reader is told (`Claim.test`) and what is tested (`Claim.bounds`, `Claim.terms`) come from the same fields. The
 module `claims` shows an example and judges; `claim_check` compares claims with the runs asked for.
@@ -43,11 +43,11 @@ class Side:
 
     @property
     def keys(self) -> set[str]:
-        """What the side fixes: settings, and "objective"."""
+        """The settings that this side of the claim fixes, "objective" among them."""
         return set(self.settings) | ({"objective"} if self.objective else set())
 
     def joined(self, other: Side) -> Side:
-        """The runs that are meant by both."""
+        """The side that names the runs that both name."""
         return Side(self.objective or other.objective, {**self.settings, **other.settings})
 
     def names(self, row: Mapping[str, Any]) -> bool:
@@ -247,7 +247,7 @@ class Claim(BaseModel):
 
 
 def number(value: float) -> str:
-    """A number as it is used, without the digits that say nothing: 0.05, 1, -0.25."""
+    """A number without needless digits: 0.05, 1, -0.25."""
     return str(int(value)) if value == int(value) and abs(value) < 1e12 else repr(float(value))
 
 

@@ -1,4 +1,4 @@
-"""Claims fixed in an experiment file before its runs, and what the runs say of them.
+"""Claims, which an experiment file states before its runs, and the verdicts that the runs give on them.
 
     [[claims]]
     id = "pareto"
@@ -43,7 +43,7 @@ SIGNIFICANCE = 0.05
 
 
 class NoEvidence(Exception):
-    """The data for a claim are lacking; the message says which."""
+    """A claim cannot be judged for lack of data; the message says which."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class Comparison:
 
 @dataclass
 class Verdict:
-    """A claim, what was found, and the note on what limits it."""
+    """A claim, its verdict with the comparisons behind it, and notes on what limits it."""
 
     id: str
     statement: str
@@ -98,7 +98,7 @@ def _judge_alone(evidence: Evidence, table: Mapping[str, Any] | Claim, position:
         _judge(evidence, claim, verdict)
     except NoEvidence as reason:
         verdict.notes.append(str(reason))
-    except Exception as error:  # whatever is odd in one claim's data must not cost the figures and the other claims
+    except Exception as error:  # odd data of one claim must not prevent the figures and the other verdicts
         verdict.notes.append(f"{type(error).__name__}: {error}")
     return verdict
 

@@ -26,11 +26,11 @@ from maxrl_bench.objectives import OBJECTIVES, bind
 from maxrl_bench.tasks import check_task_name, did_you_mean
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
-_encode_scalar = functools.lru_cache(typed=True)(_encode)  # 1, 1.0 and True are different values here
+_encode_scalar = functools.lru_cache(typed=True)(_encode)  # so that 1, 1.0 and True differ
 
 
 class Frozen(dict[str, Any]):
-    """A dict that stays as it was made, since runs share their tables and are named by a hash of them."""
+    """An immutable dict: runs share their settings and are named by a hash of them."""
 
     def _refuse(self, *_: Any, **__: Any) -> Any:
         raise TypeError("a configuration cannot be changed; make another: RunConfig(**{**config.model_dump(), ...})")
@@ -39,7 +39,7 @@ class Frozen(dict[str, Any]):
 
     @functools.cached_property
     def text(self) -> str:
-        """It as JSON."""
+        """The dict as JSON."""
         return _encode(self)
 
     def __reduce__(self) -> tuple[type[Frozen], tuple[dict[str, Any]]]:

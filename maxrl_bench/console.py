@@ -1,4 +1,4 @@
-"""Output that never costs a run: a closed pipe, a full disk or a terminal that lacks a letter stops no work."""
+"""Output whose failure stops no run: on a closed pipe, a full disk, or a terminal that cannot show a character."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from typing import Any, TextIO, cast
 
 
 class Tolerant:
-    """A text stream that goes silent on the first error, kept as `error`; letters that it lacks become escapes."""
+    """A text stream that stops writing at the first error, kept as `error`; characters that it lacks become escapes."""
 
     def __init__(self, stream: TextIO):
         self._stream = stream
         self.error: OSError | ValueError | None = None
 
     def write(self, text: str) -> int:
-        """Write text, if that is possible."""
+        """Write text, unless writing has failed."""
         if self.error is None:
             encoding = getattr(self._stream, "encoding", None) or "utf-8"
             try:
@@ -31,7 +31,7 @@ class Tolerant:
         return len(text)
 
     def flush(self) -> None:
-        """Hand on what is written, if that is possible."""
+        """Flush, unless writing has failed."""
         if self.error is None:
             try:
                 self._stream.flush()

@@ -13,7 +13,7 @@ from maxrl_bench.store import Store
 
 
 def _kinds(config: RunConfig) -> Iterator[tuple[object, ...]]:
-    """What runs of like speed have in common, the most alike first."""
+    """The keys under which a run's speed is recorded: from runs of the same kind to all runs."""
     task, objective = config.task_label, label(config.objective)
     yield task, objective, config.num_rollouts, config.batch_size, config.device
     yield task, config.num_rollouts, config.batch_size, config.device
@@ -29,7 +29,7 @@ class Costs:
         self._per_step: dict[tuple[object, ...], float] = {}
 
     def learn(self, config: RunConfig, seconds: float) -> bool:
-        """Take in a run's duration; True if it is the first of its kind, so that estimates change."""
+        """Record a run's duration; True if it is the first of its kind, so that estimates change."""
         kinds = list(_kinds(config))
         first = kinds[0] not in self._per_step
         for kind in kinds:

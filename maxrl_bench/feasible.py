@@ -1,4 +1,4 @@
-"""Whether a run can start: what only the task and the machine can tell of a configuration, told before any run."""
+"""Whether a run can start: checks of a configuration against its task and the machine, made before any run."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def check_runs(configs: Iterable[RunConfig], *, here: bool = True) -> None:
 
     Looked at are the task and its options, the objective against the task, the policy's sizes, instances of the splits,
     demonstrations where there is a warm start, the learning rates in the run's precision, and, if the runs are to be
-    done `here`, the device and the memory for the policy. Nothing big is built, and nothing twice.
+    done `here`, the device and the memory for the policy. Nothing large is built, and each check is made once.
     """
     tasks: dict[str, Task] = {}
     seen: set[str] = set()

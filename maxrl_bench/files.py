@@ -1,4 +1,4 @@
-"""Writing and deleting files: whole or not at all, and never through a link.
+"""Writing and deleting files: atomically, and never through a symbolic link.
 
 Version control carries symbolic links, and a results folder may come from anywhere. What lies below results/ or plots/
 is therefore named by `inside`, which refuses links below the root; the root itself is the user's choice.
@@ -67,7 +67,7 @@ def write_file(path: Path, data: bytes) -> None:
     except BaseException as error:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # about `path`, not about a name that nobody knows
+        if isinstance(error, OSError):  # so that the message names `path`, not the partial file
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     _sync_folder(path.parent)

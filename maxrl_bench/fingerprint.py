@@ -63,7 +63,7 @@ _Path = tuple[str, ...] | None
 
 
 class Code(NamedTuple):
-    """What counts of a module: its meaning, and the modules that it imports."""
+    """The part of a module that can change numbers: its syntax tree as text, and the modules that it imports."""
 
     meaning: str
     imports: tuple[str, ...]
@@ -85,12 +85,12 @@ def fingerprint(roots: Sequence[str], objective: str, task: str, path: Sequence[
 
 
 def shared_part(code: str) -> str:
-    """Of a fingerprint, what is the same for all objectives."""
+    """The part of a fingerprint that does not depend on the objective."""
     return code.partition("-")[0]
 
 
 def _reached(roots: Sequence[str], but: set[str], objective: str, path: _Path) -> dict[str, str]:
-    """The meaning of every module that counts, `but` some, by name."""
+    """The syntax tree as text of every module that counts, by name, except those in `but`."""
     own = frozenset({LIBRARY, *(_top(root) for root in roots)})
     reached: dict[str, str] = {}
     waiting = [name for root in roots for name in _with_parents(root)]
@@ -170,7 +170,7 @@ def _places(package: ModuleSpec | None) -> list[str]:
 
 @functools.cache
 def _code(module: str, objective: str, path: _Path) -> Code | None:
-    """What counts of a module; None if there is no such module, or none with a source."""
+    """A module's `Code`; None if there is no such module, or it has no source."""
     spec = _spec(module, path)
     try:
         source = spec.loader.get_source(module)  # type: ignore[union-attr]

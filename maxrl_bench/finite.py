@@ -18,7 +18,7 @@ from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
 @contextlib.contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Within it, whatever is found not finite is told with the stage ("step 12") in front."""
+    """A context in which the message of every FloatingPointError begins with the stage ("step 12")."""
     try:
         yield
     except FloatingPointError as error:
@@ -70,9 +70,9 @@ def clip_gradient(parameters: Mapping[str, Tensor], limit: float) -> float:
 def probabilities(log_probs: np.ndarray) -> np.ndarray:
     """Probabilities [M, A], normalised, from log-probabilities [M, A] float64.
 
-    Raises FloatingPointError if one is not finite; a random draw would take the first action there, in silence.
+    Raises FloatingPointError if one is not finite: a random draw would silently take the first action.
     """
-    with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is told below
+    with np.errstate(over="ignore", invalid="ignore"):  # NaN and infinity are reported below
         probs = np.exp(log_probs)
         probs /= probs.sum(1, keepdims=True)
     # A sum is finite exactly if all its terms are: these lie between 0 and 1.

@@ -53,7 +53,7 @@ class Origin(BaseModel):
 
 
 def checksum(data: bytes) -> str:
-    """SHA-256; of text with its line ends as written, whatever a checkout has made of them."""
+    """SHA-256; of text with line ends as they were written, even if git has changed them on checkout."""
     return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()
 
 
@@ -63,12 +63,12 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 
 def from_csv(data: bytes) -> pd.DataFrame:
-    """The inverse of `to_csv`; ValueError if it is none. A run's name stays text, though some look like numbers."""
+    """The inverse of `to_csv`; ValueError if it is no CSV. Names of runs stay text, even if they look like numbers."""
     return pd.read_csv(io.BytesIO(data), dtype={"run": str}, **_EXACT)
 
 
 def run_tables(metrics: bytes, pass_rates: bytes) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """A run's tables of metrics and of pass rates. Raises ValueError if they are none, or not of a run."""
+    """A run's tables of metrics and of pass rates. Raises ValueError if they are not such tables."""
     try:
         tables = from_csv(metrics), from_csv(pass_rates)
     except ValueError as error:
@@ -79,7 +79,7 @@ def run_tables(metrics: bytes, pass_rates: bytes) -> tuple[pd.DataFrame, pd.Data
 
 
 def to_json(value: Any) -> bytes:
-    """JSON whose keys are sorted, on lines of their own."""
+    """JSON with sorted keys, one on a line."""
     return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
 
 

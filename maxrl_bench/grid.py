@@ -162,5 +162,5 @@ class Block:
             raise ValueError(f"{self._blamed(merged)}: {error}") from None
 
     def _blamed(self, merged: Layer) -> str:
-        """What is only wrong in combination (a knob, an order above N) is the objective's."""
+        """Where to report an error of several settings together (an order above N): at the objective."""
         return merged["objective"].where if "objective" in merged else self.where

@@ -1,6 +1,6 @@
-"""The one reader of every file that comes from outside: experiments, tables, whatever lies in a results folder.
+"""Reads every file that comes from outside: experiments, tables, all that lies in a results folder.
 
-A file may come from anybody, so nothing is taken for granted: it must be a regular file (links are followed), bounded
+A file may come from anybody, so it must be a regular file (links are followed), bounded
 in size; text is UTF-8 with or without a byte-order mark; what is parsed is bounded in depth and in its numbers. A file
 that is not there raises FileNotFoundError; everything else that can be wrong raises ValueError. Both are one line that
 names the file.
@@ -43,7 +43,7 @@ class _NotTOML(ValueError):
 
 
 def read_bytes(path: str | Path, limit: int = TABLE_BYTES) -> bytes:
-    """What a regular file of at most `limit` bytes holds."""
+    """The content of a regular file of at most `limit` bytes."""
     path = Path(path)
     try:
         return _read(path, limit)
@@ -56,9 +56,9 @@ def read_bytes(path: str | Path, limit: int = TABLE_BYTES) -> bytes:
 
 
 def _read(path: Path, limit: int) -> bytes:
-    if not stat.S_ISREG(os.stat(path).st_mode):  # to open a device may do something already
+    if not stat.S_ISREG(os.stat(path).st_mode):  # opening a device can have effects
         raise ValueError(f"{path}: is not a regular file")
-    # Another thing may have taken its place: opening a FIFO would wait for ever without O_NONBLOCK.
+    # By now it may be a FIFO: opening that would wait for ever without O_NONBLOCK.
     with open(path, "rb", opener=lambda name, flags: os.open(name, flags | getattr(os, "O_NONBLOCK", 0))) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
@@ -80,17 +80,17 @@ def read_text(path: str | Path, limit: int = JSON_BYTES) -> str:
 
 
 def read_toml(path: str | Path) -> dict[str, Any]:
-    """What a TOML file holds."""
+    """The content of a TOML file."""
     return from_toml(read_bytes(path, TOML_BYTES), str(path))
 
 
 def read_json(path: str | Path, shape: Any = Any) -> Any:
-    """What a JSON file holds, checked to be of a `shape`: a type such as dict[str, str], or a pydantic model."""
+    """The content of a JSON file, checked to be of a `shape`: a type such as dict[str, str], or a pydantic model."""
     return from_json(read_bytes(path, JSON_BYTES), str(path), shape)
 
 
 def from_toml(data: bytes | str, source: str) -> dict[str, Any]:
-    """What TOML stands for; `source` is named in errors."""
+    """The content of TOML text; errors name `source`."""
     text = _text(data, source)
     if _DOTTED.search(text):
         raise ValueError(f"{source}: is nested more than {DEPTH} deep")
@@ -100,14 +100,14 @@ def from_toml(data: bytes | str, source: str) -> dict[str, Any]:
         raise _NotTOML(f"{source}: is not TOML: {_flat(error)}") from None
     except RecursionError:
         raise ValueError(f"{source}: is nested more than {DEPTH} deep") from None
-    except ValueError:  # of all that tomllib does not catch, this is left
+    except ValueError:  # the one error that tomllib lets through
         raise ValueError(f"{source}: holds a number of too many digits") from None
     _check(value, source, _CONTROL)
     return value
 
 
 def from_toml_value(text: str, source: str) -> Any:
-    """What a TOML value stands for, or the text itself where it is none; `source` is named in errors."""
+    """The value of TOML text, or the text itself if it is no TOML value; errors name `source`."""
     try:
         value = from_toml(f"value = {text}", source)
     except _NotTOML:
@@ -116,7 +116,7 @@ def from_toml_value(text: str, source: str) -> Any:
 
 
 def from_json(data: bytes | str, source: str, shape: Any = Any) -> Any:
-    """What JSON stands for, checked to be of a `shape`; `source` is named in errors."""
+    """The content of JSON text, checked to be of a `shape`; errors name `source`."""
     text = _text(data, source)
     try:
         value = json.loads(text)
@@ -136,7 +136,7 @@ def from_json(data: bytes | str, source: str, shape: Any = Any) -> Any:
 
 
 def gunzip(data: bytes, source: str, limit: int = TABLE_BYTES) -> bytes:
-    """What gzip data of one member stands for, of at most `limit` bytes; `source` is named in errors."""
+    """The content, of at most `limit` bytes, of gzip data with one member; errors name `source`."""
     inflate = zlib.decompressobj(wbits=31)
     try:
         inflated = inflate.decompress(data, limit + 1)
@@ -184,7 +184,7 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
 
 
 def _check(value: Any, source: str, forbidden: re.Pattern[str] | None = None) -> None:
-    """Raise ValueError on what later steps could stumble over: depth, numbers beyond 64 bits, text that is none."""
+    """Raise ValueError on what later steps could stumble over: depth, numbers beyond 64 bits, broken Unicode."""
     layer, depth = [value], 0
     while layer:
         inner: list[Any] = []

@@ -1,4 +1,4 @@
-"""Locks on what processes share, marked with who holds them, so that whoever waits can say for whom."""
+"""Locks between processes, marked with their holders, so that a process that waits can say for which other."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from maxrl_bench.console import printable
 from maxrl_bench.files import inside, write_file
 from maxrl_bench.store import LOCKS, Store
 
-PATIENCE_SECONDS = 60.0  # after which a wait is told: the workers of one sweep wait for each other all the time
+PATIENCE_SECONDS = 60.0  # report a wait only after so long: the workers of one sweep often wait for each other
 
 
 def this_process() -> str:
-    """Who this process is: the address of a Dask worker, or its number and machine."""
+    """A name of this process: the address of a Dask worker, or process number and machine."""
     if "distributed" in sys.modules:
         with contextlib.suppress(ValueError):  # no worker, but a driver
             return str(sys.modules["distributed"].get_worker().address)
@@ -27,7 +27,7 @@ def this_process() -> str:
 
 
 def holder(store: Store, name: str) -> str:
-    """Who holds the lock `name` of a store, or held it last, as far as is known."""
+    """Which process holds, or last held, the lock `name` of a store, as far as is known."""
     try:
         written = inputs.read_text(inside(store.root, LOCKS, f"{name}.holder"), 1000)
     except (OSError, ValueError):

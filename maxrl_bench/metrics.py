@@ -1,4 +1,4 @@
-"""What an evaluation reports: pass@k over instances, and comparisons of gradients."""
+"""Measurements of an evaluation: pass@k over instances, and comparisons of gradients."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def pass_at_k_row(pass_rates: np.ndarray, n: int) -> dict[str, float]:
 
 
 def share_of_harder_half(norms: np.ndarray, pass_rates: np.ndarray) -> float:
-    """What share of the gradient norms [B] falls on the half of the instances with the lower pass rates [B].
+    """The share of the sum of gradient norms [B] that the half of the instances with the lower pass rates [B] has.
 
-    Of the instances whose norm was measured (is not NaN); NaN where none was, or where all are zero.
+    Among instances whose norm was measured (is not NaN). NaN if none was, or all norms are zero.
     """
     measured = np.flatnonzero(~np.isnan(norms))
     total = float(norms[measured].sum())

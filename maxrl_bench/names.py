@@ -23,7 +23,7 @@ _RUN = re.compile(r"[0-9a-f]{16}")
 
 
 def is_name(name: Any) -> bool:
-    """Whether something is a name by the rule."""
+    """Whether a value is a name by the rule."""
     if not isinstance(name, str) or len(name) > LONGEST:
         return False
     return bool(_NAME.fullmatch(name)) and not _DEVICE.fullmatch(name)
@@ -44,7 +44,7 @@ def check_run(name: Any) -> str:
 
 
 def shorten(value: Any, width: int = 60) -> str:
-    """Any value as Python writes it, on one line of at most `width` characters, for messages."""
+    """The repr of any value, on one line of at most `width` characters, for messages."""
     try:
         text = ascii(value) if isinstance(value, str) and not value.isprintable() else repr(value)
     except (ValueError, RecursionError):  # too many digits, nested too deeply

@@ -1,4 +1,4 @@
-"""What a run keeps of torch's, as bytes: checkpoints and policies. Reading them runs no code and trusts nothing."""
+"""Checkpoints and policies as bytes. Reading them runs none of their code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def unpack(data: bytes) -> dict[str, Any]:
         state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except MemoryError:
         raise
-    except Exception as error:  # torch and pickle raise nearly anything on bytes that are not theirs
+    except Exception as error:  # torch and pickle raise errors of nearly any type on foreign bytes
         raise ValueError("it is not a file of torch's tensors and plain values") from error
     if not isinstance(state, dict):
         raise ValueError(f"it holds a {type(state).__name__}, not a table")

@@ -33,7 +33,7 @@ class OneHotLinear(nn.Module):
 
 
 class ObservationPolicy(nn.Module):
-    """A multilayer perceptron on observations; uniform over actions until it has learnt something."""
+    """A multilayer perceptron on observations; uniform over actions before training."""
 
     def __init__(self, contexts: CategoricalContexts | PixelContexts, num_actions: int, width: int = 128):
         super().__init__()
@@ -66,7 +66,7 @@ class ObservationPolicy(nn.Module):
         nn.init.zeros_(self.last.weight)
 
 
-# Of any one size; a network of more would take minutes to be counted.
+# Limits of each size; counting the parameters of a larger network would take minutes.
 _GREATEST_SIZE, _MOST_LAYERS = 4096, 256
 _SMALLEST: dict[type[nn.Module], dict[str, int]] = {
     TokenPolicy: {"layers": 1, "width": 2, "heads": 1, "kv_heads": 1, "mlp": 1},
@@ -88,7 +88,7 @@ def _build(contexts: Contexts, num_actions: int, size: Mapping[str, int]) -> Tok
 
 
 def make_policy(contexts: Contexts, num_actions: int, rng: np.random.Generator, **size: int) -> nn.Module:
-    """A policy for what a task lets it condition on, initialised by `rng`; `size` overrides the network's own sizes.
+    """A policy for a task's contexts, initialised by `rng`; `size` overrides the network's default sizes.
 
     Raises ValueError on a size that the network does not have or cannot use.
     """
@@ -104,6 +104,6 @@ def num_parameters(contexts: Contexts, num_actions: int, **size: int) -> int:
 
 
 def smallest(contexts: Contexts, num_actions: int) -> nn.Module:
-    """The smallest policy that reads these contexts, with parameters of no meaning."""
+    """The smallest policy that reads these contexts, for checks of fit: its parameters are not meant to be used."""
     kind = TokenPolicy if isinstance(contexts, TokenContexts) else ObservationPolicy
     return make_policy(contexts, num_actions, np.random.default_rng(0), **_SMALLEST[kind])

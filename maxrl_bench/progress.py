@@ -49,19 +49,19 @@ class Progress:
         self.failed = 0
         self._bar = None
         if stream.isatty():
-            # tqdm's own time left knows nothing of longest-first; ours comes in the postfix.
+            # tqdm's estimate of the time left ignores that long runs come first; ours is in the postfix.
             form = "{n_fmt}/{total_fmt} |{bar}| {elapsed}, {rate_fmt}{postfix}"
             self._bar = tqdm(total=total, initial=stored, unit="run", bar_format=form, dynamic_ncols=True, file=stream)
 
     def line(self, text: str) -> None:
-        """Say something that stays."""
+        """Print a line above the bar."""
         if self._bar is not None:
             self._bar.write(text, file=self._stream)
         else:
             print(text, file=self._stream, flush=True)
 
     def finish(self, text: str, left: float | None, *, failed: bool = False) -> None:
-        """Count a run that ended, well or not."""
+        """Count a finished or failed run."""
         self.finished += not failed
         self.failed += failed
         if self._bar is not None:
@@ -72,12 +72,12 @@ class Progress:
             self.line(f"[{self.finished + self.failed}/{self._total}] {text}; {duration(left)} left")
 
     def show(self, running: Iterable[str], left: float | None) -> None:
-        """Bring the bar up to date with what is running."""
+        """Update the bar with the runs in progress."""
         if self._bar is not None:
             failed = f", {self.failed} FAILED" * bool(self.failed)
             self._bar.set_postfix_str(f"{duration(left)} left{failed} | {' + '.join(running)}")
 
     def close(self) -> None:
-        """Leave the bar as it stands."""
+        """Stop updating the bar, and leave it on the screen."""
         if self._bar is not None:
             self._bar.close()

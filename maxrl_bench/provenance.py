@@ -48,11 +48,11 @@ def environment() -> dict[str, Any]:
             versions[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
-    # Installed into an environment inside of somebody else's repository, we are no part of that.
+    # An environment may lie inside another project's repository, of which an installed package is no part.
     commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", Path(__file__).name) else None
     return {
         "commit": commit,
-        # Only source counts: the products of the sweep itself must not make its own version dirty.
+        # Only source files count: results that a sweep has written must not make its version "dirty".
         "dirty": None if commit is None else bool(_git("status", "--porcelain", "--", ".", "../envs")),
         "python": platform.python_version(),
         "packages": versions,
@@ -75,7 +75,7 @@ def _processor() -> str:
 
 
 def _accelerator() -> str | None:
-    torch = sys.modules.get("torch")  # where it is not loaded, nothing ran on one
+    torch = sys.modules.get("torch")  # if torch is not loaded, nothing ran on a GPU
     return str(torch.cuda.get_device_name()) if torch is not None and torch.cuda.is_available() else None
 
 

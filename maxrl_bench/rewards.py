@@ -1,4 +1,4 @@
-"""Groups of binary rewards, in arrays, tensors or lists: counted, and weighted again. Torch is not imported here."""
+"""Binary rewards in arrays, tensors or lists: their successes counted, their weights put in place. Imports no torch."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _WANTED = "rewards must be an array, a tensor or nested lists of zeros and ones"
 
 
 def count_successes(rewards: Any) -> tuple[np.ndarray, int]:
-    """(K [B] int64, N) of rewards [B, N], one row per instance.
+    """The numbers of successes K [B] int64 and of rollouts N, from rewards [B, N] with one row per instance.
 
     Raises ValueError unless they are two-dimensional zeros and ones, of whatever numeric or boolean type.
     """
@@ -23,7 +23,7 @@ def count_successes(rewards: Any) -> tuple[np.ndarray, int]:
 
 
 def spread(rewards: Any, on_success: np.ndarray, on_failure: np.ndarray) -> Any:
-    """[B, N]: on_success [B] where the reward is 1 and on_failure [B] where it is 0; a copy, never the rewards.
+    """Weights [B, N] from rewards [B, N]: on_success [B] where the reward is 1, on_failure [B] where it is 0; a copy.
 
     A tensor, on the same device, for a tensor; else a numpy array. Of the rewards' type if that is floating point of at
     least 32 bits; of float32 if it is narrower (16 bits cannot hold a weight such as 999); else of numpy's or torch's
@@ -49,7 +49,7 @@ def spread(rewards: Any, on_success: np.ndarray, on_failure: np.ndarray) -> Any:
 
 
 def _torch_of(rewards: Any) -> Any:
-    """Torch if the rewards are a tensor (which somebody else has then imported), else None."""
+    """The torch module if the rewards are a tensor (the caller has imported it then), else None."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and isinstance(rewards, torch.Tensor) else None
 

@@ -1,11 +1,11 @@
-"""What a legend and a panel's title name, and how they write the values of settings."""
+"""Series (the entries of a legend) and panels, and how their labels write the values of settings."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any
 
-# How legends and titles write the values of settings, where "name = value" is not how the field says it.
+# How legends and titles write settings for which the field has another way than "name = value".
 _WORDS = {
     "num_rollouts": "N = {}",
     "batch_size": "{} instances per step",
@@ -25,7 +25,7 @@ def in_words(settings: Settings) -> list[str]:
 
 
 def exactly(value: Any) -> str:
-    """A value in as few digits as tell it from every other."""
+    """A value in the fewest digits that identify it."""
     if isinstance(value, int | float) and not isinstance(value, bool):
         return f"{value:g}" if float(f"{value:g}") == value else repr(value)
     return str(value)
@@ -33,7 +33,7 @@ def exactly(value: Any) -> str:
 
 @dataclass(frozen=True)
 class Series:
-    """Runs that differ in nothing but task and seed: an objective's label and the varied settings that it has."""
+    """Runs that differ only in task and seed: an objective's label, and its values of the settings that vary."""
 
     objective: str
     objective_name: str
@@ -41,18 +41,18 @@ class Series:
 
     @property
     def label(self) -> str:
-        """As the legend writes it."""
+        """The entry in the legend."""
         return ", ".join([self.objective, *in_words(self.settings)])
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One of a figure's small multiples: a task, under certain settings where several objectives vary them."""
+    """One panel of a figure: a task, and the values of settings that vary within several objectives."""
 
     task: str
     settings: Settings = ()
 
     @property
     def title(self) -> str:
-        """As the panel is headed."""
+        """The title above the panel."""
         return ", ".join([self.task, *in_words(self.settings)])

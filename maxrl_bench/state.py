@@ -1,4 +1,4 @@
-"""What a run remembers beside its policy, and whether a checkpoint is one of this run."""
+"""The state of a run besides its policy, and checks that a checkpoint belongs to the run."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Tally:
     cosine_ml: float = math.nan
 
     def row(self, sampled: bool) -> dict[str, float]:
-        """The columns of the metrics table that speak of training; NaN before the first step."""
+        """The columns of the metrics table about training; NaN before the first step."""
         mean = 1 / self.steps if self.steps else math.nan
         per_instance = 1 / self.instances if self.instances else math.nan
         return {
@@ -44,7 +44,7 @@ class Tally:
 
 @dataclass
 class State:
-    """All that a run must remember, but for the policy, the optimiser and the generator, to go on after a stop."""
+    """What a checkpoint holds, with the policy, the optimiser and the generator, so that a run can be resumed."""
 
     step: int = 0
     rollouts: int = 0
@@ -62,7 +62,7 @@ def is_due(config: RunConfig, step: int) -> bool:
 
 
 def restore(saved: dict[str, Any], config: RunConfig) -> State:
-    """The state that a checkpoint holds. Raises an error, of many kinds, if it is not one of this run."""
+    """The state that a checkpoint holds. Raises an error of any kind if it is not one of this run."""
     state = State(**{**saved, "tally": Tally(**saved["tally"])})
     if type(state.step) is not int or not 0 <= state.step <= config.steps:
         raise ValueError(f"its step is not one of this run's {config.steps}")

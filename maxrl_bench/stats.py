@@ -21,8 +21,8 @@ from scipy import stats as distributions
 
 RESAMPLES = 4000
 LEVEL = 0.95
-FEWEST_SEEDS = 3  # of an interval: two values have a range, which says next to nothing of others
-MOST_SEEDS = 1000  # more than that is as good as no difference
+FEWEST_SEEDS = 3  # for an interval: the range of two values says next to nothing about others
+MOST_SEEDS = 1000  # a difference that needs more is reported as none
 Statistic = Callable[[np.ndarray], np.ndarray]  # [..., M] -> [...]
 
 
@@ -69,7 +69,7 @@ Seed = int | tuple[int, ...]
 
 @functools.lru_cache(maxsize=64)
 def seed_draws(num_seeds: int, seed: Seed, resamples: int = RESAMPLES) -> np.ndarray:
-    """Which seeds each resample holds: [R, S] indices, drawn with replacement; the same for the same arguments."""
+    """The seeds of each resample: [R, S] indices, drawn with replacement; the same for the same arguments."""
     return np.random.default_rng((0, *_tuple(seed))).integers(num_seeds, size=(resamples, num_seeds))
 
 
@@ -261,7 +261,7 @@ def samples_saved(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:
-    """Which points [M, 2] no other beats in one coordinate without losing in the other: [M] bool; more is better."""
+    """Which points [M, 2] are on the Pareto front: no other is at least as good in both and better in one; [M] bool."""
     points = np.asarray(points, np.float64)
     at_least = (points[:, None, :] >= points[None, :, :]).all(axis=2)
     better = (points[:, None, :] > points[None, :, :]).any(axis=2)
