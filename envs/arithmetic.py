@@ -53,7 +53,7 @@ class Answers:
     marker: int | None
 
     def start(self) -> np.ndarray:
-        """[B, 2]: nothing answered yet."""
+        """The states [B, 2] before the first action."""
         rows = np.arange(len(self.answers))
         return np.stack([rows, np.full_like(rows, 0 if self.marker is None else -1)], axis=1)
 
@@ -144,7 +144,7 @@ class Arithmetic:
         return [*digits, 11 if value < 0 else 10] if self._signed else digits
 
     def _working(self, expression: Expression) -> list[int]:
-        """The values of the expression's beginnings: operand after operand, digit after digit from the last one."""
+        """Intermediate values for the scratchpad: the expression's, with one more digit of one more operand each."""
         written: list[int] = []
         for j in range(1, self._operands):
             for i in range(1, self._digits + 1):
@@ -172,7 +172,7 @@ class Arithmetic:
         )
 
     def _prompts(self, expressions: list[Expression]) -> np.ndarray:
-        """[B, operands * (digits + 1)]: as written, with leading zeros and an equals sign."""
+        """The prompts [B, operands * (digits + 1)]: as written, with leading zeros and an equals sign."""
         numbers = np.array([expression.operands for expression in expressions])
         digits = numbers[:, :, None] // 10 ** np.arange(self._digits - 1, -1, -1) % 10
         joints = np.array([[*expression.operators, EQUALS] for expression in expressions])

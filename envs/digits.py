@@ -41,7 +41,7 @@ def _propose(rng: np.random.Generator, places: int) -> tuple[int, ...]:
 
 
 def _key(chosen: tuple[int, ...]) -> bytes:
-    # The first image decides for all.
+    # The split of the first image is the split of the instance.
     return _images()[0][chosen[0]].tobytes()
 
 

@@ -23,7 +23,7 @@ INTEGER, LIST = 0, 1
 
 @dataclass(frozen=True)
 class Values:
-    """Values of one type, any number of them at once; the zeros make equal values equal arrays.
+    """An array of values of one type; unused places are 0, so that equal values are equal arrays.
 
     data [..., WIDTH] int16: a list's numbers, or an integer in the first place, then zeros (all zeros for null).
     length [...] int16: how many numbers; 1 for an integer, 0 for null. defined [...]: False for null.
@@ -47,7 +47,7 @@ _PLACES = np.arange(WIDTH, dtype=np.int16)
 
 
 def _inside(length: np.ndarray) -> np.ndarray:
-    """[..., WIDTH]: which places of a list of this length hold a number."""
+    """Which places of a list of this length hold a number: [..., WIDTH] bool."""
     return length[..., None] > _PLACES
 
 

@@ -1,7 +1,7 @@
-"""Maze: the paper's mazes by Prim's algorithm, in its token format; the whole route is one answer, given blind.
+"""Maze: the paper's mazes by Prim's algorithm, in its token format; the answer is a route from start to goal.
 
 The prompt is the grid, row by row; the policy answers with moves UP, DOWN, LEFT, RIGHT and may give up with DONE.
-Stepping into a wall fails (the border is wall, so nobody leaves the grid). The rollout succeeds on reaching the goal,
+Stepping into a wall fails (the border is wall, so no move leaves the grid). The rollout succeeds on reaching the goal,
 without waiting for DONE; DONE anywhere else fails. Moving back and forth is allowed within the horizon.
 Source: Maximum Likelihood Reinforcement Learning (arXiv 2602.02710), maze experiments.
 """
@@ -26,7 +26,7 @@ ACTIONS = ("UP", "DOWN", "LEFT", "RIGHT", "DONE")
 DONE = 4
 # MiniGrid's directions (0 right, 1 down, 2 left, 3 up) by action, for the arrow of a frame.
 _FACING = (3, 1, 2, 0)
-_TILE = 24  # pixels of a cell of a frame
+_TILE = 24  # pixels per cell of a frame
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Walk:
     size: int
 
     def start(self) -> np.ndarray:
-        """[B, 2]: everyone at (1, 1)."""
+        """The states [B, 2] before the first move: all at (1, 1)."""
         rows = np.arange(len(self.tokens))
         return np.stack([rows, np.full_like(rows, self.size + 1)], axis=1)
 
@@ -137,7 +137,7 @@ class Maze:
         return draw_instance(self._space, split, index, self._propose, lambda maze: maze.cells)
 
     def _tokens(self, mazes: list[Instance]) -> np.ndarray:
-        """[B, size * size]: the cells as tokens, row by row."""
+        """The cells as tokens, row by row: [B, size * size]."""
         tokens = np.frombuffer(b"".join(maze.cells for maze in mazes), np.uint8).astype(np.int64)
         tokens = tokens.reshape(len(mazes), -1)
         tokens[:, self._size + 1] = START

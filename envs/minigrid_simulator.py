@@ -148,7 +148,7 @@ class Levels:
 
     @cached_property
     def fixed(self) -> np.ndarray:
-        """What never changes, [B, cells]: walls, goals and lava; empty where a door or the key is."""
+        """The cells' fixed content [B, cells]: walls, goals and lava; empty where a door or the key is."""
         return np.where(self.codes >= DOOR, EMPTY, self.codes).astype(np.uint8)
 
     @cached_property

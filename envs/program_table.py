@@ -1,4 +1,4 @@
-"""All programs of up to L lines, with what they compute on a fixed bank of inputs: what decides which are equivalent.
+"""All programs of up to L lines, with their outputs on a fixed bank of inputs.
 
 Two programs are equivalent if they agree on every input of the bank. There are 38, 1,412 and 75,374 programs of up to
 1, 2 and 3 lines; the table takes 10 ms, 20 ms and a second or two to make, once per process.
@@ -27,7 +27,7 @@ from envs.list_language import (
 )
 
 BANK = 64
-# What the policy may say, in the order of its actions.
+# The words that the policy may choose, in the order of its actions.
 SAYINGS = (*WORDS, *VARIABLES, "END")
 NOT_A_PROGRAM = -1
 _NULL = -1  # in place of a length

@@ -28,18 +28,18 @@ _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class PoolLost(Exception):
-    """The pool is gone, with the jobs that it was at."""
+    """The pool is lost, with the jobs that it was running."""
 
 
 class _Spawn(SpawnContext):
-    """Keeps the processes that it has started."""
+    """A spawning context that keeps a list of its processes."""
 
     def __init__(self) -> None:
         super().__init__()
         self.started: list[Any] = []
 
     def Process(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
-        """A new process, not begun yet."""
+        """A new process, not started yet."""
         self.started = [process for process in self.started if process.pid is None or process.is_alive()]
         self.started.append(SpawnContext.Process(*args, **kwargs))
         return self.started[-1]
@@ -48,8 +48,8 @@ class _Spawn(SpawnContext):
 class LocalPool(Executor):
     """Processes of this machine (spawned, one thread each), every one a process pool of its own.
 
-    A standard pool breaks all its pending futures when one worker dies, and does not say whose fault it was. Pools of
-    one worker side by side break one future: that of the job that the dead worker was running. The broken pool is
+    In a standard pool, the death of one worker breaks all pending futures, and does not tell which job caused it. With
+    a pool for each worker, it breaks one future: that of the job that the worker was running. The broken pool is
     replaced at the next submission.
 
     Submit at most `size` jobs at a time; more would queue behind a busy worker. `memory_limit` (bytes per worker, 0 for
@@ -62,7 +62,7 @@ class LocalPool(Executor):
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
         import_path.close()
         self._context = _Spawn()
-        # Nothing is ever sent: the workers leave when the writing end is closed, be it by `kill` or by our death.
+        # Nothing is sent through it: workers end when its writing end is closed, by `kill` or when this process dies.
         self._stop_reader, self._stop_writer = self._context.Pipe(duplex=False)
         self._memory_limit = memory_limit
         self._slots = [self._new_slot() for _ in range(workers)]
@@ -90,14 +90,14 @@ class LocalPool(Executor):
         return False
 
     def kill(self) -> None:
-        """End the workers at once, in the middle of what they are doing."""
+        """End the workers at once, even in the middle of a job."""
         self._stop_writer.close()
         for process in self._context.started:
             process.kill()  # one that is stopped (SIGSTOP) does not see the pipe's end
         self.shutdown(cancel_futures=True)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the workers when they have finished what they are doing."""
+        """End the workers after the jobs that they are running."""
         for slot in self._slots:
             slot.shutdown(wait, cancel_futures=cancel_futures)
 
@@ -136,7 +136,7 @@ def _leave_with_driver(stop: Connection) -> None:
 def _silence(*libraries: str) -> None:
     """Let libraries log nothing: they tell of a lost scheduler or worker in tracebacks; the sweep says it in a line."""
     for name in list(logging.root.manager.loggerDict):
-        if name.partition(".")[0] in libraries:  # each has a level and handlers of its own
+        if name.partition(".")[0] in libraries:  # each logger has its own level and handlers
             logger = logging.getLogger(name)
             logger.handlers, logger.propagate = [logging.NullHandler()], False
 
@@ -160,7 +160,7 @@ class DaskPool(Executor):
             self._cluster = LocalCluster(workers, threads_per_worker=1, processes=True, dashboard_address=None)
         try:
             self._client = Client(self._cluster or scheduler, timeout=CONNECT_SECONDS)
-        except Exception as error:  # an address that is none fails in many ways, deep in the libraries
+        except Exception as error:  # a wrong address raises errors of many types in the libraries
             why = " ".join(str(error).split()) or type(error).__name__
             raise ValueError(
                 f"no Dask scheduler answers at {shorten(scheduler)}: {why}; --scheduler takes tcp://HOST:PORT or local"

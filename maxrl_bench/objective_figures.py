@@ -25,7 +25,7 @@ from maxrl_bench.palette import style_of
 from maxrl_bench.population import Scores, least_second_moment, order_within, second_moment
 
 _CURVE: dict[str, Any] = {"markeredgecolor": "white", "markeredgewidth": 0.5}
-# A white rim, for text that curves run through.
+# A white outline, for text over curves.
 _CLEAR: dict[str, Any] = {"path_effects": [withStroke(linewidth=2.5, foreground="white")], "zorder": 4}
 _ORDERS = (1, 2, 4, 8, 16, 32, 64, 128)
 _NOISIEST = 300  # where the axis of the noise over the least ends
@@ -44,7 +44,7 @@ def _compared(num_rollouts: int, names: Sequence[str] = _COMPARED) -> list[Objec
 
 
 def _pass_rates(low: float, high: float, points: int = 81) -> np.ndarray:
-    """Evenly in the log-odds, so that both ends are seen."""
+    """Pass rates that are evenly spaced in the log-odds, so that both ends can be seen."""
     odds = np.linspace(math.log(low / (1 - low)), math.log(high / (1 - high)), points)
     return 1 / (1 + np.exp(-odds))
 
@@ -52,7 +52,7 @@ def _pass_rates(low: float, high: float, points: int = 81) -> np.ndarray:
 def _curve(
     axes: Axes, x: np.ndarray, y: np.ndarray, name: str, label: str, offset: int, rank: float | None = None
 ) -> None:
-    spacing = max(4, len(x) // 6)  # staggered, so that curves that coincide are all seen
+    spacing = max(4, len(x) // 6)  # markers begin at different points, so that equal curves can all be seen
     axes.plot(x, y, **style_of(name, rank), **_CURVE, label=label, markevery=(3 * offset % spacing, spacing))
 
 

@@ -7,7 +7,7 @@
         policy.pt ...           blobs that begin with their run, name, code and checksum
         failed.json             the traceback, if the last attempt failed
 
-Every file is written beside its place, synced, and moved there in one step: a reader sees the old or the new, whole.
+Every file is replaced atomically (written beside its place, synced, renamed): a reader sees the old or the new one.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ from maxrl_bench.names import shorten
 FORMAT = "maxrl_bench results, format 1\n"
 TABLES = ("config.json", "metrics.csv", "pass_rates.csv", "provenance.json")
 MANIFEST, DONE, FAILED = "manifest.json", "DONE", "failed.json"
-CHECKPOINT = "checkpoint"  # blobs whose names begin so are removed when the run is finished
+CHECKPOINT = "checkpoint"  # prefix of the blobs that are removed when the run is finished
 MARKER, LOCKS = "FORMAT", ".locks"
-STORE = "store"  # the folder of results/ that holds the runs themselves
-BASE = "base-"  # the names of what runs share begin so
+STORE = "store"  # the folder of results/ in which the runs are
+BASE = "base-"  # prefix of the folders that several runs share
 _FOLDER = re.compile(r"[0-9a-f]{16}|base-[0-9a-f]{1,16}")
 
 
@@ -65,8 +65,8 @@ class Store:
 
     `code` is the fingerprint of the code in use: it is written with every result, results of other code are "stale",
     and blobs that other code wrote are not read, so that no run begins under one version and ends under another. ""
-    asks for no such check of results. `report` is told, in a line, of whatever cannot be used. With `create=False`,
-    nothing is made before it is needed: to look at a store that is not there is to look at an empty one.
+    asks for no such check of results. `report` is called with one line on each file that cannot be used. With
+    `create=False`, the folder is made when something is written; until then an absent store is an empty one.
     Raises ValueError if `root` is something else than a store of this format, a link, or cannot be used.
     """
 
@@ -84,26 +84,26 @@ class Store:
         """Whether the folder is marked as a store of this format. Raises ValueError if it cannot become one."""
         try:
             self.root.lstat()
-        except FileNotFoundError:  # others, a file where a folder should be, are told
+        except FileNotFoundError:  # other errors, such as a file in its place, are raised
             return False
         if self.root.is_symlink():
             raise ValueError(f"{self.root} is a symbolic link, which is not followed; name its folder with --results")
         if os.path.lexists(self.root / MARKER):
             marker = read_bytes(inside(self.root, MARKER)).decode(errors="replace")
-            if marker.split() != FORMAT.split():  # a checkout may have changed the line's end
+            if marker.split() != FORMAT.split():  # git may have changed the line ends on checkout
                 raise ValueError(
                     f"{self.root} was written by an incompatible version ({shorten(marker.strip())}; this one reads "
                     f"and writes '{FORMAT.strip()}'); move it away or choose another folder with --results"
                 )
             return True
-        # Runs without a marker are what a sweep leaves whose folder was removed or unmounted under it.
+        # Runs without a marker: the folder was removed or unmounted while a sweep was writing into it.
         foreign = [name for name in os.listdir(self.root) if name[0] != "." and not _FOLDER.fullmatch(name)]
         if foreign and not os.path.lexists(self.root / MARKER):  # another process may have made it meanwhile
             raise ValueError(f"{self.root} is not a results store: it holds '{foreign[0]}' but no {MARKER} file")
         return False
 
     def _make(self) -> None:
-        """The folder and its marker, which whoever removes results in the middle of a sweep removes as well."""
+        """Make the folder and its marker; again, if somebody removed results in the middle of a sweep."""
         if not self._check_format():
             write_file(self.root / MARKER, FORMAT.encode())
 
@@ -124,7 +124,7 @@ class Store:
         return inside(self.root, _checked(run), name)
 
     def has(self, run: str, name: str) -> bool:
-        """Whether a run has a file of that name, whole or not."""
+        """Whether a run has a file of that name, damaged or not."""
         return self.file(run, name).exists()
 
     def lock(self, run: str) -> FileLock:
@@ -143,12 +143,12 @@ class Store:
         return not is_locked(inside(self.root, LOCKS, f"{run}.lock"))
 
     def write(self, run: str, name: str, data: bytes) -> None:
-        """Store a blob (a checkpoint, a base policy), whole or not at all, bound to its run, its name and the code."""
+        """Store a blob (a checkpoint, a base policy) atomically, bound to its run, its name and the code."""
         self._make()
         write_file(self.file(run, name), seal(run, name, self._code_of(run), data))
 
     def read(self, run: str, name: str, *, any_code: bool = False) -> bytes | None:
-        """A blob, or None if it is absent; None also, and reported, if it is damaged or not what was written there.
+        """A blob; None if it is absent, and also, with a report, if it is damaged or was not written in this place.
 
         `any_code` reads what other code has written as well.
         """
@@ -165,7 +165,7 @@ class Store:
         return shared_part(self.code) if run.startswith(BASE) else self.code
 
     def drop(self, run: str, name: str, problem: str) -> None:
-        """Report a blob that is of no use, and remove it, so that it is made again. Hold the run's lock."""
+        """Report a blob that cannot be used, and remove it, so that it is made again. Hold the run's lock."""
         self.report(f"{self.root / run / name} {problem}: removed, to be made again")
         remove(self.file(run, name))
 
@@ -206,7 +206,7 @@ class Store:
         self.tidy(run)
 
     def _blobs(self, run: str) -> list[str]:
-        """The blobs in a run's folder, whole or not."""
+        """The blobs in a run's folder, damaged or not."""
         folder = self.folder(run)
         return sorted(path.name for path in folder.iterdir() if is_blob(path)) if folder.is_dir() else []
 
@@ -237,7 +237,7 @@ class Store:
         return Check("done")
 
     def _contents(self, run: str) -> tuple[dict[str, bytes], dict[str, Any]]:
-        """A finished run's tables, all read once and found whole, and its provenance.
+        """A finished run's tables and provenance, each file read once and checked.
 
         Raises ValueError or FileNotFoundError otherwise.
         """
@@ -255,10 +255,10 @@ class Store:
         return contents, made_from(contents["provenance.json"])
 
     def finished(self, run: str) -> Finished | None:
-        """A finished run as it gave its tables, and where it comes from; None unless it is "done".
+        """A finished run's tables, and where they come from; None unless it is "done".
 
         All files are read once, so that a run that is being replaced is never read half old and half new. Raises
-        ValueError where the tables are none, in spite of their checksums.
+        ValueError where the files are no tables although their checksums are right.
         """
         try:
             contents, made = self._contents(run)

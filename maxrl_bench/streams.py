@@ -1,4 +1,4 @@
-"""Which random numbers and which instances a run uses: functions of its configuration alone."""
+"""The random numbers and the instances that a run uses, as functions of its configuration alone."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import numpy as np
 
 from maxrl_bench.config import RunConfig
 
-# Where each use of instances begins in the train split's indices; runs of different seeds share nothing.
+# Where in the train split each use of instances begins, so that runs with different seeds have no index in common.
 _SEED_STRIDE = 2**40
 _WARM_START_OFFSET = 2**39
 
 
 def random_stream(seed: int, use: str) -> np.random.Generator:
-    """The generator of one use of randomness ("rollouts", "policy", ...) under a seed."""
+    """The generator for one use of randomness ("rollouts", "policy", ...) in runs with this seed."""
     words = np.frombuffer(hashlib.blake2b(use.encode(), digest_size=16).digest(), np.uint32)
     return np.random.default_rng([seed, *words.tolist()])
 
@@ -22,8 +22,8 @@ def random_stream(seed: int, use: str) -> np.random.Generator:
 def training_indices(config: RunConfig, step: int) -> list[int]:
     """Which train instances step `step` (from 0) uses: [batch_size] indices, the same for every objective.
 
-    Data-rich (train_instances = 0): fresh ones for ever. Data-scarce: each epoch is a new order of a fixed set, and
-    a batch that crosses the end of an epoch goes on in the next.
+    Data-rich (train_instances = 0): new instances at every step. Data-scarce: each epoch goes through a fixed set in a
+    new order, and a batch at the end of an epoch continues in the next one.
     """
     first, size = step * config.batch_size, config.train_instances
     positions = range(first, first + config.batch_size)

@@ -106,7 +106,7 @@ def _table(parts: list[pd.DataFrame], keep: Container[str] = ()) -> bytes:
 
 
 def _distinct(made: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The different environments that runs were made in, with the number of runs of each."""
+    """The distinct environments (packages, machine) in which the runs were made, with the number of runs of each."""
     own = ("code", "seconds", "wall_seconds", "peak_memory_mb")
     counts: dict[str, int] = {}
     for provenance in made:

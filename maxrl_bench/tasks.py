@@ -1,7 +1,7 @@
 """What a task is, how one is found by name, and how its instances are drawn.
 
-A task hands out *batches*: B instances, a pure function of (task, split, index). A batch knows how to be rolled out
-(`Batch.sample`), how likely success is (`Batch.log_pass_rate`, where that is tractable) and what a demonstration is.
+A task hands out *batches*: B instances, a pure function of (task, split, index). A batch samples rollouts
+(`Batch.sample`), computes exact pass rates where that is tractable (`Batch.log_pass_rate`), and has demonstrations.
 The library ships the two kinds of batch (`maxrl_bench.graphs`, `maxrl_bench.tokens`); a task only builds them.
 """
 
@@ -76,7 +76,7 @@ class Batch(Protocol):
         grad: bool = True,
         paths: bool = False,
     ) -> Rollouts:
-        """N i.i.d. rollouts of every instance; `paths` keeps each rollout's history apart (see `Rollouts`)."""
+        """N independent rollouts of every instance; `paths`: rollouts of different histories are counted apart."""
         ...
 
     def log_pass_rate(self, policy: torch.nn.Module) -> torch.Tensor:
@@ -161,7 +161,7 @@ TASKS: dict[str, TaskEntry] = {
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The hint that ends an error about an unknown word: its near matches, or all that is accepted."""
+    """The end of an error message about an unknown word: its near matches, or else all accepted words."""
     known = list(known)
     near = difflib.get_close_matches(str(word), known, n=2, cutoff=0.6)
     return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"accepted: {', '.join(known)}"
@@ -207,7 +207,7 @@ def make_task(name: str, **options: Any) -> Task:
                 if option not in accepted:
                     raise ValueError(f"task '{name}' has no option '{option}'; {did_you_mean(option, accepted)}")
         task: Task = factory(**{**entry.options, **options})
-    except (Exception, SystemExit) as error:  # a plug-in is foreign code: whatever it raises is told in one line
+    except (Exception, SystemExit) as error:  # a plug-in is foreign code: any error of it becomes one line
         if isinstance(error, ValueError) or entry.family != "plug-in":
             raise
         reason = " ".join(str(error).split())
@@ -238,7 +238,7 @@ def _factory(name: str, entry: TaskEntry) -> Callable[..., Any]:
 
 
 def _check_task(name: str, entry: TaskEntry, task: Any) -> None:
-    """Raises ValueError if what a plug-in made is no `Task`."""
+    """Raises ValueError if a plug-in's factory did not return a `Task`."""
     if entry.family != "plug-in":
         return
     kinds: dict[str, Any] = {"family": str, "horizon": int, "num_actions": int, "exact": bool, "contexts": Contexts}

@@ -1,8 +1,8 @@
 """A decoder-only transformer whose contexts form trees: prompts, then nodes that continue them token by token.
 
 The layers are those of the paper's maze policy (arXiv 2602.02710): RMSNorm, SiLU, rotary positions, grouped queries and
-tied embeddings. The weights know nothing of trees: whoever calls `continue_` says, through `Attend`, which keys and
-values a node attends to, so one body serves sampling level by level and the pass over a whole tree at once.
+tied embeddings. The caller of `continue_` decides, with a function `Attend`, which keys and values a node attends to,
+so the same network samples a tree level by level and reads a whole tree in one pass.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Attend = Callable[[int, Tensor, Tensor], Tensor]
 
 
 class Prefill(NamedTuple):
-    """What the network makes of P prompts: `last` [P, width] at their ends, `cache[layer]` [P, L, 2 * kv_heads * d]."""
+    """P prompts, read: hidden states `last` [P, width] at their ends, `cache[layer]` [P, L, 2 * kv_heads * d]."""
 
     last: Tensor
     cache: list[Tensor]
@@ -42,17 +42,17 @@ class Block(nn.Module):
         self.down = nn.Linear(mlp, width, bias=False)
 
     def queries(self, normed: Tensor, rotation: Tensor) -> Tensor:
-        """[..., width] -> [..., heads, d], rotated to their positions."""
+        """Queries, rotated to their positions: [..., width] -> [..., heads, d]."""
         return _rotate(self.query(normed).unflatten(-1, (self.heads, self.size)), rotation)
 
     def keys_values(self, normed: Tensor, rotation: Tensor) -> Tensor:
-        """[..., width] -> [..., 2 * kv_heads * d]: the rotated keys, then the values."""
+        """The rotated keys, then the values: [..., width] -> [..., 2 * kv_heads * d]."""
         keys, values = self.key_value(normed).chunk(2, -1)
         rotated = _rotate(keys.unflatten(-1, (self.kv_heads, self.size)), rotation)
         return torch.cat([rotated.flatten(-2), values], -1)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """Add to the residual stream what attention found, then the perceptron's answer to it."""
+        """Add attention's output to the residual stream, then the perceptron's output."""
         x = x + self.out(attended)
         answer: Tensor = self.down(functional.silu(self.up(self.norm_mlp(x))))
         return x + answer
@@ -114,7 +114,7 @@ class TokenPolicy(nn.Module):
                     parameter.normal_(0.0, scale, generator=generator)
 
     def prefill(self, prompts: Tensor) -> Prefill:
-        """Read prompts [P, L]. The last layer looks from the prompts' ends only: nothing else is asked of it."""
+        """Read prompts [P, L]. The last layer computes only the prompts' ends, since nothing else is used."""
         rotation = self.rotations[: prompts.shape[1]]
         x = self.embedding(prompts)
         cache = []
@@ -145,6 +145,6 @@ class TokenPolicy(nn.Module):
         return read
 
     def log_probs(self, read: Tensor, actions: Tensor | None) -> Tensor:
-        """Log-probabilities [n, A] after what was `read` [n, width]; only the tokens `actions` [A] may follow."""
+        """Log-probabilities [n, A] of the next action, among the tokens `actions` [A]; `read` [n, width]."""
         embeddings = self.embedding.weight if actions is None else self.embedding.weight[actions]
         return torch.log_softmax(read @ embeddings.T, -1)

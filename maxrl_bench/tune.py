@@ -80,7 +80,7 @@ def tune(experiment: Experiment, results_root: Path) -> str:
             "learning rates with which runs fail"
         )
     metrics = metrics[metrics["run"].isin(runs)]
-    # The names and rates of the configurations, since tables may write them otherwise.
+    # Names and rates as configurations write them, which may differ from the tables.
     variants = {run: label(brief(config.objective)) for run, config in runs.items()}
     exact = {run: config.learning_rate for run, config in runs.items()}
     table = scores(metrics.assign(objective_name=metrics["run"].map(variants), learning_rate=metrics["run"].map(exact)))

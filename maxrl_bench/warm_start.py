@@ -21,7 +21,7 @@ def base_policy(config: RunConfig, task: Task, store: Store) -> torch.nn.Module:
     """The warm-started policy that every objective of a comparison starts from, made once per task and seed.
 
     Supervised steps (Adam) on demonstrations of train instances that no later step uses in the data-rich mode. A stored
-    one that does not load is thrown away and made again. Raises FloatingPointError if a number stops being finite.
+    policy that does not load is deleted and made again. Raises FloatingPointError on a number that is not finite.
     """
     if not config.warm_start_steps:
         return make_base(config, task)
@@ -41,7 +41,7 @@ def base_policy(config: RunConfig, task: Task, store: Store) -> torch.nn.Module:
 
 
 def base_name(config: RunConfig) -> str:
-    """Where the store keeps the base policy of a run: a name made of all settings that it depends on."""
+    """The name of a run's base policy in the store: a hash of all settings that the policy depends on."""
     keys = ("task", "policy", "seed", "device", "dtype", "max_grad_norm")
     settings = {
         key: value
@@ -52,7 +52,7 @@ def base_name(config: RunConfig) -> str:
 
 
 def make_base(config: RunConfig, task: Task) -> torch.nn.Module:
-    """The base policy, made from the beginning."""
+    """Make the base policy: a fresh network, then the supervised steps."""
     policy = _initial(config, task)
     _imitate(policy, config, task)
     return policy

@@ -51,7 +51,7 @@ def watch(
     if policy_state is not None:
         try:
             state = parameters.unpack(policy_state)
-            # A run in float64 is shown in float64.
+            # A policy trained in float64 is shown in float64.
             if any(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in state.values()):
                 policy.double()
             parameters.load_policy(policy, state)
@@ -60,7 +60,7 @@ def watch(
             raise ValueError(reason) from error
     batch = task.batch(split, [index])
     with torch.no_grad():
-        # A single rollout is a path: its actions come in the order in which they were taken.
+        # A single rollout is a path in the tree, so its edges are in the order in which the actions were taken.
         rollouts: Any = batch.sample(policy, 1, np.random.default_rng(seed), grad=False)
         actions = [int(action) for action in rollouts.action]
         ending = f"{'success' if rollouts.successes[0] else 'failure'} after {len(actions)} actions"
@@ -73,7 +73,7 @@ def watch(
 def base_state(config: RunConfig, store: Store) -> bytes:
     """The base policy that a run started from, as `policy_state`: out of the store, or else made again.
 
-    The store is looked at only: nothing is written there, locked or removed.
+    The store is only read: nothing in it is written, locked or removed.
     """
     stored = store.read(base_name(config), POLICY, any_code=True) if config.warm_start_steps else None
     if stored is None:
@@ -89,7 +89,7 @@ def _show(task: Task, split: str, index: int, actions: Sequence[int], summary: s
     if text and out is None:
         return text
     kind, endings = ("text", TEXT) if text else ("a GIF", FRAMES)
-    # A task's name may hold options, and these what no file system wants in a name.
+    # A task's name may contain options, with characters that file names must not have.
     out = out or Path(f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', task.name).strip('-')}-{split}-{index}.gif")
     if out.suffix.lower() not in endings:
         raise ValueError(f"task '{task.name}' is shown as {kind}: the file must end in {endings[0]}, got '{out}'")
