@@ -123,3 +123,19 @@ def test_a_curve_is_drawn_where_every_run_has_a_value() -> None:
     nothing = Evidence("e", metrics.assign(entropy=np.nan), rates)
     assert np.isnan(nothing.scores(runs, "entropy")).all()
     assert nothing.curves(runs, "entropy")[1].shape == (4, 0)
+
+
+def test_rows_may_stand_in_any_order() -> None:
+    """Evaluations by step and instances by number: the same of every run, or differences would not be paired."""
+    metrics, rates = made()
+    runs = runs_of(metrics, objective="GRPO")
+    ordered, shuffled = (
+        Evidence("e", m, r) for m, r in ((metrics, rates), (metrics.sample(frac=1, random_state=0), rates[::-1]))
+    )
+    for end in ("start", "final"):
+        (expected, _), (found, _) = (e.instance_rates(runs, end) or (None, 0) for e in (ordered, shuffled))
+        assert expected is not None
+        assert expected.shape == (4, 5)
+        np.testing.assert_array_equal(found, expected)
+    for expected, found in zip(ordered.curves(runs, "entropy"), shuffled.curves(runs, "entropy"), strict=True):
+        np.testing.assert_array_equal(found, expected)
