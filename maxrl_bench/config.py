@@ -26,7 +26,8 @@ from maxrl_bench.objectives import OBJECTIVES, bind
 from maxrl_bench.tasks import check_task_name, did_you_mean
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
-_encode_scalar = functools.lru_cache(typed=True)(_encode)  # so that 1, 1.0 and True differ
+# Typed, so that 1, 1.0 and True differ; large, since a grid may have very many seeds.
+_encode_scalar = functools.lru_cache(2**16, typed=True)(_encode)
 
 
 class Frozen(dict[str, Any]):
@@ -131,8 +132,9 @@ class RunConfig(BaseModel):
     @functools.cached_property
     def hash(self) -> str:
         """16 hex digits of the resolved configuration: changed by any change of a value, not by spelling a default."""
-        canonical = ", ".join(f'"{name}": {_text(self.__dict__[name])}' for name in _SORTED)
-        return hashlib.blake2b(f"{{{canonical}}}".encode(), digest_size=8).hexdigest()
+        values = [self.__dict__[name] for name in _SORTED]
+        texts = [value.text if isinstance(value, Frozen) else _encode_scalar(value) for value in values]
+        return hashlib.blake2b((_CANONICAL % tuple(texts)).encode(), digest_size=8).hexdigest()
 
     @property
     def task_label(self) -> str:
@@ -164,10 +166,7 @@ def cell(value: Any) -> Any:
 
 
 _SORTED = sorted(RunConfig.model_fields)
-
-
-def _text(value: Any) -> str:
-    return value.text if isinstance(value, Frozen) else _encode_scalar(value)
+_CANONICAL = "{" + ", ".join(f'"{name}": %s' for name in _SORTED) + "}"  # JSON
 
 
 FIELDS: dict[str, TypeAdapter[Any]] = {

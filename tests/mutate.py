@@ -19,6 +19,8 @@ from maxrl_bench.config import RunConfig
 from maxrl_bench.formats import checksum
 
 DIGITS = "9" * 400
+# What reading a mutated file raises.
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, zlib.error, EOFError, RecursionError)
 # Values as TOML writes them: of the wrong type, size, depth or character.
 TOML_VALUES = [
     *("0", "-1", "1e999", "-0.0", "nan", "inf", "9e-400", "0x1", "1_000", "99999999999999999999", "true", '""'),
@@ -250,7 +252,7 @@ def with_checksums(path: Path) -> None:
         return
     folder = path.parent
     for listing, key in (("manifest.json", None), ("provenance.json", "checksums"), ("figures.json", "files")):
-        with contextlib.suppress(ValueError, OSError, KeyError, TypeError, zlib.error, EOFError):
+        with contextlib.suppress(*UNREADABLE):
             written = json.loads((folder / listing).read_bytes())
             sums = written[key] if key else written
             if path.name in sums:

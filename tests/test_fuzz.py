@@ -413,6 +413,13 @@ def test_files_of_results_and_plots(here: Path, number: int, seconds: float) -> 
     cases.check(number)
 
 
+def test_the_checksums_of_what_cannot_be_read_stay(tmp_path: Path) -> None:
+    for content in (b"[" * 100_000, b"", b"[1]", b"\xff"):
+        (tmp_path / "manifest.json").write_bytes(content)
+        mutate.with_checksums(tmp_path / "manifest.json")
+        assert (tmp_path / "manifest.json").read_bytes() == content
+
+
 def fail(message: str) -> None:
     raise ValueError(message)
 
