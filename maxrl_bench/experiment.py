@@ -34,7 +34,7 @@ from maxrl_bench import inputs
 from maxrl_bench.claim_check import check_claims
 from maxrl_bench.claim_model import Claim, read_claims
 from maxrl_bench.config import RunConfig, did_you_mean
-from maxrl_bench.grid import MAX_RUNS, Block, Layer, Rates, check_table, layer, task_layers
+from maxrl_bench.grid import MAX_RUNS, Block, Layer, Rates, check_table, layer, many_objects, task_layers
 from maxrl_bench.names import check_name, shorten
 from maxrl_bench.store import STORE
 
@@ -144,6 +144,7 @@ class _Grid:
             raise NoSuchProfile(f"{self._path}: no [[grid]] table takes part in profile {shorten(profile)}")
         return blocks
 
+    @many_objects()
     def runs(self, profile: str) -> tuple[RunConfig, ...]:
         """The runs that the tables stand for under a profile."""
         blocks = self.blocks(profile)

@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats as distributions
+from scipy import special
 
 RESAMPLES = 4000
 LEVEL = 0.95
@@ -113,8 +113,8 @@ def limits(samples: np.ndarray, num_seeds: int) -> tuple[np.ndarray, np.ndarray]
     """
     if num_seeds < FEWEST_SEEDS:
         return np.full(samples.shape[1:], np.nan), np.full(samples.shape[1:], np.nan)
-    quantile = distributions.t.ppf((1 - LEVEL) / 2, num_seeds - 1) * math.sqrt(num_seeds / (num_seeds - 1))
-    tail = float(distributions.norm.cdf(quantile))
+    quantile = special.stdtrit(num_seeds - 1, (1 - LEVEL) / 2) * math.sqrt(num_seeds / (num_seeds - 1))
+    tail = float(special.ndtr(quantile))
     low, high = np.quantile(samples, [tail, 1 - tail], axis=0, method="inverted_cdf")
     return low, high
 
@@ -168,7 +168,7 @@ def paired_p_value(differences: Sequence[np.ndarray], threshold: float = 0.0) ->
     if spread <= 1e-12 * max(1.0, float(np.abs(means).max())):
         return 1.0 if abs(means.mean()) < 1e-12 else 0.0
     t = float(means.mean()) / spread * math.sqrt(len(means))
-    return float(2 * distributions.t.sf(abs(t), len(means) - 1))
+    return float(2 * special.stdtr(len(means) - 1, -abs(t)))
 
 
 def seeds_needed(differences: Sequence[np.ndarray], threshold: float = 0.0, power: float = 0.8) -> float:
@@ -177,15 +177,15 @@ def seeds_needed(differences: Sequence[np.ndarray], threshold: float = 0.0, powe
     With the given power, if mean and spread of the seeds are those seen (by the noncentral t distribution). Infinite if
     more than MOST_SEEDS; NaN for fewer than two seeds.
     """
+    from scipy.stats import nct  # which takes longer to import than all the rest
+
     means = np.mean([by_seed(d) for d in differences], axis=0) - threshold
     if len(means) < 2:
         return math.nan
     spread = float(means.std(ddof=1))
     n = np.arange(2, MOST_SEEDS + 1)
     shift = np.sqrt(n) * abs(float(means.mean())) / max(spread, 1e-12)
-    enough = (
-        distributions.nct.sf(distributions.t.ppf(1 - (1 - LEVEL) / 2, n - 1), n - 1, np.minimum(shift, 30)) >= power
-    )
+    enough = nct.sf(special.stdtrit(n - 1, 1 - (1 - LEVEL) / 2), n - 1, np.minimum(shift, 30)) >= power
     return float(n[enough.argmax()]) if enough.any() else math.inf
 
 

@@ -26,6 +26,7 @@ from maxrl_bench.config import SETTINGS, RunConfig, cell, label
 from maxrl_bench.console import told
 from maxrl_bench.executors import Pool, PoolLost
 from maxrl_bench.experiment import Experiment
+from maxrl_bench.grid import many_objects
 from maxrl_bench.progress import Progress
 from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.store import DONE, Check, Store
@@ -92,6 +93,7 @@ class Plan:
         return [name for name in SETTINGS if name in differing - {"num_rollouts", "learning_rate"}]
 
 
+@many_objects()
 def make_plan(
     experiments: Sequence[Experiment], root: str | Path, *, run_function: str = TRAIN, keep_stale: bool = False
 ) -> Plan:
