@@ -145,6 +145,24 @@ def test_pass_at_k_claims_resample_instances_too() -> None:
     assert wide.high - wide.low > 1.2 * (narrow.high - narrow.low)
 
 
+def test_scores_by_instance_meet_scores_by_run_as_their_means() -> None:
+    """Where the pass rates of instances are stored for one side only."""
+    whole = evidence({})
+    ours, theirs = (whole.metrics["objective"] == label for label in ("MaxRL (Alg. 1)", "GRPO"))
+    rates = whole.pass_rates[whole.pass_rates["run"].isin(whole.metrics.loc[ours, "run"])]
+    found = verdict(Evidence("made-up", whole.metrics, rates), metric="pass@1")
+    seeds = {run: (row["task"], row["seed"]) for run, row in whole.runs.items()}
+    last = rates[rates["step"] == 20]
+    left = last["pass_rate"].groupby(last["run"].map(seeds)).mean()
+    final = whole.metrics[theirs & (whole.metrics["step"] == 20)]
+    right = final.set_index(["task", "seed"])["pass@1"]
+    assert len(left) == len(right) == 10
+    differences = np.array([[left[task, seed] - right[task, seed] for seed in range(5)] for task in ("a", "bb")])
+    (one,) = found.comparisons
+    assert one.effect.value == pytest.approx(differences.mean())
+    assert found.p_value == pytest.approx(reference.ttest_1samp(differences.mean(axis=0), 0).pvalue)
+
+
 def test_only_common_seeds_are_compared() -> None:
     found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
     kept = found.metrics[~((found.metrics["objective"] == "GRPO") & found.metrics["seed"].isin([0, 3]))]
