@@ -97,24 +97,24 @@ def coverage(evidence: Evidence) -> Drawing:
     figure, axes = small_multiples(panels, 1, height=2.7)
     savings: dict[str, Saving] = {}
     for panel, (ax,) in zip(panels, axes, strict=True):
-        series = evidence.series(panel, facets)
-        for offset, one in enumerate(series):
-            runs = evidence.members(one, panel)
+        present = evidence.series(panel, facets)
+        for offset, series in enumerate(present):
+            runs = evidence.members(series, panel)
             values = np.stack([evidence.curves(runs, f"pass@{k}")[1][:, -1] for k in ks], axis=1)
-            line(ax, np.array(ks), stats.curve(values), look[one], offset)
-        found = saving(evidence, panel, series)
+            line(ax, np.array(ks), stats.curve(values), look[series], offset)
+        saved = saving(evidence, panel, present)
         power_ticks(ax, ks)
         # Under the axis, where no line can run through it.
-        ax.set_xlabel("k, rollouts per instance" + (f"\n{_told(found)}" if found else ""))
-        if found:
-            if found.clear:
-                _mark_saving(ax, found, min(ks))
-            savings[panel.title] = found
+        ax.set_xlabel("k, rollouts per instance" + (f"\n{_told(saved)}" if saved else ""))
+        if saved:
+            if saved.clear:
+                _mark_saving(ax, saved, min(ks))
+            savings[panel.title] = saved
         label_y(ax, "pass@k")
     legend(figure, look)
     seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets))
     over = "seeds and held-out instances" if _has_instances(evidence) else "seeds"
-    doubted = any(not np.isnan(one.factor.low) for one in savings.values())
+    doubted = any(not np.isnan(saved.factor.low) for saved in savings.values())
     figure.align_ylabels()
     footnote(
         figure,
@@ -125,12 +125,12 @@ def coverage(evidence: Evidence) -> Drawing:
         f"Coverage: the share of held-out instances that at least one of k rollouts solves after training, mean over "
         f"{seeds.number} {seeds.intervals}. A line that starts high but stays flat has lost variety."
     )
-    pairs = {(one.ours.label, one.theirs.label): one.k for one in savings.values()}
+    pairs = {(saved.ours.label, saved.theirs.label): saved.k for saved in savings.values()}
     for (ours, theirs), k in pairs.items():
         parts = [
-            f"{title} {one.words()}"
-            for title, one in savings.items()
-            if (one.ours.label, one.theirs.label) == (ours, theirs)
+            f"{title} {saved.words()}"
+            for title, saved in savings.items()
+            if (saved.ours.label, saved.theirs.label) == (ours, theirs)
         ]
         caption += (
             f" Arrows, where it is clear: for the coverage of {theirs} with k = {k}, {ours} needs so many times fewer "
@@ -140,35 +140,35 @@ def coverage(evidence: Evidence) -> Drawing:
     return Drawing(figure, caption, "Line plots of final pass@k against k on a log axis, one panel per task.")
 
 
-def _told(found: Saving) -> str:
-    return f"saves {found.words()}" if found.clear else "saving unclear"
+def _told(saved: Saving) -> str:
+    return f"saves {saved.words()}" if saved.clear else "saving unclear"
 
 
 def _has_instances(evidence: Evidence) -> bool:
     return all(evidence.instance_rates([run]) is not None for run in evidence.runs)
 
 
-def _mark_saving(ax: Axes, found: Saving, lowest: int) -> None:
+def _mark_saving(ax: Axes, saved: Saving, lowest: int) -> None:
     end = (
-        found.k / found.factor.value
-        if 0 < found.factor.value < np.inf
-        else (lowest if found.factor.value else found.largest)
+        saved.k / saved.factor.value
+        if 0 < saved.factor.value < np.inf
+        else (lowest if saved.factor.value else saved.largest)
     )
     ax.annotate(
         "",
-        xy=(end, found.coverage),
-        xytext=(found.k, found.coverage),
+        xy=(end, saved.coverage),
+        xytext=(saved.k, saved.coverage),
         arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0},
     )
 
 
 def best_checkpoint_scores(evidence: Evidence, runs: list[str], k: int) -> np.ndarray:
     """[S, 2]: pass@1 and pass@k at the evaluation of each run where their mean is highest."""
-    _, one = evidence.curves(runs, "pass@1")
-    _, many = evidence.curves(runs, f"pass@{k}")
-    best = (one + many).argmax(axis=1)
+    _, pass_1 = evidence.curves(runs, "pass@1")
+    _, pass_k = evidence.curves(runs, f"pass@{k}")
+    best = (pass_1 + pass_k).argmax(axis=1)
     rows = np.arange(len(runs))
-    return np.stack([one[rows, best], many[rows, best]], axis=1)
+    return np.stack([pass_1[rows, best], pass_k[rows, best]], axis=1)
 
 
 def pareto(evidence: Evidence) -> Drawing:
@@ -182,25 +182,27 @@ def pareto(evidence: Evidence) -> Drawing:
     figure, axes = small_multiples(panels, 2, height=2.6)
     fronts: dict[str, list[str]] = {"final": [], "best": []}
     for panel, column in zip(panels, axes, strict=True):
-        series = evidence.series(panel, facets)
+        present = evidence.series(panel, facets)
         for when, ax in zip(fronts, column, strict=True):
             means = []
-            for one in series:
-                runs = evidence.members(one, panel)
+            for series in present:
+                runs = evidence.members(series, panel)
                 if when == "best":
                     points = best_checkpoint_scores(evidence, runs, k)
                 else:
                     points = np.stack([evidence.curves(runs, m)[1][:, -1] for m in ("pass@1", f"pass@{k}")], axis=1)
                 mean, low, high = stats.curve(points)
                 means.append(mean)
-                ax.plot(*points.T, look[one]["marker"], color=look[one]["color"], alpha=0.3, markersize=2.5, zorder=2)
+                ax.plot(
+                    *points.T, look[series]["marker"], color=look[series]["color"], alpha=0.3, markersize=2.5, zorder=2
+                )
                 if len(points) >= stats.FEWEST_SEEDS:
-                    ax.hlines(mean[1], low[0], high[0], color=look[one]["color"], linewidth=1.2, zorder=3)
-                    ax.vlines(mean[0], low[1], high[1], color=look[one]["color"], linewidth=1.2, zorder=3)
+                    ax.hlines(mean[1], low[0], high[0], color=look[series]["color"], linewidth=1.2, zorder=3)
+                    ax.vlines(mean[0], low[1], high[1], color=look[series]["color"], linewidth=1.2, zorder=3)
                 ax.plot(
                     *mean,
-                    look[one]["marker"],
-                    color=look[one]["color"],
+                    look[series]["marker"],
+                    color=look[series]["color"],
                     markersize=7.5,
                     markeredgecolor="white",
                     zorder=4,
@@ -208,7 +210,7 @@ def pareto(evidence: Evidence) -> Drawing:
             front = stats.non_dominated(np.array(means))
             _draw_front(ax, np.array(means)[front])
             fronts[when].append(
-                f"{panel.title}: {', '.join(s.label for s, on in zip(series, front, strict=True) if on)}"
+                f"{panel.title}: {', '.join(s.label for s, on in zip(present, front, strict=True) if on)}"
             )
             label_y(ax, f"pass@{k}, {when} checkpoint")
         label_x(column, "pass@1")
@@ -226,10 +228,10 @@ def pareto(evidence: Evidence) -> Drawing:
     legend(figure, {s: {**style, "linestyle": "none"} for s, style in look.items()}, [frontier])
     seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets))
     figure.align_ylabels()
-    footnote(figure, f"Large: mean over {seeds.number}; small: single seeds. Crosses: {seeds.note}.")
+    footnote(figure, f"Large: mean over {seeds.number}; small: pass_1 seeds. Crosses: {seeds.note}.")
     caption = (
         f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over "
-        f"{seeds.number} {seeds.intervals}, small ones single seeds. Rings and dotted line: the frontier, objectives "
+        f"{seeds.number} {seeds.intervals}, small ones pass_1 seeds. Rings and dotted line: the frontier, objectives "
         f"whose means no other beats on both axes. At the end: {listed(fronts['final'])}. At each run's best "
         f"evaluation (highest mean of the two axes, chosen with hindsight): {listed(fronts['best'])}."
     )

@@ -44,11 +44,11 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
             for run in evidence.members(series, panel):
                 first.setdefault(evidence.runs[run]["seed"], run)
         runs = [first[seed] for seed in sorted(first)]
-        found = evidence.instance_rates(runs, "start")
-        if found is None:
+        stored = evidence.instance_rates(runs, "start")
+        if stored is None:
             ax.text(0.5, 0.5, "no pass rates of step 0", transform=ax.transAxes, ha="center", color=GREY)
             continue
-        rates, n = found
+        rates, n = stored
         counts[panel.title] = {"base policy": len(runs)}
         exponents = np.log10(np.clip(rates, 10.0**-DECADES, 1))
         shares = np.stack([np.histogram(row, edges)[0] / len(row) for row in exponents])
@@ -87,20 +87,20 @@ def gradient_norms(evidence: Evidence) -> Drawing:
         raise NotDrawable("the pass-rate table has no column grad_norm")
     facets = evidence.faceted()
     look = looks(evidence.series(ignore=facets))
-    found: dict[Panel, dict[Series, list[tuple[np.ndarray, np.ndarray]]]] = {}
+    pairs_of: dict[Panel, dict[Series, list[tuple[np.ndarray, np.ndarray]]]] = {}
     for panel in evidence.panels(facets):
         for series in evidence.series(panel, facets):
             pairs = [evidence.per_instance([run], "grad_norm") for run in evidence.members(series, panel)]
             stored = [pair for pair in pairs if pair is not None]
             if stored:
-                found.setdefault(panel, {})[series] = stored
-    panels = list(found)
+                pairs_of.setdefault(panel, {})[series] = stored
+    panels = list(pairs_of)
     centres = np.linspace(-DECADES, 0, 2 * DECADES + 1)[:-1] + 0.25
     figure, axes = small_multiples(panels, 1, height=2.7)
     hard = []
     for panel, (ax,) in zip(panels, axes, strict=True):
         shares = []
-        for offset, (series, runs) in enumerate(found[panel].items()):
+        for offset, (series, runs) in enumerate(pairs_of[panel].items()):
             means = np.stack([_binned(rates, norms) for rates, norms in runs])
             whole = ~np.isnan(means).any(axis=0)
             line(ax, 10 ** centres[whole], stats.curve(means[:, whole]), look[series], offset)
@@ -115,7 +115,7 @@ def gradient_norms(evidence: Evidence) -> Drawing:
         label_y(ax, "gradient norm")
         hard.append(f"{panel.title}: {', '.join(shares)}")
     legend(figure, look)
-    seeds = seeds_of(evidence, panels, lambda panel: list(found[panel]))
+    seeds = seeds_of(evidence, panels, lambda panel: list(pairs_of[panel]))
     footnote(figure, f"Mean over {seeds.number} within half decades of pass rate. Bands: {seeds.note}.")
     caption = (
         f"Norm of each instance's gradient against its pass rate, before and after training, mean over {seeds.number} "

@@ -79,13 +79,13 @@ def order(evidence: Evidence) -> Drawing:
     """Final pass@1 and pass@k against the truncation order T of MaxRL."""
 
     def lines(panel: Panel) -> list[Line]:
-        found: dict[Series, Line] = {}
+        by_base: dict[Series, Line] = {}
         for series in evidence.series(panel):
             matched = re.fullmatch(r"(.*) T=(\d+)", series.objective)
             base = Series(matched[1] if matched else series.objective, series.objective_name, series.settings)
             point = (float(matched[2]) if matched else None, evidence.members(series, panel))
-            found.setdefault(base, Line(base, [])).points.append(point)
-        return [Line(one.series, sorted(one.points, key=lambda p: p[0] or 0)) for one in found.values()]
+            by_base.setdefault(base, Line(base, [])).points.append(point)
+        return [Line(line_.series, sorted(line_.points, key=lambda p: p[0] or 0)) for line_ in by_base.values()]
 
     drawing, ends = _draw(evidence, lines, _two(evidence), "truncation order T")
     return Drawing(
@@ -106,18 +106,18 @@ def _mean(evidence: Evidence, runs: list[str]) -> float:
 
 def _lines_along(evidence: Evidence, setting: str) -> Callable[[Panel], list[Line]]:
     def lines(panel: Panel) -> list[Line]:
-        found = []
+        result = []
         for series in evidence.series(panel, ignore=[setting]):
             where = {"objective": series.objective, **dict(series.settings)}
             values = evidence.values(series.objective, setting, panel.task)
-            # An objective without choice of the setting (exact likelihood has no N) is a level to compare with.
+            # An objective with one value of the setting (exact likelihood has no N) is drawn as a horizontal line.
             shown = [float(v) for v in values] if len(values) > 1 else [None]
             points = [
                 (x, evidence.select(panel.task, where | {setting: value}))
                 for x, value in zip(shown, values, strict=True)
             ]
-            found.append(Line(series, [(x, runs) for x, runs in points if runs]))
-        return found
+            result.append(Line(series, [(x, runs) for x, runs in points if runs]))
+        return result
 
     return lines
 
@@ -131,16 +131,16 @@ def _draw(
     y_label: str = "pass@{}",
 ) -> tuple[Drawing, str]:
     panels = evidence.panels()
-    every = list(dict.fromkeys(one.series for panel in panels for one in lines(panel)))
-    xs = sorted({x for panel in panels for one in lines(panel) for x, _ in one.points if x is not None})
+    all_series = list(dict.fromkeys(line_.series for panel in panels for line_ in lines(panel)))
+    xs = sorted({x for panel in panels for line_ in lines(panel) for x, _ in line_.points if x is not None})
     if len(xs) < 2:
         raise NotDrawable(f"the experiment has one value only of: {x_label}")
-    look = looks(every)
+    look = looks(all_series)
     figure, axes = small_multiples(panels, len(ks))
     ends = []
     for panel, column in zip(panels, axes, strict=True):
-        for one in lines(panel):
-            points = [p for p in one.points if p[1]]
+        for line_ in lines(panel):
+            points = [p for p in line_.points if p[1]]
             for k, ax in zip(ks, column, strict=True):
                 curves = [
                     stats.curve(np.stack([evidence.curves([run], f"pass@{k}")[1][0, -1:] for run in runs]))
@@ -149,14 +149,14 @@ def _draw(
                 mean, low, high = (np.concatenate(part) for part in zip(*curves, strict=True))
                 if transform:
                     mean, low, high = transform(mean), transform(high), transform(low)
-                at = [x for x, _ in points if x is not None]
-                if at:
-                    line(ax, np.array(at), (mean, low, high), look[one.series], 0)
+                positions = [x for x, _ in points if x is not None]
+                if positions:
+                    line(ax, np.array(positions), (mean, low, high), look[line_.series], 0)
                 else:
-                    _level(ax, xs, float(mean[0]), float(low[0]), float(high[0]), look[one.series])
+                    _level(ax, xs, float(mean[0]), float(low[0]), float(high[0]), look[line_.series])
             if len(points) > 1:
                 first, last = (_mean(evidence, points[i][1]) for i in (0, -1))
-                ends.append(f"{panel.task}, {one.series.label} {first:.3g} to {last:.3g}")
+                ends.append(f"{panel.task}, {line_.series.label} {first:.3g} to {last:.3g}")
         for k, ax in zip(ks, column, strict=True):
             power_ticks(ax, xs)
             if transform:
@@ -166,7 +166,7 @@ def _draw(
     legend(figure, look)
     seeds = seeds_of(evidence, panels, evidence.series)
     figure.align_ylabels()
-    levels = any(x is None for panel in panels for one in lines(panel) for x, _ in one.points)
+    levels = any(x is None for panel in panels for line_ in lines(panel) for x, _ in line_.points)
     footnote(
         figure,
         f"Final evaluation, mean over {seeds.number}. Bands: {seeds.note}." + " No marker: a level." * levels,

@@ -80,7 +80,7 @@ def style() -> Iterator[None]:
 
 def looks(all_series: Sequence[Series]) -> dict[Series, dict[str, Any]]:
     """Colour, marker and line of each series: its objective's, in shades where an objective has several series."""
-    found = {}
+    result = {}
     for series in all_series:
         look: dict[str, Any] = {**style_of(series.objective_name)}
         siblings = [s for s in all_series if s.objective_name == series.objective_name]
@@ -89,8 +89,8 @@ def looks(all_series: Sequence[Series]) -> dict[Series, dict[str, Any]]:
             look = style_of(series.objective_name, i / (len(siblings) - 1))
             look["marker"], look["linestyle"] = _MARKERS[i % len(_MARKERS)], _LINESTYLES[i % len(_LINESTYLES)]
         # A star covers little of the square that markers are measured by.
-        found[series] = look | ({"markersize": 9.0} if look["marker"] == "*" else {})
-    return found
+        result[series] = look | ({"markersize": 9.0} if look["marker"] == "*" else {})
+    return result
 
 
 def small_multiples(panels: Sequence[Panel], rows: int, height: float = 2.3) -> tuple[Figure, list[list[Axes]]]:
@@ -145,9 +145,9 @@ def line(
 ) -> None:
     """A mean with its band; about six markers, begun at different points so that those of equal curves do not hide."""
     mean, low, high = curve
-    every = max(1, len(x) // 6)
+    spacing = max(1, len(x) // 6)
     axes.fill_between(x, low, high, color=look["color"], alpha=0.16, linewidth=0)
-    axes.plot(x, mean, **look, markevery=(offset % every, every), markeredgecolor="white", markeredgewidth=0.5)
+    axes.plot(x, mean, **look, markevery=(offset % spacing, spacing), markeredgecolor="white", markeredgewidth=0.5)
 
 
 def legend(figure: Figure, look: Mapping[Series, Mapping[str, Any]], extra: Sequence[Line2D] = ()) -> None:

@@ -31,21 +31,21 @@ def end_points(evidence: Evidence) -> Drawing:
     metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
     facets = evidence.faceted()
     panels = evidence.panels(facets)
-    every = evidence.series(ignore=facets)
-    look = looks(every)
-    rows = {series: len(every) - 1 - i for i, series in enumerate(every)}
-    figure, axes = small_multiples(panels, len(metrics), height=0.7 + 0.2 * len(every))
+    all_series = evidence.series(ignore=facets)
+    look = looks(all_series)
+    rows = {series: len(all_series) - 1 - i for i, series in enumerate(all_series)}
+    figure, axes = small_multiples(panels, len(metrics), height=0.7 + 0.2 * len(all_series))
     best = []
     for panel, column in zip(panels, axes, strict=True):
         for metric, ax in zip(metrics, column, strict=True):
             leader = ("", -np.inf)
             for series in evidence.series(panel, facets):
                 scores = evidence.scores(evidence.members(series, panel), metric)
-                found = stats.estimate([scores])
+                estimate = stats.estimate([scores])
                 style = {"markersize": 7, **look[series], "linestyle": "none"}
-                ax.hlines(rows[series], found.low, found.high, color=style["color"], linewidth=2)
-                ax.plot(found.value, rows[series], **style, markeredgecolor="white")
-                leader = max(leader, (series.label, found.value), key=lambda pair: pair[1])
+                ax.hlines(rows[series], estimate.low, estimate.high, color=style["color"], linewidth=2)
+                ax.plot(estimate.value, rows[series], **style, markeredgecolor="white")
+                leader = max(leader, (series.label, estimate.value), key=lambda pair: pair[1])
             best.append(f"{metric} on {panel.title} {leader[0]} ({leader[1]:.3g})")
             label_rows(ax, [s.label for s in rows])
             ax.set_xlabel(metric)
@@ -63,12 +63,12 @@ def end_points(evidence: Evidence) -> Drawing:
 def common_scores(evidence: Evidence, metric: str) -> dict[Series, list[np.ndarray]]:
     """Per series its scores on each task, for series and seeds that all tasks have; the strata of the aggregates."""
     panels = [Panel(task) for task in evidence.tasks]
-    found = {}
+    scores = {}
     for series in evidence.series():
         runs = [evidence.members(series, panel) for panel in panels]
         if all(runs):
-            found[series] = [evidence.scores(own, metric) for own in runs]
-    return found
+            scores[series] = [evidence.scores(own, metric) for own in runs]
+    return scores
 
 
 def aggregates(evidence: Evidence) -> Drawing:
@@ -77,9 +77,9 @@ def aggregates(evidence: Evidence) -> Drawing:
     scores = {metric: common_scores(evidence, metric) for metric in metrics}
     if len(scores[metrics[0]]) < 2:
         raise NotDrawable("fewer than two objectives have runs on every task")
-    every = list(scores[metrics[0]])
-    look = looks(every)
-    rows = {series: len(every) - 1 - i for i, series in enumerate(every)}
+    all_series = list(scores[metrics[0]])
+    look = looks(all_series)
+    rows = {series: len(all_series) - 1 - i for i, series in enumerate(all_series)}
     figure, axes = small_multiples([Panel(f"final {metric}, all tasks") for metric in metrics], 2, height=2.6)
     levels = np.linspace(0, 1, 41)
     words = []
@@ -90,14 +90,14 @@ def aggregates(evidence: Evidence) -> Drawing:
             plain = stats.profile(np.concatenate([stats.by_seed(s) for s in strata]), levels)
             line(top, levels, (plain, *stats.limits(drawn, min(map(len, strata)))), look[series], offset)
             for shift, statistic, fill in ((0.16, stats.mean, "full"), (-0.16, stats.iqm, "none")):
-                found = stats.estimate(strata, statistic)
+                estimate = stats.estimate(strata, statistic)
                 y = rows[series] + shift
-                bottom.hlines(y, found.low, found.high, color=look[series]["color"], linewidth=1.6)
+                bottom.hlines(y, estimate.low, estimate.high, color=look[series]["color"], linewidth=1.6)
                 style = look[series] | {"linestyle": "none", "fillstyle": fill}
-                bottom.plot(found.value, y, **style, markerfacecoloralt="white")
+                bottom.plot(estimate.value, y, **style, markerfacecoloralt="white")
                 if statistic is stats.iqm:
-                    limits = "" if np.isnan(found.low) else f" [{found.low:.3g}, {found.high:.3g}]"
-                    middle.append((found.value, f"{series.label}{limits}"))
+                    limits = "" if np.isnan(estimate.low) else f" [{estimate.low:.3g}, {estimate.high:.3g}]"
+                    middle.append((estimate.value, f"{series.label}{limits}"))
         leader = max(middle)
         words.append(f"{metric} {leader[0]:.3g}, {leader[1]}")
         top.set_xlabel(f"level of {metric}")
@@ -106,13 +106,13 @@ def aggregates(evidence: Evidence) -> Drawing:
         label_y(top, "share of runs above level")
     legend(figure, look)
     panels = [Panel(task) for task in evidence.tasks]
-    seeds = seeds_of(evidence, panels, lambda _: every).over(OVER)
+    seeds = seeds_of(evidence, panels, lambda _: all_series).over(OVER)
     footnote(figure, f"{_tasks(panels)}, {seeds.number} each, tasks as strata. Bands and bars: {seeds.note}.")
     caption = (
         f"{_tasks(panels)} together, {seeds.number} each, {seeds.intervals}. Above: the "
         "share of runs whose score exceeds a level (higher is better). Below: means and interquartile means; where "
         f"they part, a few runs decide. Highest interquartile means: {'; '.join(words)}."
-        f"{_left_out(evidence, every)}"
+        f"{_left_out(evidence, all_series)}"
     )
     return Drawing(figure, caption, "Performance profiles above, means and interquartile means with intervals below.")
 
@@ -120,13 +120,13 @@ def aggregates(evidence: Evidence) -> Drawing:
 def improvement(evidence: Evidence) -> Drawing:
     """The chance that a run of the first MaxRL series scores above a run of each other objective, over all tasks."""
     metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
-    every = list(common_scores(evidence, metrics[0]))
-    ours = next((s for s in every if s.objective_name.startswith("maxrl")), None)
+    all_series = list(common_scores(evidence, metrics[0]))
+    ours = next((s for s in all_series if s.objective_name.startswith("maxrl")), None)
     panels = [Panel(task) for task in evidence.tasks]
-    others = [s for s in every if ours is not None and s != ours and _common_seeds(evidence, panels, ours, s)]
+    others = [s for s in all_series if ours is not None and s != ours and _common_seeds(evidence, panels, ours, s)]
     if ours is None or not others:
         raise NotDrawable("needs a MaxRL objective and another one with common seeds on every task")
-    look = looks(every)
+    look = looks(all_series)
     figure, axes = small_multiples([Panel(f"final {m}") for m in metrics], 1, height=0.9 + 0.3 * len(others))
     words: list[str] = []
     counts: dict[str, int] = {}
@@ -134,15 +134,15 @@ def improvement(evidence: Evidence) -> Drawing:
         p_values, means = [], []
         for row, series in enumerate(others):
             a, b = paired(evidence, panels, ours, series, metric)
-            found = stats.probability_of_improvement(a, b)
+            chance = stats.probability_of_improvement(a, b)
             differences = [x - y for x, y in zip(a, b, strict=True)]
             p_values.append(stats.paired_p_value(differences))
             means.append(stats.estimate(differences).value)
-            counts[series.label] = found.seeds
+            counts[series.label] = chance.seeds
             y = len(others) - 1 - row
-            ax.hlines(y, found.low, found.high, color=look[series]["color"], linewidth=2)
+            ax.hlines(y, chance.low, chance.high, color=look[series]["color"], linewidth=2)
             style = {"markersize": 7, **look[series], "linestyle": "none"}
-            ax.plot(found.value, y, **style, markeredgecolor="white")
+            ax.plot(chance.value, y, **style, markeredgecolor="white")
         clear = [
             f"{series.label} {mean:+.3f} (p = {p:.2g})"
             for series, mean, p in zip(others, means, stats.holm(p_values), strict=True)
