@@ -228,10 +228,10 @@ def pareto(evidence: Evidence) -> Drawing:
     legend(figure, {s: {**style, "linestyle": "none"} for s, style in look.items()}, [frontier])
     seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets))
     figure.align_ylabels()
-    footnote(figure, f"Large: mean over {seeds.number}; small: pass_1 seeds. Crosses: {seeds.note}.")
+    footnote(figure, f"Large: mean over {seeds.number}; small: single seeds. Crosses: {seeds.note}.")
     caption = (
         f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over "
-        f"{seeds.number} {seeds.intervals}, small ones pass_1 seeds. Rings and dotted line: the frontier, objectives "
+        f"{seeds.number} {seeds.intervals}, small ones single seeds. Rings and dotted line: the frontier, objectives "
         f"whose means no other beats on both axes. At the end: {listed(fronts['final'])}. At each run's best "
         f"evaluation (highest mean of the two axes, chosen with hindsight): {listed(fronts['best'])}."
     )
