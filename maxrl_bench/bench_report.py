@@ -72,7 +72,7 @@ def draw(measured: dict[str, Any], path: Path) -> None:
         [16 * n / rate for n in groups],
         "--",
         color="#D55E00",
-        label="textbook loop, at its on_all_instances rate",
+        label="textbook loop, at its measured rate",
     )
     on_all_instances = [row for row in measured["textbook"] if row["instances"] == 16]
     left.plot(
