@@ -16,7 +16,7 @@ from test_textbook_runs import recording as recording  # the fixture that regist
 from test_tokens import policy_for, toy
 from textbook import flat
 
-from maxrl_bench import tasks, train
+from maxrl_bench import streams, tasks, train
 from maxrl_bench.config import RunConfig
 from maxrl_bench.store import Store
 from maxrl_bench.warm_start import base_policy
@@ -140,6 +140,36 @@ def test_only_a_run_that_never_succeeded_says_so(tmp_path: Path) -> None:
         train.train(hopeless.model_copy(update={"warm_start_steps": 0}), Store(tmp_path / "b", report=notes.append))
     assert len(notes) == 1
     assert "none of 1 rollouts has succeeded in 1 steps" in notes[0]
+
+
+# --- luck -------------------------------------------------------------------------------------------------------------
+
+
+def test_every_use_has_luck_of_its_own(tmp_path: Path) -> None:
+    """Of one and the same policy: two evaluations, and the gradient norms before and after, are separate draws."""
+    settings = config(task="sampled-rooms", learning_rate=1e-30)
+    run = train.Run(settings, Store(tmp_path))
+    before = flat(run.policy)
+    run.evaluate()
+    for _ in range(settings.steps):
+        run.step()
+    run.evaluate()
+    assert np.array_equal(flat(run.policy), before)
+    first, *_, last = run.state.pass_rates
+    assert not torch.equal(first, last)
+    first, *_, last = run.state.grad_norms
+    assert not torch.isnan(first).any()
+    assert not torch.equal(first, last)
+
+
+def test_seeds_have_orders_of_their_own_in_scarce_data() -> None:
+    orders = []
+    for seed in (3, 4):
+        settings = config(seed=seed, train_instances=12, batch_size=12)
+        indices = np.array(streams.training_indices(settings, 0))
+        orders.append(indices - indices.min())
+    assert sorted(orders[0]) == sorted(orders[1]) == list(range(12))
+    assert not np.array_equal(*orders)
 
 
 # --- base policies ----------------------------------------------------------------------------------------------------
