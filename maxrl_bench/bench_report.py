@@ -68,11 +68,7 @@ def draw(measured: dict[str, Any], path: Path) -> None:
     left.plot(groups, [row["seconds"] for row in rows], "o-", color="#0072B2", label="engine")
     rate = measured["textbook"][0]["per_second"]
     left.plot(
-        groups,
-        [16 * n / rate for n in groups],
-        "--",
-        color="#D55E00",
-        label="textbook loop, at its measured rate",
+        groups, [16 * n / rate for n in groups], "--", color="#D55E00", label="textbook loop, at its measured rate"
     )
     on_all_instances = [row for row in measured["textbook"] if row["instances"] == 16]
     left.plot(
