@@ -1,6 +1,6 @@
 """Digits: handwritten digits side by side, three of them to be named as one of 1,000 numbers.
 
-One action, so exact maximum likelihood is cross-entropy, and a policy that knows nothing passes one time in 1,000, as
+One action, so exact maximum likelihood is cross-entropy, and an untrained policy succeeds once in 1,000 times, as
 in the paper's image study (arXiv 2602.02710, ImageNet). The digits are the 8x8 images that ship with scikit-learn.
 Every image belongs to one split, by its content; instances of a split are composed of that split's images alone.
 """

@@ -142,7 +142,7 @@ class Operation:
     compute: Compute
 
     def __call__(self, *arguments: Values) -> Values:
-        """Apply to values that broadcast together; null wherever the module's docstring says so."""
+        """Apply to values that broadcast together; null in the cases that the module's docstring names."""
         shape = np.broadcast_shapes(*(argument.length.shape for argument in arguments))
         spread = [argument.spread(shape) for argument in arguments]
         ready = [

@@ -1,6 +1,6 @@
 """A claim as an experiment file states it: its values are checked one by one, and put into words.
 
-What a reader is told (`Claim.test`) and what is tested (`Claim.bounds`, `Claim.terms`) come from the same fields. The
+What a reader sees (`Claim.test`) and what is tested (`Claim.bounds`, `Claim.terms`) come from the same fields. The
 module `claims` shows an example and judges; `claim_check` compares claims with the runs asked for.
 """
 

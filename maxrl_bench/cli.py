@@ -2,7 +2,7 @@
 
 Every command imports what it needs when it is called, so that `--help` is instant and reading tables needs no torch.
 Exit codes: 0 all is well, 1 a run failed or output could not be written, 2 the input was refused, 130 stopped by
-Ctrl-C, a hang-up or a polite kill. A reader of a pipe that leaves (`| head`) changes none of them.
+Ctrl-C, SIGHUP or SIGTERM. A pipe that its reader closes (`| head`) changes none of them.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from maxrl_bench import __version__, console, import_path
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns its exit code. Whatever the user can mend is one line on stderr."""
+    """Run one command; returns its exit code. Errors that the user can correct are one line on stderr."""
     console.keep_descriptors()
     console.warnings_are_not_errors()
     import_path.close()

@@ -82,7 +82,7 @@ def run(
     before = limit_memory(limit if config.device == "cpu" else 0)
     try:
         with _signals_are_ctrl_c(), shown_steps(config.steps) as show:
-            # A function of the user's own need not take callbacks.
+            # A user's own run function need not take callbacks.
             outcome = execute(job, interruptible=True, **({"callbacks": [show]} if run_function == TRAIN else {}))
     except KeyboardInterrupt:
         print(f"\nstopped; the run goes on from its checkpoint: {_again()}", file=sys.stderr)
@@ -188,7 +188,7 @@ def _pool(options: SweepOptions, plan: Plan, workers: int) -> Pool:
         return DaskPool(options.scheduler, workers)
     workers = min(workers, max(1, len(plan.todo)))
     limit = _memory_limit(options.memory, workers)
-    # Drivers of accelerators map far more than they use; the limit would be one on that.
+    # Drivers of accelerators reserve far more address space than they use, which the limit would count.
     on_cpu = all(config.device == "cpu" for config in plan.configs.values())
     return LocalPool(workers, limit if on_cpu else 0)
 
@@ -203,7 +203,7 @@ def _memory_limit(memory: float | None, processes: int) -> int:
 
 
 def _again() -> str:
-    """The command that was given, to give it once more."""
+    """The command line, to run it again."""
     return shlex.join(["maxrl-bench", *sys.argv[1:]])
 
 
@@ -216,7 +216,7 @@ class _Publisher:
 
     def submit(self, experiment: Experiment, done: set[str]) -> None:
         plots = None if self._options.no_plots else self._options.plots
-        # Another sweep with other code may be at the same store: the tables take what ours has made.
+        # Another sweep with other code may use the same store: tables take only the runs of this one.
         codes = {run: "" if self._options.keep_stale else self._plan.code(run) for run in done}
         self._futures[experiment.name] = self._pool.submit(
             publishing.publish, experiment, self._options.results, plots, codes
@@ -228,7 +228,7 @@ class _Publisher:
         for experiment, future in self._futures.items():
             try:
                 print(future.result())
-            except Exception as error:  # the results are safe; the other experiments' figures are wanted all the same
+            except Exception as error:  # the results are stored; go on with the other experiments' figures
                 good = False
                 print(f"{experiment}: tables or figures FAILED: {type(error).__name__}: {error}", file=sys.stderr)
         return good

@@ -148,7 +148,7 @@ class RunConfig(BaseModel):
         return bind(self.objective["name"], self.num_rollouts, **knobs).label
 
     def describe(self, also: Iterable[str] = ()) -> str:
-        """The run in a few words, for progress lines and failure reports; `also` names settings to be told."""
+        """The run in a few words, for progress lines and failure reports; `also` names further settings to show."""
         how = "".join(f"{name}={cell(getattr(self, name))} " for name in also)
         how = f"N={self.num_rollouts} lr={self.learning_rate:g} {how}seed={self.seed}"
         return f"{self.task_label} {label(self.objective)} {how}"
@@ -186,7 +186,7 @@ def resolve_objective(objective: Mapping[str, Any], num_rollouts: int) -> Frozen
 
 
 def brief(objective: Mapping[str, Any]) -> dict[str, Any]:
-    """An objective without the knobs that only repeat their defaults: one spelling of the many that it has."""
+    """An objective without the knobs that have their default values: the shortest way to write it."""
     rules = OBJECTIVES[objective["name"]].knobs if objective["name"] in OBJECTIVES else {}
     return {key: v for key, v in objective.items() if key not in rules or rules[key].default != v}
 

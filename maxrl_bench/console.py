@@ -61,7 +61,7 @@ def tolerant_output() -> Iterator[list[Tolerant]]:
 
 
 def lost(streams: Iterable[Tolerant]) -> str:
-    """Why output is missing that somebody waits for; "" if all is written, or the reader of a pipe has left."""
+    """Why output is missing; "" if all is written, or if the reader of a pipe has closed it."""
     for stream in streams:
         stream.flush()
         if stream.error is not None and getattr(stream.error, "errno", None) not in (errno.EPIPE, errno.EINVAL):
@@ -70,7 +70,7 @@ def lost(streams: Iterable[Tolerant]) -> str:
 
 
 def keep_descriptors() -> None:
-    """Open what is closed of descriptors 0 to 2, so that no file of ours takes their place and is written into."""
+    """Open descriptors 0 to 2 where they are closed, so that no file gets their number, and output with it."""
     for descriptor in range(3):
         try:
             os.fstat(descriptor)
@@ -95,12 +95,12 @@ def warnings_are_not_errors() -> None:
 
 
 def printable(text: str) -> str:
-    """Text with whatever cannot be shown or encoded (lone surrogates, control characters) as escapes."""
+    """Text in which characters that cannot be shown or encoded (control characters, lone surrogates) are escapes."""
     return "".join(c if c.isprintable() or c in "\n\t" else c.encode("unicode_escape").decode() for c in text)
 
 
 def told(error: BaseException) -> str:
-    """An exception in one line of at most 500 characters, whatever its own text does or holds."""
+    """An exception in one line of at most 500 characters, even if its own text is long or raises an error."""
     lines = traceback.format_exception_only(error)  # does not mind what `str` raises
     text = printable(" ".join(" ".join(lines).split()))
     return text if len(text) <= 500 else text[:497] + "..."

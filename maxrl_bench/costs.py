@@ -60,7 +60,7 @@ def recorded(configs: Iterable[RunConfig], store: Store, root: str, stored: Cont
     for name in results.experiments(root):
         try:
             runs = results.load(name, root).provenance["runs"]
-        except ValueError:  # damaged tables are somebody else's to report; here they only tell no durations
+        except ValueError:  # damaged tables are reported elsewhere; here they give no durations
             continue
         seconds |= {run: made["wall_seconds"] for run, made in runs.items() if made.get("wall_seconds")}
     for config in configs:

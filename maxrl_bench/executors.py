@@ -134,7 +134,7 @@ def _leave_with_driver(stop: Connection) -> None:
 
 
 def _silence(*libraries: str) -> None:
-    """Let libraries log nothing: they tell of a lost scheduler or worker in tracebacks; the sweep says it in a line."""
+    """Switch off the libraries' logs: they show tracebacks for a lost scheduler or worker; the sweep prints a line."""
     for name in list(logging.root.manager.loggerDict):
         if name.partition(".")[0] in libraries:  # each logger has its own level and handlers
             logger = logging.getLogger(name)

@@ -57,7 +57,7 @@ class Experiment:
     claims: tuple[Claim, ...]
     order: int  # experiments are run in this order, then by name
     runs: tuple[RunConfig, ...]
-    caveat: str = ""  # what nobody may miss who reads the results; stands before the verdicts
+    caveat: str = ""  # a warning for readers of the results; shown before the verdicts
 
 
 class NoSuchProfile(ValueError):
@@ -117,7 +117,7 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
 
 
 class _Grid:
-    """The tables of an experiment file that stand for runs, all checked once, under every profile."""
+    """The tables of an experiment file that define its runs; all are checked once, under every profile."""
 
     def __init__(self, path: Path, data: Mapping[str, Any]):
         self._path = path
@@ -146,7 +146,7 @@ class _Grid:
 
     @many_objects()
     def runs(self, profile: str) -> tuple[RunConfig, ...]:
-        """The runs that the tables stand for under a profile."""
+        """The runs that the tables define under a profile."""
         blocks = self.blocks(profile)
         count = sum(len(block) for block in blocks)
         if count > MAX_RUNS:
@@ -252,7 +252,7 @@ def find_experiments(names: list[str], folder: Path = Path("experiments")) -> li
 
 
 def under_its_first_profile(path: Path) -> Experiment:
-    """An experiment under the default profile, or where it has no runs there, under the first that it has runs under.
+    """An experiment under the default profile, or, without runs under that, under its first profile with runs.
 
     Raises ValueError as `load_experiment` does.
     """
@@ -287,7 +287,7 @@ def load_experiments(names: list[str], profile: str | None = None) -> list[Exper
         raise ValueError(f"no experiment has the profile '{profile}'")
     owners: dict[str, Path] = {STORE: Path(STORE)}
     for experiment in loaded:
-        # Some file systems do not tell upper case from lower case.
+        # Some file systems do not distinguish upper and lower case.
         owner = owners.setdefault(experiment.name.casefold(), experiment.path)
         if os.path.realpath(owner) != os.path.realpath(experiment.path):
             whose = "is the run store's" if owner == Path(STORE) else f"is that of {owner}"

@@ -62,7 +62,7 @@ class NotDrawable(ValueError):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure, what it shows and what to see there, and its description for those who cannot."""
+    """A figure, its caption, and its description for readers who cannot see it."""
 
     figure: Figure
     caption: str
@@ -71,7 +71,7 @@ class Drawing:
 
 @contextmanager
 def style() -> Iterator[None]:
-    """The look of all figures, and nothing else's: settings of the user are neither read nor changed."""
+    """A context with the settings of all figures; the user's matplotlib settings are neither read nor changed."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -101,7 +101,7 @@ def small_multiples(panels: Sequence[Panel], rows: int, height: float = 2.3) -> 
         single[0].set_title(panels[0].title, loc="left", fontweight="bold")
         return figure, [single]
     columns = min(len(panels), MAX_COLUMNS)
-    if len(panels) > MAX_COLUMNS:  # no lonely last column: 5 panels are 3 + 2, not 4 + 1
+    if len(panels) > MAX_COLUMNS:  # rows of similar length: 5 panels are 3 + 2, not 4 + 1
         columns = -(-len(panels) // -(-len(panels) // MAX_COLUMNS))
     blocks = -(-len(panels) // columns)
     figure = Figure(figsize=(WIDTH, height * blocks * rows + 0.9), layout="constrained")

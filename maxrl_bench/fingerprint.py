@@ -73,7 +73,7 @@ def fingerprint(roots: Sequence[str], objective: str, task: str, path: Sequence[
     """The code that modules `roots` run, under one row of OBJECTIVES; `task` stands for the row of TASKS.
 
     16 hex digits, and if the objectives are among that code, "-" and 16 more of them and what they alone need: so that
-    what does not depend on the objective (see `shared_part`) is told from what does. Top-level modules are looked up on
+    what does not depend on the objective (see `shared_part`) stands apart. Top-level modules are looked up on
     `path` (by default as an import would). What has been read once is kept for the life of the process, as imported
     modules are.
     """

@@ -29,7 +29,7 @@ class Made(BaseModel):
 
 
 class RunMade(BaseModel):
-    """What the tables' provenance.json tells of one run."""
+    """The entry of one run in the tables' provenance.json."""
 
     model_config = ConfigDict(extra="allow", strict=True)
 
@@ -84,6 +84,6 @@ def to_json(value: Any) -> bytes:
 
 
 def made_from(data: bytes) -> dict[str, Any]:
-    """What a run's provenance.json tells. Raises ValueError, one line, if it is of another shape."""
+    """The content of a run's provenance.json. Raises ValueError, in one line, if it is of another shape."""
     made: Made = from_json(data, "provenance.json", Made)
     return made.model_dump(exclude_unset=True)

@@ -68,7 +68,7 @@ class Formula:
     gap: Weight | None = None
     min_rollouts: int = 1
     count_based: bool = True  # the weights of an instance depend on its own success count alone
-    pooled: bool = False  # both weights are divided by the batch's share of successes; 0 where nobody succeeded
+    pooled: bool = False  # both weights are divided by the batch's share of successes; 0 where that is 0
     smoothing: str | None = None  # the knob that is differential smoothing's gamma
     entropy_bonus: str | None = None  # the knob that is the entropy bonus
 

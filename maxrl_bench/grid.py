@@ -1,4 +1,4 @@
-"""The tables of settings in an experiment file, checked value by value, and the runs that they stand for together."""
+"""The tables of settings in an experiment file, checked value by value, and the runs that they define together."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def tuned_rate(rates: Rates, task: Mapping[str, Any], objective: Mapping[str, An
 
 
 class Block:
-    """One [[grid]] table under the layers that it meets; later layers win. `where` names it in error messages."""
+    """One [[grid]] table with the layers of settings that apply to it; later ones win. `where`: its name in errors."""
 
     def __init__(self, where: str, recipes: Mapping[str, Layer], below: Layer, own: Mapping[str, Layer], above: Layer):
         self.where, self._recipes, self._below, self._own, self._above = where, recipes, below, own, above
@@ -119,7 +119,7 @@ class Block:
         return merged
 
     def __len__(self) -> int:
-        """How many runs the block stands for, without making any."""
+        """How many runs the block defines, without making any."""
         sizes = {name: math.prod(len(s.values) for s in merged.values()) for name, merged in self._layers.items()}
         return sum(sizes[task["name"]] for task in self._tasks.values)
 

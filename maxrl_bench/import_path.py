@@ -1,4 +1,4 @@
-"""Keeps the working directory off the import path: a user's own signal.py or numpy.py is no module of ours.
+"""Keeps the working directory off the import path: a user's own signal.py or numpy.py must not replace a module.
 
 Python puts the working directory first for `python -m`, `python -c` (with which worker processes begin) and an empty
 entry of PYTHONPATH. Only a run function of the user's own asks for it, and then it comes last.

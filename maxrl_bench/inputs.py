@@ -184,7 +184,7 @@ def _adapter(shape: Any) -> TypeAdapter[Any]:
 
 
 def _check(value: Any, source: str, forbidden: re.Pattern[str] | None = None) -> None:
-    """Raise ValueError on what later steps could stumble over: depth, numbers beyond 64 bits, broken Unicode."""
+    """Raise ValueError on what could break later steps: deep nesting, numbers beyond 64 bits, broken Unicode."""
     layer, depth = [value], 0
     while layer:
         inner: list[Any] = []

@@ -32,9 +32,9 @@ Tell = Callable[[str], None]
 
 
 def tasks(root: str, report: Tell, as_json: bool = False) -> str:
-    """A table of all tasks, with the pass rate of the base policy where results tell it; as text, or as JSON.
+    """A table of all tasks, with the pass rate of the base policy where results have it; as text, or as JSON.
 
-    `report` is told, in a line each, of plug-ins and results that cannot be used; the others are listed all the same.
+    `report` is called with one line on each plug-in or result that cannot be used; the others are listed.
     """
     known = _base_pass_rates(root, report)
     rows: list[dict[str, Any]] = []
@@ -84,7 +84,7 @@ def _base_pass_rates(root: str, report: Tell) -> dict[str, float]:
 def experiments(report: Tell, as_json: bool = False) -> str:
     """A table of the experiment files, with their questions; as text, or as JSON.
 
-    `report` is told, in a line each, of files that cannot be read; the others are listed all the same.
+    `report` is called with one line on each file that cannot be read; the others are listed.
     """
     loaded = []
     for path in find_experiments([]):

@@ -132,7 +132,7 @@ def _three_rows(titles: Sequence[str], xlabel: str) -> tuple[Figure, np.ndarray]
 
 
 def _finish(figure: Figure, axes: np.ndarray) -> None:
-    """One legend, in which knobs that follow N are written so, since it speaks of all sizes at once."""
+    """One legend for all values of N, in which knobs that depend on N are written as formulas."""
     names = {"maxrl_order_loo": "MaxRL LOO T=N", "pkpo": "PKPO k=4"}
     for line, name in zip(axes[0, 0].get_lines(), _COMPARED, strict=False):
         line.set_label(names.get(name, line.get_label()))

@@ -41,7 +41,7 @@ def _git(*arguments: str) -> str | None:
 
 @functools.cache
 def environment() -> dict[str, Any]:
-    """What a result needs to be understood later: code version, packages, machine. None where it cannot be told."""
+    """Code version, packages and machine, stored with every result; None where they are not known."""
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
         try:
@@ -86,7 +86,7 @@ def _memory() -> int:
 
 
 def peak_memory_mb() -> float:
-    """The most memory that this process has held so far, in MB; NaN where the system does not tell."""
+    """The most memory that this process has held so far, in MB; NaN where the system does not report it."""
     try:
         import resource
     except ImportError:  # not on Windows

@@ -1,4 +1,4 @@
-"""The text of learning_rates.toml with some rates replaced or added, and all else as somebody wrote it."""
+"""The text of learning_rates.toml with some rates replaced or added, and all else unchanged."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a drawing leaves in plots/<name>/: its files, and figures.json, which lists them with their checksums.
+"""The files in plots/<name>/: the figures and tables, and figures.json, which lists them with their checksums.
 
 A drawing replaces and deletes the files that the last one lists, and no others. Several processes may draw into one
 folder: each file is replaced in one step, and the list is written before the files that it names, so that whatever a
@@ -109,7 +109,7 @@ class Scores(Strict):
 
 
 class Index(Strict):
-    """What of figures.json a drawing asks: the theory's has nothing else."""
+    """The part of figures.json that drawing needs; for the figures of the objectives, all of it."""
 
     files: dict[str, str]
 

@@ -102,7 +102,7 @@ def _link(*parts: str) -> str:
 
 
 def _caveats(pages: Sequence[Page]) -> list[str]:
-    """What the experiments say that nobody may miss, once each, with the names of those that say it."""
+    """The experiments' caveats, each once, with the names of the experiments that state it."""
     names: dict[str, list[str]] = {}
     for page in pages:
         if page.caveat:
@@ -240,7 +240,7 @@ def _origin(origin: Origin) -> list[str]:
 
 
 def _md(text: str) -> str:
-    """Text that Markdown shows as it is: no markup, HTML, link, table cell or line of its own."""
+    """Text with all Markdown and HTML escaped, on one line."""
     return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 

@@ -16,7 +16,7 @@ _WANTED = "rewards must be an array, a tensor or nested lists of zeros and ones"
 def count_successes(rewards: Any) -> tuple[np.ndarray, int]:
     """The numbers of successes K [B] int64 and of rollouts N, from rewards [B, N] with one row per instance.
 
-    Raises ValueError unless they are two-dimensional zeros and ones, of whatever numeric or boolean type.
+    Raises ValueError unless they are two-dimensional zeros and ones, of any numeric or boolean type.
     """
     successful = _successful(rewards)
     return successful.sum(axis=1, dtype=np.int64), successful.shape[1]

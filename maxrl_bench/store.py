@@ -139,7 +139,7 @@ class Store:
         return FileLock(path)
 
     def is_free(self, run: str) -> bool:
-        """Whether nobody is working on a run at this moment, as far as can be seen. Writes nothing."""
+        """Whether no process holds a run's lock at this moment, as far as can be seen. Writes nothing."""
         return not is_locked(inside(self.root, LOCKS, f"{run}.lock"))
 
     def write(self, run: str, name: str, data: bytes) -> None:
@@ -307,7 +307,7 @@ class Store:
             return {}
 
     def discard(self, run: str) -> None:
-        """Remove a run's results, the done marker first. Its checkpoint stays; `read` knows if it is any good."""
+        """Remove a run's results, the done marker first. Its checkpoint stays; `read` checks whether it can be used."""
         products = [name for name in self._blobs(run) if not name.startswith(CHECKPOINT)]
         for name in (DONE, MANIFEST, *TABLES, FAILED, *products):
             remove(self.file(run, name))

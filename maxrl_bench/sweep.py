@@ -40,7 +40,7 @@ _SPARE_BYTES = 50e6
 
 @dataclass
 class Plan:
-    """What a sweep would do: the runs of its experiments, each once, and what is stored of each."""
+    """The work of a sweep: the runs of its experiments, each once, and the stored state of each."""
 
     experiments: Sequence[Experiment]
     root: str  # results/
@@ -68,7 +68,7 @@ class Plan:
         return sum(known) * len(runs) / len(known) if known else (None if runs else 0.0)
 
     def job(self, run: str) -> Job:
-        """What a worker needs to know of a run."""
+        """A run as sent to a worker."""
         # Absolute: a worker on another machine need not have our working directory.
         root = os.path.abspath(self.store.root)
         return Job(self.configs[run].model_dump_json(), root, self.code(run), self.keep_stale, self.run_function)
@@ -128,7 +128,7 @@ def check_room(plan: Plan) -> None:
 
 @dataclass
 class Report:
-    """How a sweep went. `utilisation` is the share of the workers' time that was spent in runs."""
+    """The outcome of a sweep. `utilisation` is the share of the workers' time that was spent in runs."""
 
     done: set[str]
     failed: dict[str, str] = field(default_factory=dict)  # run -> last line of its traceback
@@ -225,7 +225,7 @@ class Sweep:
         return max([(waiting + sum(rest)) / self.pool.size, *rest])
 
     def _take(self, run: str, future: Future[Outcome]) -> None:
-        """Book how a job went."""
+        """Record the outcome of a job."""
         try:
             error = future.exception()  # raised by `result`, a run's SystemExit would be ours
         except CancelledError:  # we cancel none: the scheduler has gone, which is no fault of the run
@@ -239,7 +239,7 @@ class Sweep:
                 self.todo.append(run)
                 return
             outcome = self._record(run, f"its worker died {STRIKES} times (killed, out of memory, or crashed)")
-        elif error is not None:  # whatever an executor makes of a lost worker; the other runs go on
+        elif error is not None:  # executors report a lost worker in different ways; the other runs go on
             outcome = self._record(run, told(error))
         else:
             outcome = future.result()
@@ -277,7 +277,7 @@ class Sweep:
         self._close_experiments()
 
     def _avoid(self, run: str, outcome: Outcome) -> None:
-        """Give a run back, and its worker, which has other code, no more. Raises PoolLost if no worker is left."""
+        """Return a run to the queue, and exclude its worker, which has other code. Raises PoolLost if none is left."""
         self.todo.append(run)
         others = self.pool.exclude(outcome.worker)
         if not others:
@@ -297,13 +297,13 @@ class Sweep:
         return Outcome("failed", message)
 
     def _look_again(self) -> None:
-        """Take up the runs that another sweep held, if it has let go of them."""
+        """Queue the runs that another sweep had locked, if they are free now."""
         free = [run for run in self.held if self.plan.store.is_free(run)]
         self.held = [run for run in self.held if run not in free]
         self.todo += free
 
     def _show_progress(self) -> None:
-        """Hand over the first unfinished experiment, if it is time and there is anything new."""
+        """Publish the first unfinished experiment, if it is time and there are new runs."""
         done = self.report.done
         if not self.open or len(done) == self.shown or time.monotonic() - self.shown_at < PUBLISH_SECONDS:
             return
@@ -313,7 +313,7 @@ class Sweep:
             self.on_experiment(self.open[0], own)
 
     def _close_experiments(self) -> None:
-        """Hand over the experiments whose last run has ended."""
+        """Publish the experiments whose last run has ended."""
         ended = self.report.done | self.report.failed.keys()
         for experiment in list(self.open):
             own = {config.hash for config in experiment.runs}

@@ -1,4 +1,4 @@
-"""What a worker does with one run: take its lock, see what is stored, run it, say how it went."""
+"""What a worker does with one run: take its lock, check what is stored, run it, report the outcome."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 @dataclass(frozen=True)
 class Job:
-    """One run, as sent to a worker: nothing but plain values, so that any executor can carry it."""
+    """One run, as sent to a worker: plain values only, so that any executor can send it."""
 
     config: str  # JSON
     root: str
@@ -43,7 +43,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job went.
+    """The outcome of a job.
 
     "done", "failed", "locked" (another process is at it: `message` says which), "full" (no room on the disk) or
     "foreign" (nothing was done: the worker has other code than the driver).
@@ -79,7 +79,7 @@ def resolve(run_function: str) -> Callable[..., None]:
 
 
 def execute(job: Job, *, interruptible: bool = False, **keywords: Any) -> Outcome:
-    """Do one run unless it is stored already or somebody else is at it. Failures are recorded, not raised.
+    """Do one run, unless it is stored already or another process is doing it. Failures are recorded, not raised.
 
     Where it is `interruptible`, KeyboardInterrupt is Ctrl-C and raised; else it is a failure like others. `keywords` go
     to the run function.
@@ -153,7 +153,7 @@ def _failed(store: Store, config: RunConfig, outcome: Callable[[str, str], Outco
     told = "" if error is None else console.told(error)
     if isinstance(error, MemoryError) or "can't allocate memory" in told:
         told = _MORE_MEMORY
-    if text.rstrip().rpartition("\n")[2] != told:  # the last line is what is told of a failure
+    if text.rstrip().rpartition("\n")[2] != told:  # the last line is shown in reports
         text = f"{text.rstrip()}\n{told}\n"
     try:
         store.fail(config, text)
