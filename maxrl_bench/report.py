@@ -179,11 +179,11 @@ def summarise(evidence: Evidence) -> list[Row]:
     return rows
 
 
-def _numbers(found: stats.Estimate) -> list[float] | None:
+def _numbers(estimate: stats.Estimate) -> list[float] | None:
     """Value and limits; None where there is no value (log p of a sampled task), limits None for one seed."""
-    if math.isnan(found.value):
+    if math.isnan(estimate.value):
         return None
-    return [_rounded(v) for v in found[:3]]  # type: ignore[misc]
+    return [_rounded(v) for v in estimate[:3]]  # type: ignore[misc]
 
 
 def _rounded(value: float) -> float | None:
@@ -205,7 +205,7 @@ def _flat(summary: list[Row]) -> list[Row]:
 
 
 def _claim_rows(verdict: Verdict) -> list[Row]:
-    found = verdict.comparisons + verdict.per_task
+    comparisons = verdict.comparisons + verdict.per_task
     shared: Row = {
         "claim": verdict.id,
         "statement": verdict.statement,
@@ -213,22 +213,22 @@ def _claim_rows(verdict: Verdict) -> list[Row]:
         "verdict": verdict.verdict,
     }
     shared["p_holm"] = _rounded(verdict.p_value)
-    return [{**shared, **_comparison(c)} for c in found] or [shared]
+    return [{**shared, **_comparison(c)} for c in comparisons] or [shared]
 
 
-def _comparison(one: Comparison) -> Row:
-    effect = one.effect
+def _comparison(comparison: Comparison) -> Row:
+    effect = comparison.effect
     return {
-        "task": one.task or "all",
-        "metric": one.metric,
-        "compare": one.ours,
-        "against": one.theirs,
+        "task": comparison.task or "all",
+        "metric": comparison.metric,
+        "compare": comparison.ours,
+        "against": comparison.theirs,
         "effect": _rounded(effect.value),
         "low": _rounded(effect.low),
         "high": _rounded(effect.high),
         "seeds": effect.seeds,
-        "p": _rounded(one.p_value),
-        "outcome": one.verdict,
+        "p": _rounded(comparison.p_value),
+        "outcome": comparison.verdict,
     }
 
 

@@ -131,9 +131,9 @@ def _section(page: Page, tables: str, plots_root: Path) -> list[str]:
     heads, rows = _summary(page.summary)
     scores = _table(heads, [[(escape(cell), "n" if i > 1 else "") for i, cell in enumerate(row)] for row in rows])
     parts.append(f"<details><summary>Final scores, with 95 % intervals</summary>{scores}</details>")
-    detail = [(claim, one) for claim in page.claims for one in claim.per_task]
+    detail = [(claim, comparison) for claim in page.claims for comparison in claim.per_task]
     if detail:
-        cells = [[(escape(cell), kind) for cell, kind in _detail(c.id, one)] for c, one in detail]
+        cells = [[(escape(cell), kind) for cell, kind in _detail(c.id, comparison)] for c, comparison in detail]
         inner = _table(("claim", "task", "effect", "interval alone"), cells)
         parts.append(f"<details><summary>Claims task by task (uncorrected)</summary>{inner}</details>")
     origin = "".join(f"<li>{escape(line)}</li>" for line in _origin(page.provenance))
@@ -144,8 +144,8 @@ def _section(page: Page, tables: str, plots_root: Path) -> list[str]:
     return parts
 
 
-def _detail(claim: str, one: Comparison) -> list[tuple[str, str]]:
-    return [(claim, ""), (one.task, ""), (_effect(one), "n"), (one.outcome, "")]
+def _detail(claim: str, comparison: Comparison) -> list[tuple[str, str]]:
+    return [(claim, ""), (comparison.task, ""), (_effect(comparison), "n"), (comparison.outcome, "")]
 
 
 def _figure(plots_root: Path, folder: str, name: str, caption: str, alt: str) -> str:
@@ -177,7 +177,7 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> s
 
 
 def _claim_cells(page: Page, claim: Claim) -> list[tuple[str, str]]:
-    measured = "<br>".join(escape(_effect(one)) for one in claim.comparisons) or "no data"
+    measured = "<br>".join(escape(_effect(comparison)) for comparison in claim.comparisons) or "no data"
     notes = "".join(f'<br><span class="small">Note: {escape(note)}.</span>' for note in claim.notes)
     name = escape(page.experiment)
     return [
@@ -188,17 +188,21 @@ def _claim_cells(page: Page, claim: Claim) -> list[tuple[str, str]]:
     ]
 
 
-def _effect(one: Comparison) -> str:
-    if one.effect is None:
-        return f"{one.metric} against {one.against}: no value"
-    limits = f" [{one.low:+.3f}, {one.high:+.3f}]" if one.low is not None and one.high is not None else ""
-    seeds = f"{one.seeds} seed{'s' if one.seeds > 1 else ''}"
-    return f"{one.metric} against {one.against}: {one.effect:+.3f}{limits}, {seeds}"
+def _effect(comparison: Comparison) -> str:
+    if comparison.effect is None:
+        return f"{comparison.metric} against {comparison.against}: no value"
+    limits = (
+        f" [{comparison.low:+.3f}, {comparison.high:+.3f}]"
+        if comparison.low is not None and comparison.high is not None
+        else ""
+    )
+    seeds = f"{comparison.seeds} seed{'s' if comparison.seeds > 1 else ''}"
+    return f"{comparison.metric} against {comparison.against}: {comparison.effect:+.3f}{limits}, {seeds}"
 
 
 def _summary(summary: Sequence[Scores]) -> tuple[list[str], list[list[str]]]:
     """Heads and rows of the table of final scores: metrics without any value are left out."""
-    names = dict.fromkeys(name for row in summary for name, found in (row.model_extra or {}).items() if found)
+    names = dict.fromkeys(name for row in summary for name, score in (row.model_extra or {}).items() if score)
     rows = []
     for row in summary:
         scores = row.model_extra or {}
@@ -209,8 +213,8 @@ def _summary(summary: Sequence[Scores]) -> tuple[list[str], list[list[str]]]:
     return ["task", "objective", "seeds", *names, "rollouts to pass@1 = 0.5, median"], rows
 
 
-def _estimate(found: Sequence[float | None]) -> str:
-    value, low, high = found
+def _estimate(estimate: Sequence[float | None]) -> str:
+    value, low, high = estimate
     return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
 
 
@@ -223,12 +227,12 @@ def _origin(origin: Origin) -> list[str]:
     if origin.profile:
         lines.append(f"profile {origin.profile} of {origin.file or 'the experiment file'}")
     if origin.seconds and origin.runs:
-        each = origin.seconds / origin.runs
-        lines.append(f"{origin.seconds:,.0f} seconds of computing, {each:.1f} per run on average")
+        per_run = origin.seconds / origin.runs
+        lines.append(f"{origin.seconds:,.0f} seconds of computing, {per_run:.1f} per run on average")
     for made in origin.made_by:
-        told = made.get("packages")
-        told = told if isinstance(told, dict) else {}  # it may come from anywhere
-        packages = ", ".join(f"{k} {v}" for k, v in told.items() if v)
+        versions = made.get("packages")
+        versions = versions if isinstance(versions, dict) else {}  # the file may come from anywhere
+        packages = ", ".join(f"{k} {v}" for k, v in versions.items() if v)
         machine = ", ".join(
             str(made[key]) + unit
             for key, unit in (("processor", ""), ("cores", " cores"), ("memory_gb", " GB"), ("platform", ""))
@@ -259,7 +263,7 @@ def markdown_page(pages: Sequence[Page], problems: Sequence[str], results_root: 
     if rows:
         lines = ["| claim | verdict | measured | test |", "|---|---|---|---|"]
         for page, claim in rows:
-            measured = "<br>".join(_md(_effect(one)) for one in claim.comparisons) or "no data"
+            measured = "<br>".join(_md(_effect(comparison)) for comparison in claim.comparisons) or "no data"
             measured += f"<br>p = {claim.p:.2g}" if claim.p is not None else ""
             measured += "".join(f"<br>Note: {_md(note)}." for note in claim.notes)
             name = page.experiment

@@ -112,9 +112,9 @@ def make_plan(
     stores = {code: store if keep_stale else Store(store.root, code, create=False) for code in set(codes.values())}
     # One look at the folder instead of several at each of many thousand runs that are not there.
     stored = set(os.listdir(store.root)) if store.root.exists() else set()
-    found = {run: stores[codes[run]].check(run) if run in stored else Check("missing") for run in configs}
+    checks = {run: stores[codes[run]].check(run) if run in stored else Check("missing") for run in configs}
     known = costs.recorded(configs.values(), store, str(root), stored)
-    return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, found, known)
+    return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, checks, known)
 
 
 def check_room(plan: Plan) -> None:

@@ -118,16 +118,16 @@ def _execute(job: Job, interruptible: bool, keywords: Mapping[str, Any]) -> Outc
         with held(store, config.hash, wait=False):
             try:
                 store.tidy(config.hash)
-                found = store.check(config.hash)
-                if found.state == "done" or (found.state == "stale" and job.keep_stale):
+                stored = store.check(config.hash)
+                if stored.state == "done" or (stored.state == "stale" and job.keep_stale):
                     return outcome("done", computed=False)
-                if found.state == "corrupt":
-                    notes.append(f"{store.folder(config.hash)}: {found.why}: made again")
+                if stored.state == "corrupt":
+                    notes.append(f"{store.folder(config.hash)}: {stored.why}: made again")
                 store.discard(config.hash)
                 function(config, store, **keywords)
-                found = store.check(config.hash)
-                if found.state != "done":
-                    raise RuntimeError(f"'{job.run_function}' returned, but the run is {found.state} {found.why}")
+                stored = store.check(config.hash)
+                if stored.state != "done":
+                    raise RuntimeError(f"'{job.run_function}' returned, but the run is {stored.state} {stored.why}")
             except OSError as error:
                 if error.errno in _DISK_FULL:
                     return outcome("full", str(error))
