@@ -63,6 +63,19 @@ def test_whiskers_of_initial_pass_rates_reach_from_limit_to_limit(unequal: Evide
     assert lopsided  # or halves that are exchanged could not be told
 
 
+def test_captions_tell_how_hard_the_instances_are(unequal: Evidence) -> None:
+    """Mean, median and the share without a success, over all seeds; of nine rollouts each."""
+    counts = np.random.default_rng(2).integers(0, 10, len(unequal.pass_rates)) ** 2 // 9
+    found = Evidence("made-up", unequal.metrics, unequal.pass_rates.assign(n=9, pass_rate=counts / 9))
+    caption = draw("initial_pass_rates", found).caption
+    first = found.pass_rates[found.pass_rates["step"] == 0]
+    for task in TWO:
+        runs = found.metrics[(found.metrics["task"] == task) & (found.metrics["objective"] == "REINFORCE")]["run"]
+        rates = first[first["run"].isin(runs)]["pass_rate"]
+        none = f"{(rates == 0).mean():.0%} without a success among 9"
+        assert f"{task} mean {rates.mean():.2g}, median {rates.median():.2g}, {none}" in caption
+
+
 def test_the_staircase_holds_what_the_frontier_dominates() -> None:
     """Of four objectives none of which is best on both axes: at each pass@1 the most pass@k of those that have it."""
     skills = {"GRPO": (0.5, 0.2), "MaxRL": (0.3, 0.7), "RLOO": (0.4, 0.5), "REINFORCE": (0.2, 0.3)}

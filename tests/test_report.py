@@ -119,6 +119,18 @@ def test_claims_come_first_with_effect_interval_and_verdict(drawn: Path) -> None
     assert "REINFORCE keeps more <entropy> than GRPO" in readable
 
 
+def test_limits_of_claims_lie_on_either_side_of_their_effects(drawn: Path) -> None:
+    rows = pd.read_csv(drawn / "plots" / "headline" / "claims.csv").dropna(subset="effect")
+    assert len(rows) == 3  # both tasks together and each alone
+    assert (rows["low"] < rows["effect"]).all()
+    assert (rows["effect"] < rows["high"]).all()
+    entry = json.loads((drawn / "plots" / "headline" / "figures.json").read_text())["claims"][0]
+    found = {row["task"]: row for row in entry["comparisons"] + entry["per_task"]}
+    for _, row in rows.iterrows():
+        for name in ("effect", "low", "high", "p"):
+            assert found[row["task"]][name] == row[name]
+
+
 def test_the_page_needs_nothing_but_itself(drawn: Path) -> None:
     page = parse(drawn / "plots" / "index.html")
     sources = page.attributes("img", "src")
@@ -152,8 +164,6 @@ def test_captions_and_provenance_are_on_both_pages(drawn: Path) -> None:
 
 
 def test_the_summary_table_is_the_tables_means(drawn: Path) -> None:
-    import pandas as pd
-
     summary = pd.read_csv(drawn / "plots" / "headline" / "summary.csv").set_index(["task", "objective"])
     metrics = results.load("headline", drawn / "results").metrics
     final = metrics[metrics["step"] == 40].groupby(["task", "objective"])[["pass@1", "pass@128", "log_p"]].mean()
