@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from maxrl_bench import metrics
+from maxrl_bench.columns import PASS_AT_K
 
 
 def test_cosine_of_parallel_opposite_and_zero_vectors() -> None:
@@ -22,3 +23,13 @@ def test_share_of_the_harder_half() -> None:
     assert metrics.share_of_harder_half(odd, np.array([0.9, 0.1, 0.2])) == pytest.approx(5 / 8)
     assert np.isnan(metrics.share_of_harder_half(np.zeros(4), rates[:4]))
     assert np.isnan(metrics.share_of_harder_half(np.full(5, np.nan), rates))
+
+
+@pytest.mark.parametrize(("n", "largest"), [(1, 1), (8, 8), (9, 8), (0, 1024)])
+def test_pass_at_k_is_told_up_to_all_rollouts(n: int, largest: int) -> None:
+    """With k = n it says which instances had any success; of exact pass rates every k is known."""
+    rates = np.array([0.0, 1 / (n or 4), 1.0])
+    row = metrics.pass_at_k_row(rates, n)
+    assert list(row) == [f"pass@{k}" for k in PASS_AT_K if k <= largest]
+    if n == largest:
+        assert row[f"pass@{n}"] == pytest.approx(2 / 3)
