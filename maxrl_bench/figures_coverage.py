@@ -174,8 +174,8 @@ def best_checkpoint_scores(evidence: Evidence, runs: list[str], k: int) -> np.nd
 def pareto(evidence: Evidence) -> Drawing:
     """pass@1 against pass@k at the final and the best checkpoints, with the non-dominated frontier."""
     k = evidence.high_k
-    if k == 1:
-        raise NotDrawable("the tables hold pass@k for one k only")
+    if k == 1 or 1 not in evidence.ks:
+        raise NotDrawable("the tables hold no pass@1, or no pass@k beside it")
     facets = evidence.faceted()
     panels = evidence.panels(facets)
     look = looks(evidence.series(ignore=facets))

@@ -38,13 +38,14 @@ Y_LABELS = {
 
 def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> Drawing:
     """Metrics (rows) against x for each panel; the caption says what is drawn and names what cannot be."""
+    metrics = [metric for metric in metrics if metric in evidence.metrics]
     facets = evidence.faceted()
     found: dict[Panel, dict[Series, list[Curve]]] = {}
     absent: dict[str, list[str]] = {}
     for panel in evidence.panels(facets):
         for series in evidence.series(panel, facets):
             runs = evidence.members(series, panel)
-            curves = [evidence.curves(runs, m, x) for m in metrics if m in evidence.metrics]
+            curves = [evidence.curves(runs, m, x) for m in metrics]
             if any(len(at) > 1 and at[-1] > 0 for at, _ in curves):
                 found.setdefault(panel, {})[series] = curves
             else:

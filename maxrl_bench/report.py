@@ -134,10 +134,10 @@ def _look(name: str, results_root: Path, plots_root: Path) -> tuple[str, Page | 
     """What is wrong with an experiment's figures ("" if nothing), and its page if there is one."""
     try:
         page = read_page(plots_root, check_name(name, "experiment"))
-        if page is None:
-            return "not drawn yet; `maxrl-bench plot` draws it", None
-        if page.drawn_from != _tables(results_root, name):
-            return "not of the present tables; `maxrl-bench plot` draws it", page
+        if page is None or page.drawn_from != _tables(results_root, name):
+            damage = _damage(results_root, name)
+            state = "not of the present tables" if page else "not drawn yet"
+            return (f"{state}: {damage}" if damage else f"{state}; `maxrl-bench plot` draws it"), page
         changed = changed_files(plots_root, name)
     except ValueError as error:
         return str(error), None
@@ -150,6 +150,15 @@ def _tables(results_root: Path, name: str) -> Any:
         return read_json(inside(results_root, name, "provenance.json"), dict[str, Any]).get("checksums")
     except (OSError, ValueError):
         return None
+
+
+def _damage(results_root: Path, name: str) -> str:
+    """Why an experiment cannot be drawn from its tables as they are; "" if it can."""
+    try:
+        Evidence.load(name, results_root)
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
 
 
 def stale_figures(results_root: str | Path, plots_root: str | Path) -> list[str]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import gzip
 import os
+import re
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -26,7 +27,7 @@ from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
 from maxrl_bench.names import is_name, shorten
 from maxrl_bench.store import FORMAT, LOCKS, STORE
 
-METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
+FILES = METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
 # Columns of the metrics table that come from the configuration; the others come from the run, in its order.
 IDENTITY = (
     "run",
@@ -63,9 +64,16 @@ def unpack(name: str, data: bytes) -> bytes:
 
 
 def experiments(root: str | Path = "results") -> list[str]:
-    """The experiments that have tables, by name. Links, and folders that no experiment can have, are passed over."""
-    folders = (path.parent for path in Path(root).glob(f"*/{METRICS}") if not path.is_symlink())
-    return sorted(folder.name for folder in folders if is_name(folder.name) and not folder.is_symlink())
+    """The experiments that have tables, whole or not, by name; folders that no experiment can have are passed over."""
+    files = (Path(root, name, file) for name in _names(root) for file in FILES)
+    return sorted({path.parent.name for path in files if os.path.lexists(path)})
+
+
+def _names(root: str | Path) -> list[str]:
+    try:
+        return [name for name in os.listdir(root) if is_name(name) and name != STORE]
+    except OSError:
+        return []
 
 
 def load(experiment: str, root: str | Path = "results") -> Tables:
@@ -154,14 +162,21 @@ def _check_columns(path: Path, table: pd.DataFrame, columns: Iterable[str]) -> N
     for name in columns:
         if name not in table:
             raise ValueError(f"{path} has no column '{name}'; run its sweep again")
+    for name in map(str, table):
+        if name.startswith("pass@") and not _PASS_AT_K.fullmatch(name):
+            raise ValueError(f"{path}: column {shorten(name)} is no pass@k; run its sweep again")
     if table.empty:
         raise ValueError(f"{path} has no rows; run its sweep again")
     for name in table:
         numbers = name in _NUMBERS or name.startswith("pass@")
         if numbers and not pd.api.types.is_numeric_dtype(table[name]):
             raise ValueError(f"{path}: column '{name}' must hold numbers; run its sweep again")
+        rates = name == "pass_rate" or name.startswith("pass@")
+        if rates and not table[name].dropna().between(0, 1).all():
+            raise ValueError(f"{path}: column '{name}' must hold rates in [0, 1]; run its sweep again")
 
 
+_PASS_AT_K = re.compile(r"pass@[1-9][0-9]{0,9}")
 _TEXTS = ("run", "task", "family", "objective", "objective_name")
 _NUMBERS = ({*IDENTITY, *PASS_RATE_COLUMNS} - {*_TEXTS}) | {"rollouts", "seconds", "log_p", "entropy"}
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+import os
 import re
 import shutil
 import subprocess
@@ -16,7 +18,7 @@ import pandas as pd
 import pytest
 from synthetic_tables import OBJECTIVES, TASKS, make_tables, write
 
-from maxrl_bench import report, results
+from maxrl_bench import publish, report, results
 from maxrl_bench.experiment import load_experiment
 from maxrl_bench.formats import checksum
 
@@ -236,6 +238,85 @@ def test_damaged_tables_are_refused(drawn: Path, tmp_path: Path) -> None:
         file.write("half a li")
     with pytest.raises(ValueError, match=r"metrics\.csv does not match its checksum"):
         report.draw("headline", tmp_path / "results", tmp_path / "plots")
+
+
+def _directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def _loop(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(path.name)
+
+
+def _fifo(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+DAMAGE = {
+    "gone": Path.unlink,
+    "directory": _directory,
+    "loop": _loop,
+    "fifo": _fifo,
+    "garbage": lambda path: path.write_bytes(b"\xff\x00garbage"),
+}
+
+
+def test_a_broken_folder_is_named_on_the_page_with_its_fault_and_the_others_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(publish, "draw_theory", lambda *_: "")  # slow, and of no folder
+    Path("whole.toml").write_text(
+        'question = "Who?"\nfigures = ["entropy"]\n[[grid]]\ntask = "fourrooms"\nobjective = "grpo"\n'
+    )
+    fill(tmp_path, "whole", file="whole.toml", path="../whole.toml")
+    broken = {f"{file.split('.')[0]}-{damage}": (file, damage) for file in results.FILES for damage in DAMAGE}
+    for name, (file, damage) in broken.items():
+        shutil.copytree("results/whole", f"results/{name}")
+        DAMAGE[damage](Path("results", name, file))
+    Path("results/link").symlink_to("whole")
+    assert publish.plot([], "results", "plots") == 1
+    told = capsys.readouterr()
+    assert "whole: plots/whole/" in told.out
+    page, lines = parse(Path("plots/index.html")), told.err.splitlines()
+    for name in (*broken, "link"):
+        (line,) = [line for line in lines if f": {name}: " in line]
+        fault = line.removeprefix(f"maxrl-bench: not drawn: {name}: ")
+        assert f"{name}: not drawn yet: {fault}" in page.text
+    assert len(lines) == len(broken) + 1
+    assert page.attributes("figure", "id") == ["whole-entropy"]
+
+
+def test_columns_that_are_no_rates_are_refused(tmp_path: Path) -> None:
+    fill(tmp_path)
+    tables = results.load("headline", tmp_path / "results")
+    foreign = {
+        "column 'pass@1.1' is no pass@k": tables.metrics.assign(**{"pass@1.1": 0.5}),
+        "column 'pass@one' is no pass@k": tables.metrics.assign(**{"pass@one": 0.5}),
+        r"column 'pass@1' must hold rates in \[0, 1\]": tables.metrics.assign(**{"pass@1": 1.5}),
+        r"column 'pass@128' must hold rates in \[0, 1\]": tables.metrics.assign(**{"pass@128": -0.1}),
+        r"column 'pass@8' must hold rates in \[0, 1\]": tables.metrics.assign(**{"pass@8": math.inf}),
+    }
+    for fault, metrics in foreign.items():
+        write(tmp_path / "results", "headline", metrics, tables.pass_rates)
+        with pytest.raises(ValueError, match=rf"metrics\.csv: {fault}"):
+            results.load("headline", tmp_path / "results")
+    write(tmp_path / "results", "headline", tables.metrics, tables.pass_rates.assign(pass_rate=7e300))
+    with pytest.raises(ValueError, match=r"column 'pass_rate' must hold rates in \[0, 1\]"):
+        results.load("headline", tmp_path / "results")
+
+
+def test_tables_without_a_metric_have_the_figures_of_the_others(tmp_path: Path) -> None:
+    fill(tmp_path)
+    tables = results.load("headline", tmp_path / "results")
+    write(tmp_path / "results", "headline", tables.metrics.drop(columns="pass@1"), tables.pass_rates)
+    asked = Asked(figures=("pareto", "training", "end_points"), claims=())
+    drawn = report.draw(asked, tmp_path / "results", tmp_path / "plots")  # type: ignore[arg-type]
+    assert not drawn.failed
+    assert (tmp_path / "plots/headline/training.png").exists()
 
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
