@@ -132,11 +132,10 @@ def _no_objective(objective: Any, rows: Sequence[Row]) -> str:
     labels = dict.fromkeys(row["objective"] for row in rows)
     if isinstance(objective, str):
         return f"no run has objective {shorten(objective)}; {did_you_mean(objective, [*names, *labels])}"
-    if objective["name"] in names:
-        knobs = {key: value for key, value in objective.items() if key != "name"}
-        most = max(row["num_rollouts"] for row in rows if row["objective_name"] == objective["name"])
+    if objective.name in names:
+        most = max(row["num_rollouts"] for row in rows if row["objective_name"] == objective.name)
         try:
-            bind(objective["name"], most, **knobs)
+            bind(objective.name, most, **objective.options)
         except ValueError as error:
             return str(error)
     return f"no run has objective {shorten(label(objective))}; {did_you_mean(label(objective), [*names, *labels])}"
@@ -152,7 +151,7 @@ def _rows(runs: Iterable[RunConfig]) -> list[Row]:
         row = rows.get((id(run.task), id(run.objective), settings))
         if row is None:
             identity = {"task": run.task_label, "seeds": []}
-            identity |= {"objective": run.objective_label, "objective_name": run.objective["name"]}
+            identity |= {"objective": run.objective_label, "objective_name": run.objective.name}
             row = identity | {name: cell(getattr(run, name)) for name in SETTINGS}
             rows[id(run.task), id(run.objective), settings] = row
         row["seeds"].append(run.seed)

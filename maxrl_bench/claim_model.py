@@ -14,7 +14,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from maxrl_bench import inputs
-from maxrl_bench.config import FIELDS, SETTINGS, cell, did_you_mean
+from maxrl_bench.config import FIELDS, SETTINGS, Named, cell, did_you_mean
 from maxrl_bench.names import label, shorten
 from maxrl_bench.objectives import bind
 
@@ -34,11 +34,11 @@ _MOMENTS = {
 class Side:
     """Which runs are meant: by objective (a label or name; or with knobs, as grids write it) and by settings."""
 
-    objective: str | Mapping[str, Any] | None = None  # None: any
+    objective: str | Named | None = None  # None: any
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __str__(self) -> str:
-        named = label(self.objective) if isinstance(self.objective, Mapping) else self.objective
+        named = label(self.objective) if isinstance(self.objective, Named) else self.objective
         return ", ".join([*([named] if named else []), *(f"{key} = {cell(v)}" for key, v in self.settings.items())])
 
     @property
@@ -52,13 +52,13 @@ class Side:
 
     def names(self, row: Mapping[str, Any]) -> bool:
         """Whether a run's objective is meant; row: its label `objective`, its `objective_name`, and `num_rollouts`."""
-        if not isinstance(self.objective, Mapping):
+        if not isinstance(self.objective, Named):
             return self.objective in (None, row["objective"], row["objective_name"])
-        name = self.objective["name"]
+        name = self.objective.name
         if row["objective_name"] != name:
             return False
         try:
-            bound = bind(name, int(row["num_rollouts"]), **{k: v for k, v in self.objective.items() if k != "name"})
+            bound = bind(name, int(row["num_rollouts"]), **self.objective.options)
         except ValueError:  # an order above this run's rollouts
             return False
         return row["objective"] in (bound.label, f"{bound.label} ({name})")

@@ -76,7 +76,7 @@ def run(
         check_tasks([config], config_file or "run")
     folder = Path(results) / "store"
     Store(folder, create=False).check_writable()
-    code = code_fingerprint(config.task["name"], config.objective["name"], run_function)
+    code = code_fingerprint(config.task.name, config.objective.name, run_function)
     print(f"{config.describe()}: {folder / config.hash}/", flush=True)
     job = Job(config.model_dump_json(), str(folder), code, run_function=run_function)
     before = limit_memory(limit if config.device == "cpu" else 0)

@@ -11,18 +11,19 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import (
     AfterValidator,
     BaseModel,
-    BeforeValidator,
     ConfigDict,
     Field,
+    PlainValidator,
     TypeAdapter,
     ValidationError,
-    model_validator,
+    ValidationInfo,
+    field_validator,
 )
 
 from maxrl_bench import inputs
 from maxrl_bench.formula import MAX_ROLLOUTS
 from maxrl_bench.names import is_name, label, shorten
-from maxrl_bench.objectives import OBJECTIVES, bind
+from maxrl_bench.objectives import OBJECTIVES, Objective, bind
 from maxrl_bench.tasks import check_task_name, did_you_mean
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
@@ -44,13 +45,27 @@ class Frozen(dict[str, Any]):
         return _encode(self)
 
     def __reduce__(self) -> tuple[type[Frozen], tuple[dict[str, Any]]]:
-        return Frozen, (dict(self),)
+        return type(self), (dict(self),)
 
 
-def _named(value: Any) -> Any:
+class Named(Frozen):
+    """A task or an objective as a table: its `name`, and its options (of an objective: knobs)."""
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return str(self["name"])
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All but its name."""
+        return {key: value for key, value in self.items() if key != "name"}
+
+
+def _named(value: Any) -> Named:
     """A bare name stands for a table with nothing but the name."""
     if isinstance(value, str):
-        return {"name": value}
+        return Named(name=value)
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise ValueError('must be a name or a table such as { name = "..." }')
     for key in value:
@@ -60,19 +75,19 @@ def _named(value: Any) -> Any:
         json.dumps(value, allow_nan=False)
     except (TypeError, ValueError, RecursionError):
         raise ValueError("holds a value other than text, finite numbers, booleans and lists of them") from None
-    return dict(value)
+    return Named(value)
 
 
 # Looking a name up scans the installed packages for plug-ins; a sweep validates thousands of configurations.
 find_task = functools.cache(check_task_name)
 
 
-def _resolve_task(task: dict[str, Any]) -> Frozen:
+def _resolve_task(task: Named) -> Named:
     """Drop the options that only repeat what the task's name stands for."""
-    standing = find_task(task["name"]).options
+    standing = find_task(task.name).options
     # A value of another type (7.0, true) is no repetition: the task is to refuse it.
     repeats = {key for key, value in task.items() if type(value) is type(standing.get(key)) and standing[key] == value}
-    return Frozen({key: value for key, value in task.items() if key not in repeats})
+    return Named({key: value for key, value in task.items() if key not in repeats})
 
 
 # What only takes time (steps) may be long; what is in memory at once has limits that a machine of 16 GB serves on the
@@ -85,7 +100,6 @@ InstancesOrZero = Annotated[int, Field(ge=0, le=2**20)]
 Size = Annotated[int, Field(gt=0, le=2**12)]
 MAX_HISTORIES = 2**14  # rollouts of an instance whose paths are kept apart (differential smoothing)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Named = Annotated[dict[str, Any], BeforeValidator(_named), AfterValidator(Frozen)]
 
 
 class RunConfig(BaseModel):
@@ -97,10 +111,10 @@ class RunConfig(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    task: Annotated[dict[str, Any], BeforeValidator(_named), AfterValidator(_resolve_task)]
-    objective: Named
+    num_rollouts: Rollouts = 64  # first, since knobs of objectives are bounded by it
+    task: Annotated[Named, PlainValidator(_named), AfterValidator(_resolve_task)]
+    objective: Annotated[Named, PlainValidator(_named)]
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
-    num_rollouts: Rollouts = 64
     batch_size: Instances = 16  # instances per step
     steps: Steps = 200
     learning_rate: Positive = 1e-3
@@ -117,11 +131,11 @@ class RunConfig(BaseModel):
     device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:[0-9]{1,2})?)$")] = "cpu"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"  # bfloat16: mixed precision
 
-    @model_validator(mode="after")
-    def _resolve_objective(self) -> RunConfig:
-        # A frozen object is completed like this before anybody has seen it.
-        self.__dict__["objective"] = resolve_objective(self.objective, self.num_rollouts)
-        return self
+    @field_validator("objective")
+    @classmethod
+    def _resolve_objective(cls, objective: Named, info: ValidationInfo) -> Named:
+        known = "num_rollouts" in info.data  # it is not where it is no good itself
+        return resolve_objective(objective, info.data["num_rollouts"]) if known else objective
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with some values replaced, which are not checked."""
@@ -144,8 +158,12 @@ class RunConfig(BaseModel):
     @property
     def objective_label(self) -> str:
         """The objective as legends name it."""
-        knobs = {key: value for key, value in self.objective.items() if key != "name"}
-        return bind(self.objective["name"], self.num_rollouts, **knobs).label
+        return self.bound.label
+
+    @property
+    def bound(self) -> Objective:
+        """The objective, bound to the number of rollouts and its knobs."""
+        return bind(self.objective.name, self.num_rollouts, **self.objective.options)
 
     def describe(self, also: Iterable[str] = ()) -> str:
         """The run in a few words, for progress lines and failure reports; `also` names further settings to show."""
@@ -175,14 +193,14 @@ FIELDS: dict[str, TypeAdapter[Any]] = {
 }
 
 
-def resolve_objective(objective: Mapping[str, Any], num_rollouts: int) -> Frozen:
+def resolve_objective(objective: Mapping[str, Any], num_rollouts: int) -> Named:
     """An objective with all its knobs, checked by `objectives.bind`. Raises ValueError as that does."""
-    knobs = {key: value for key, value in objective.items() if key != "name"}
-    bound = bind(objective["name"], num_rollouts, **knobs)
+    named = Named(objective)
+    bound = bind(named.name, num_rollouts, **named.options)
     if bound.smoothing and num_rollouts > MAX_HISTORIES:
         what = f"objective '{bound.name}' keeps the path of every rollout"
         raise ValueError(f"{what}; key 'num_rollouts' must be at most {MAX_HISTORIES} with it, got {num_rollouts}")
-    return Frozen({**objective, **bound.knobs})
+    return Named({**objective, **bound.knobs})
 
 
 def brief(objective: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import torch
 
 from maxrl_bench import policies
 from maxrl_bench.config import RunConfig
-from maxrl_bench.objectives import bind
 from maxrl_bench.streams import training_indices, warm_start_indices
 from maxrl_bench.tasks import Task, make_task
 
@@ -48,9 +47,8 @@ def _is_new(seen: set[str], key: object) -> bool:
 
 
 def _check_objective(config: RunConfig, task: Task) -> None:
-    name = config.objective["name"]
-    knobs = {key: value for key, value in config.objective.items() if key != "name"}
-    if bind(name, config.num_rollouts, **knobs).exact and not task.exact:
+    if config.bound.exact and not task.exact:
+        name = config.objective.name
         raise ValueError(f"objective '{name}' needs exact pass rates; task '{config.task_label}' has none")
 
 

@@ -107,7 +107,7 @@ def make_plan(
     configs = {config.hash: config for experiment in experiments for config in experiment.runs}
     find_own(run_function)  # as the workers will, so that all see the same code
     fingerprint = functools.cache(lambda task, objective: code_fingerprint(task, objective, run_function))
-    codes = {run: fingerprint(config.task["name"], config.objective["name"]) for run, config in configs.items()}
+    codes = {run: fingerprint(config.task.name, config.objective.name) for run, config in configs.items()}
     store = Store(Path(root) / "store", create=False)  # to look is not to write: `check_writable` makes it
     stores = {code: store if keep_stale else Store(store.root, code, create=False) for code in set(codes.values())}
     # One look at the folder instead of several at each of many thousand runs that are not there.

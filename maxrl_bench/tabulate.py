@@ -88,9 +88,9 @@ def _identity(config: RunConfig, families: Mapping[str, str], extra: Iterable[st
     known = {
         "run": config.hash,
         "task": config.task_label,
-        "family": families[config.task["name"]],
+        "family": families[config.task.name],
         "objective": config.objective_label,
-        "objective_name": config.objective["name"],
+        "objective_name": config.objective.name,
     }
     others = [name for name in IDENTITY if name not in known]
     return known | {name: cell(getattr(config, name)) for name in (*others[:-1], *extra, others[-1])}

@@ -18,8 +18,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from maxrl_bench import finite, metrics, objectives, parameters
+from maxrl_bench import finite, metrics, parameters
 from maxrl_bench.config import RunConfig
+from maxrl_bench.objectives import bind
 from maxrl_bench.rollouts import Rollouts
 from maxrl_bench.state import State, Tally, check_optimizer, is_due, restore
 from maxrl_bench.store import Store
@@ -53,8 +54,8 @@ class Run:
     def __init__(self, config: RunConfig, store: Store):
         self.config, self.store = config, store
         self.task = make_task(**config.task)
-        knobs = {key: value for key, value in config.objective.items() if key != "name"}
-        self.objective = objectives.bind(config.objective["name"], config.num_rollouts, **knobs)
+        # Bound here, so that the code of objectives is seen to be part of a run's (see `fingerprint`).
+        self.objective = bind(config.objective.name, config.num_rollouts, **config.objective.options)
         if self.objective.exact and not self.task.exact:
             raise ValueError(
                 f"objective '{self.objective.name}' needs exact pass rates; task '{self.task.name}' has none"

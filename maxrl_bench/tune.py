@@ -85,7 +85,7 @@ def tune(experiment: Experiment, results_root: Path) -> str:
     exact = {run: config.learning_rate for run, config in runs.items()}
     table = scores(metrics.assign(objective_name=metrics["run"].map(variants), learning_rate=metrics["run"].map(exact)))
     chosen = choose(table)
-    names = {variants[run]: str(config.objective["name"]) for run, config in runs.items()}
+    names = {variants[run]: str(config.objective.name) for run, config in runs.items()}
     pooled = table.assign(objective_name=table["objective_name"].map(names))
     pooled = pooled[~pooled["objective_name"].isin(set(names))]  # the defaults have the bare name
     rates: dict[str, dict[str, float]] = {}

@@ -93,7 +93,7 @@ def _execute(job: Job, interruptible: bool, keywords: Mapping[str, Any]) -> Outc
     worker = this_process()
     config = RunConfig.model_validate_json(job.config)
     find_own(job.run_function)
-    code = code_fingerprint(config.task["name"], config.objective["name"], job.run_function)
+    code = code_fingerprint(config.task.name, config.objective.name, job.run_function)
     if code != job.code:
         message = f"this worker's code is another version ({code}) than the driver's ({job.code})"
         return Outcome("foreign", message, worker=worker)
