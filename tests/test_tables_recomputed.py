@@ -154,3 +154,12 @@ def test_rates_are_chosen_by_the_mean_over_seeds_of_the_area() -> None:
         assert tune.choose(table)["learning_rate"].tolist() == [0.01]
     areas = table.set_index("learning_rate")
     assert areas.loc[0.02, ["area", "spread"]].tolist() == pytest.approx([1.1 / 3, np.std([0.1, 0.1, 0.9], ddof=1)])
+
+
+def test_what_differs_between_runs_has_a_column() -> None:
+    """However few values it takes, and a table of settings in words; what all runs share has none."""
+    shared = RunConfig(task="maze-9", objective="grpo", batch_size=5)
+    assert tabulate.varied([shared, shared.model_copy(update={"batch_size": 6, "seed": 1})]) == []
+    for changes in ({"max_grad_norm": 2.0}, {"policy": {"width": 8}}, {"warm_start_steps": 7, "dtype": "float64"}):
+        runs = [shared, shared.model_copy(update={"seed": 1}), shared.model_copy(update=changes)]
+        assert set(tabulate.varied(runs)) == set(changes)
