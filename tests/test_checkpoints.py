@@ -173,3 +173,11 @@ def test_a_base_policy_belongs_to_all_that_shaped_it(tmp_path: Path) -> None:
     shared = base_policy(tight, task, store)
     assert all(torch.equal(a, b) for a, b in zip(alone.parameters(), shared.parameters(), strict=True))
     assert not np.array_equal(first.last.weight.detach(), shared.last.weight.detach())  # type: ignore[union-attr]
+
+
+def test_a_policy_file_opens_with_the_public_tool(tmp_path: Path) -> None:
+    store, tensors = Store(tmp_path), {"weight": torch.arange(6.0).view(2, 3)}
+    store.write("base-0", POLICY, parameters.pack(tensors))
+    for mmap in (False, True):
+        opened = torch.load(store.file("base-0", POLICY), weights_only=True, mmap=mmap)
+        assert torch.equal(opened["weight"], tensors["weight"])

@@ -70,8 +70,8 @@ def test_a_blob_is_only_what_it_was_written_as(
     assert store.read(*written) == b"foreign"
 
 
-@pytest.mark.parametrize(("old", "new"), [(A, B), ("policy.pt", "other.pt"), ("c0de", "beef"), ("blob 2", "blob 1")])
-def test_an_edited_header_is_damage(tmp_path: Path, old: str, new: str) -> None:
+@pytest.mark.parametrize(("old", "new"), [(A, B), ("policy.pt", "other.pt"), ("c0de", "beef"), ("blob 3", "blob 2")])
+def test_an_edited_last_line_is_damage(tmp_path: Path, old: str, new: str) -> None:
     notes: list[str] = []
     store = Store(tmp_path / "store", "c0de", notes.append)
     store.write(A, "policy.pt", b"weights")
