@@ -14,6 +14,7 @@ from maxrl_bench.figures_style import (
     NotDrawable,
     count,
     footnote,
+    highest,
     label_x,
     label_y,
     legend,
@@ -60,7 +61,7 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> 
             for (at, values), ax in zip(curves, column, strict=True):
                 line(ax, at, stats.curve(values), look[series], order.index(series))
         for metric, ax in zip(metrics, column, strict=True):
-            ax.xaxis.set_major_locator(MaxNLocator(4))
+            ax.xaxis.set_major_locator(MaxNLocator(4, integer=x != "seconds"))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
             label_y(ax, Y_LABELS.get(metric, metric))
         label_x(column, X_LABELS[x])
@@ -93,15 +94,16 @@ def leaders(evidence: Evidence, metric: str, when: str = "final") -> str:
     parts = []
     facets = evidence.faceted()
     for panel in evidence.panels(facets):
-        values = []
+        values = {}
         for series in evidence.series(panel, facets):
             scores = stats.by_seed(evidence.scores(evidence.members(series, panel), metric, when))
             if np.isfinite(scores).all():
-                values.append((float(scores.mean()), series.label))
-        values.sort(key=lambda pair: -pair[0])
+                values[series.label] = float(scores.mean())
         if values:
-            following = f", next {values[1][1]} {values[1][0]:.3g}" if len(values) > 1 else ""
-            parts.append(f"{values[0][1]} on {panel.title} ({values[0][0]:.3g}{following})")
+            who, top = highest(values)
+            rest = {label: value for label, value in values.items() if f"{value:.3g}" != f"{top:.3g}"}
+            following = f", next {max(rest, key=rest.__getitem__)} {max(rest.values()):.3g}" if rest else ""
+            parts.append(f"{who} on {panel.title} ({top:.3g}{following})")
     return listed(parts)
 
 

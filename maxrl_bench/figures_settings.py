@@ -16,6 +16,7 @@ from maxrl_bench.figures_style import (
     Drawing,
     NotDrawable,
     footnote,
+    highest,
     label_x,
     label_y,
     legend,
@@ -65,9 +66,10 @@ def learning_rate(evidence: Evidence) -> Drawing:
     best = []
     for panel in evidence.panels():
         for line_ in lines(panel):
-            scored = [(_mean(evidence, runs), x) for x, runs in line_.points if x is not None]
-            if scored:
-                best.append(f"{panel.task}, {line_.series.label} {max(scored)[1]:g}")
+            means = {f"{x:g}": _mean(evidence, runs) for x, runs in line_.points if x is not None}
+            means = {x: mean for x, mean in means.items() if np.isfinite(mean)}
+            if means:
+                best.append(f"{panel.task}, {line_.series.label} {highest(means)[0].rstrip(',')}")
     return Drawing(
         drawing.figure,
         f"{drawing.caption} A broad hump means that tuning matters little. Best for pass@1: {listed(best)}.",

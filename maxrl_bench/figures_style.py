@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -159,8 +160,35 @@ def legend(figure: Figure, look: Mapping[Series, Mapping[str, Any]], extra: Sequ
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """What the intervals are over, in small print under the panels."""
-    figure.supxlabel(text, fontsize=7.5, color=GREY, x=0.01, ha="left")
+    """What the intervals are over, in small print under the panels, and which lines hide one another."""
+    hidden = [" and ".join(labels) for labels in coinciding(figure)]
+    text += f" Lines that coincide in a panel: {listed(hidden, most=2)}." if hidden else ""
+    figure.supxlabel(textwrap.fill(text, 150), fontsize=7.5, color=GREY, x=0.01, ha="left")
+
+
+def coinciding(figure: Figure) -> list[tuple[str, ...]]:
+    """The entries of the legend whose lines lie on one another, to a thousandth of the axes, in some panel."""
+    if not figure.legends:
+        return []
+    entries = figure.legends[0]
+    names = {
+        _look(handle): text.get_text()
+        for handle, text in zip(entries.legend_handles, entries.get_texts(), strict=True)
+        if isinstance(handle, Line2D)
+    }
+    groups: dict[tuple[str, ...], None] = {}
+    for axes in figure.axes:
+        at: dict[bytes, list[str]] = {}
+        for drawn in axes.lines:
+            points = (axes.transScale + axes.transLimits).transform(drawn.get_xydata())
+            if len(points) > 1 and _look(drawn) in names:
+                at.setdefault((np.round(points, 3) + 0.0).tobytes(), []).append(names[_look(drawn)])
+        groups |= {labels: None for labels in map(tuple, map(dict.fromkeys, at.values())) if len(labels) > 1}
+    return list(groups)
+
+
+def _look(drawn: Line2D) -> tuple[Any, ...]:
+    return drawn.get_color(), drawn.get_linestyle(), drawn.get_marker()
 
 
 class Seeds(NamedTuple):
@@ -212,6 +240,18 @@ def listed(parts: Sequence[str], most: int = 6) -> str:
     """Parts of a caption in a row; of more than a few, the first and how many follow."""
     rest = f"; and {len(parts) - most} more, to be read off" if len(parts) > most else ""
     return "; ".join(parts[:most]) + rest
+
+
+def highest(values: Mapping[str, float]) -> tuple[str, float]:
+    """Who has the highest value, and the value. Equal to the digits that captions show is equal, and is said so.
+
+    Raises ValueError without values.
+    """
+    top = max(values.values())
+    equal = [label for label, value in values.items() if f"{value:.3g}" == f"{top:.3g}"]
+    if len(equal) == 1:
+        return equal[0], top
+    return ("all equal" if len(equal) == len(values) else f"{', '.join(equal[:-1])} and {equal[-1]}, equal,"), top
 
 
 def count(value: float) -> str:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import numpy as np
+from matplotlib.ticker import MaxNLocator
 
 from maxrl_bench import stats
 from maxrl_bench.evidence import Evidence
@@ -11,6 +14,7 @@ from maxrl_bench.figures_style import (
     NotDrawable,
     count_seeds,
     footnote,
+    highest,
     label_rows,
     label_y,
     legend,
@@ -38,17 +42,21 @@ def end_points(evidence: Evidence) -> Drawing:
     best = []
     for panel, column in zip(panels, axes, strict=True):
         for metric, ax in zip(metrics, column, strict=True):
-            leader = ("", -np.inf)
+            values = {}
             for series in evidence.series(panel, facets):
                 scores = evidence.scores(evidence.members(series, panel), metric)
                 estimate = stats.estimate([scores])
                 style = {"markersize": 7, **look[series], "linestyle": "none"}
                 ax.hlines(rows[series], estimate.low, estimate.high, color=style["color"], linewidth=2)
                 ax.plot(estimate.value, rows[series], **style, markeredgecolor="white")
-                leader = max(leader, (series.label, estimate.value), key=lambda pair: pair[1])
-            best.append(f"{metric} on {panel.title} {leader[0]} ({leader[1]:.3g})")
+                if np.isfinite(estimate.value):
+                    values[series.label] = estimate.value
+            if values:
+                who, top = highest(values)
+                best.append(f"{metric} on {panel.title} {who} ({top:.3g})")
             label_rows(ax, [s.label for s in rows])
             ax.set_xlabel(metric)
+            ax.xaxis.set_major_locator(MaxNLocator(3))
     seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets)).over(OVER)
     footnote(figure, f"Mean over {seeds.number}. Bars: {seeds.note}.")
     caption = (
@@ -84,7 +92,7 @@ def aggregates(evidence: Evidence) -> Drawing:
     levels = np.linspace(0, 1, 41)
     words = []
     for metric, (top, bottom) in zip(metrics, axes, strict=True):
-        middle = []
+        middle, intervals = {}, {}
         for offset, (series, strata) in enumerate(scores[metric].items()):
             drawn = stats.profile(stats.resample_strata(strata), levels)
             plain = stats.profile(np.concatenate([stats.by_seed(s) for s in strata]), levels)
@@ -95,13 +103,15 @@ def aggregates(evidence: Evidence) -> Drawing:
                 bottom.hlines(y, estimate.low, estimate.high, color=look[series]["color"], linewidth=1.6)
                 style = look[series] | {"linestyle": "none", "fillstyle": fill}
                 bottom.plot(estimate.value, y, **style, markerfacecoloralt="white")
-                if statistic is stats.iqm:
+                if statistic is stats.iqm and np.isfinite(estimate.value):
                     limits = "" if np.isnan(estimate.low) else f" [{estimate.low:.3g}, {estimate.high:.3g}]"
-                    middle.append((estimate.value, f"{series.label}{limits}"))
-        leader = max(middle)
-        words.append(f"{metric} {leader[0]:.3g}, {leader[1]}")
+                    middle[series.label], intervals[series.label] = estimate.value, limits
+        if middle:
+            who, value = highest(middle)
+            words.append(f"{metric} {value:.3g}, {who.rstrip(',')}{intervals.get(who, '')}")
         top.set_xlabel(f"level of {metric}")
-        bottom.set_xlabel(f"{metric}: mean (filled), interquartile mean (open)")
+        bottom.set_xlabel(f"{metric}: mean (filled),\ninterquartile mean (open)")
+        bottom.xaxis.set_major_locator(MaxNLocator(3))
         label_rows(bottom, [s.label for s in rows])
         label_y(top, "share of runs above level")
     legend(figure, look)
@@ -150,7 +160,7 @@ def improvement(evidence: Evidence) -> Drawing:
         ]
         words.append(f"{metric}: {', '.join(clear) or 'none'}")
         ax.axvline(0.5, color="black", linestyle=":", linewidth=1.2)
-        ax.set(xlim=(-0.03, 1.03), xlabel=f"P({ours.label} above the other)")
+        ax.set(xlim=(-0.03, 1.03), xlabel=textwrap.fill(f"P({ours.label} above the other)", 28))
         label_rows(ax, [s.label for s in others])
     seeds = count_seeds({"all tasks": counts}).over(OVER)
     common = seeds.number.replace("seed", "common seed")

@@ -16,12 +16,21 @@ _WORDS = {
     "policy": "policy: {}",
     "eval_split": "{} split",
 }
+_ONE = {
+    ("batch_size", 1): "1 instance per step",
+    ("steps", 1): "1 step",
+    ("train_instances", 1): "1 training instance",
+    ("warm_start_steps", 1): "1 warm-start step",
+}
 Settings = tuple[tuple[str, Any], ...]
 
 
 def in_words(settings: Settings) -> list[str]:
     """Settings as legends and titles write them: ["N = 64", "max grad norm = 0.5"]."""
-    return [_WORDS.get(name, name.replace("_", " ") + " = {}").format(exactly(value)) for name, value in settings]
+    return [
+        _ONE.get((name, value)) or _WORDS.get(name, name.replace("_", " ") + " = {}").format(exactly(value))
+        for name, value in settings
+    ]
 
 
 def exactly(value: Any) -> str:

@@ -113,6 +113,43 @@ def test_captions_name_the_highest(name: str, metric: str, when: str, plain: Evi
         assert f" {second:.3g})" in caption
 
 
+def test_captions_tell_no_tie_as_a_win() -> None:
+    objectives = {name: OBJECTIVES[name] for name in ("REINFORCE", "GRPO", "MaxRL")}
+    metrics, rates = make_tables(
+        tasks={"fourrooms": TASKS["fourrooms"]}, objectives=objectives, steps=(0, 20), instances=4
+    )
+    numbers = [name for name in metrics if name.startswith("pass@") or name in ("entropy", "success_share", "log_p")]
+
+    def captions(winner: str | None) -> dict[str, str]:
+        table = metrics.copy()
+        table[numbers] = 0.5
+        table.loc[table["objective"] == winner, numbers] = 0.75
+        # The seventh digit, which no caption shows, is no win.
+        table.loc[table["objective"] == "REINFORCE", numbers] += 1e-7
+        evidence = Evidence("x", table, rates.iloc[:0], {})
+        return {name: draw(name, evidence).caption for name in ("training", "entropy", "success_share", "end_points")}
+
+    for caption in captions(None).values():
+        assert "all equal" in caption
+        assert "(0.5)" in caption
+        assert not re.search("REINFORCE|GRPO|MaxRL", caption)
+    for caption in captions("MaxRL").values():
+        assert "equal" not in caption
+        assert re.search(r"MaxRL (on fourrooms )?\(0.75", caption)
+
+
+def test_lines_that_hide_one_another_are_named(plain: Evidence) -> None:
+    def small_print(found: Evidence) -> str:
+        return " ".join(draw("training", found).figure.get_supxlabel().split())
+
+    assert "coincide" not in small_print(plain)
+    table = plain.metrics.copy()
+    for metric in ("pass@1", K):
+        table.loc[table["objective"] == "GRPO", metric] = table.loc[table["objective"] == "MaxRL", metric].to_numpy()
+    told = small_print(Evidence("x", table, plain.pass_rates, {}))
+    assert "Lines that coincide in a panel: GRPO and MaxRL." in told
+
+
 def test_coverage(plain: Evidence) -> None:
     figure = draw("coverage", plain).figure
     ks = [2**i for i in range(11)]

@@ -12,6 +12,7 @@ import pytest
 from maxrl_bench import results, tabulate
 from maxrl_bench.config import RunConfig
 from maxrl_bench.experiment import Experiment
+from maxrl_bench.series import in_words
 from maxrl_bench.store import Store
 
 # Two values of every setting: a setting that is added to RunConfig fails the first test until it has a row here.
@@ -70,3 +71,9 @@ def test_the_table_of_metrics_tells_the_values_of_an_axis(tmp_path: Path, settin
     assert set(metrics[setting]) == set(shown)
     others = set(results.SETTINGS) - set(results.IDENTITY) - {setting}
     assert not others & set(metrics.columns)
+
+
+def test_one_step_is_no_steps() -> None:
+    settings = (("steps", 1), ("batch_size", 1), ("warm_start_steps", 1), ("train_instances", 1))
+    assert in_words(settings) == ["1 step", "1 instance per step", "1 warm-start step", "1 training instance"]
+    assert in_words((("steps", 2), ("warm_start_steps", 0))) == ["2 steps", "0 warm-start steps"]
