@@ -29,7 +29,7 @@ from maxrl_bench.progress import Progress, duration, shown_steps
 from maxrl_bench.provenance import code_fingerprint
 from maxrl_bench.store import Store
 from maxrl_bench.sweep import DiskFull, Plan, Sweep, check_room, make_plan
-from maxrl_bench.worker import TRAIN, Job, execute, find_own, resolve
+from maxrl_bench.worker import TRAIN, Job, execute, find_own
 
 MAX_WORKERS = 1024
 MEMORY_SHARE = 0.9  # of the machine's memory, for all workers together
@@ -64,7 +64,7 @@ def run(
     `memory` (GB) limits it. Raises ValueError on bad input.
     """
     limit = _memory_limit(memory, 1)
-    _find_own(run_function)
+    find_own(run_function)
     base: dict[str, Any] = {}
     if config_file is not None:
         base = read_config(inputs.read_text(config_file), config_file).model_dump()
@@ -116,7 +116,7 @@ def sweep(options: SweepOptions) -> int:
 
     Raises ValueError on bad input, and on a full disk.
     """
-    _find_own(options.run_function)
+    find_own(options.run_function)
     experiments = load_experiments(options.experiments, options.profile)
     for experiment in experiments:
         sources.check(experiment, options.results)
@@ -163,13 +163,6 @@ def sweep(options: SweepOptions) -> int:
             return 130
     print(listing.summary(plan, report))
     return 1 if report.failed or not drawn else 0
-
-
-def _find_own(run_function: str) -> None:
-    """Raises ValueError if a user's own run function is not there."""
-    find_own(run_function)
-    if run_function != TRAIN:
-        resolve(run_function)
 
 
 def _check_plots(plots: str) -> None:

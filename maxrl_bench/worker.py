@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import sys
@@ -59,9 +60,13 @@ class Outcome:
 
 
 def find_own(run_function: str) -> None:
-    """Let a user's own run function be imported from the working directory, as the driver and every worker must."""
+    """Import a user's own run function, from the working directory too, as the driver and every worker must.
+
+    Before its fingerprint is taken: modules may put folders on the import path. Raises ValueError if there is none.
+    """
     if run_function != TRAIN:
         import_path.open_for_own()
+        resolve(run_function)
 
 
 def resolve(run_function: str) -> Callable[..., None]:
@@ -92,7 +97,8 @@ def _execute(job: Job, interruptible: bool, keywords: Mapping[str, Any]) -> Outc
     notes: list[str] = []
     worker = this_process()
     config = RunConfig.model_validate_json(job.config)
-    find_own(job.run_function)
+    with contextlib.suppress(ValueError):  # told below, unless the worker's code is another anyway
+        find_own(job.run_function)
     code = code_fingerprint(config.task.name, config.objective.name, job.run_function)
     if code != job.code:
         message = f"this worker's code is another version ({code}) than the driver's ({job.code})"

@@ -228,3 +228,25 @@ def test_a_users_own_run_function_is_fresh_until_it_is_edited(tmp_path: Path, mo
     for cache in (code_fingerprint, fingerprint_module._code):  # as in a process of its own
         cache.cache_clear()
     assert state() == "stale"
+
+
+def test_a_run_function_that_extends_the_import_path_is_of_one_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"mine_{next(NUMBERS)}"
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / f"{name}_helper.py").write_text("RATE = 1\n")
+    (tmp_path / f"{name}.py").write_text(
+        f"import sys\nsys.path.insert(0, 'lib')\nimport {name}_helper\n\ndef run(config, store):\n    pass\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    config = RunConfig(task="fourrooms", objective="grpo")
+    study = Experiment("study", Path("study.toml"), "laptop", "Why?", (), (), 0, (config,))
+    codes = []
+    for _ in range(2):  # the second with the module imported already
+        codes.append(make_plan([study], "results", run_function=f"{name}:run").code(config.hash))
+        for cached in (code_fingerprint, fingerprint_module._code, fingerprint_module._spec):
+            cached.cache_clear()
+    (tmp_path / "lib" / f"{name}_helper.py").write_text("RATE = 2\n")
+    assert codes[0] == codes[1] != make_plan([study], "results", run_function=f"{name}:run").code(config.hash)
