@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from maxrl_bench.formula import Formula, Knob
-from maxrl_bench.objectives import OBJECTIVES
+from maxrl_bench.objectives import OBJECTIVES, subset_average
 
 ROWS = {
     # A real knob bounded below 2.5, no arXiv id, and ends that are REINFORCE and the mean baseline.
@@ -27,6 +27,16 @@ ROWS = {
         on_success=lambda K, N, size: np.full_like(K, size),
         on_failure=lambda K, N, size: np.zeros_like(K),
         knobs={"size": Knob(float, 0.1, 0.9, "a")},
+    ),
+    # Two knobs, one required: with either at an end it is REINFORCE or a member of the MaxRL family.
+    "mixed": Formula(
+        label="Mixed",
+        paper="a thesis",
+        formula="s = 1 - c + c s_T(K); f = 0; s_T of maxrl_order",
+        edges="K = 0: no update; K = N: weight 1; N = 1: REINFORCE",
+        on_success=lambda K, N, order, share: 1 - share + share * subset_average(K, N, order),
+        on_failure=lambda K, N, order, share: np.zeros_like(K),
+        knobs={"order": Knob(int, 1, None, "T"), "share": Knob(float, 0, 1, "c", 0.5)},
     ),
     # An entropy bonus with a bound of its own, beside other weights than GRPO's.
     "rloo_entropy": Formula(

@@ -85,6 +85,21 @@ def test_limits_of_cards_are_what_many_rollouts_weigh() -> None:
     assert {"mean_baseline", "grpo", "maxrl_eq9", "maxrl_alg1", "maxrl_uniform", "f_grpo"} <= apart
 
 
+@pytest.mark.parametrize("name", ["grpo", "mean_baseline", "maxrl_alg1", "pkpo"])
+def test_effective_orders_of_cards(name: str) -> None:
+    """The T for which MaxRL of order T weighs as much at p; none at or beyond maximum likelihood."""
+    n, knobs = 12, {"k": 4} if name == "pkpo" else {}
+    found = card(bind(name, n, **knobs))
+    known = 0
+    for p, weight, order in zip(found["pass_rate"], found["weight"], found["effective_order"], strict=True):
+        if order is None:
+            assert p * weight >= 1 - 1e-8
+        else:
+            known += 1
+            assert (1 - (1 - p) ** order) / p == pytest.approx(weight, rel=1e-6)
+    assert known > 3
+
+
 @pytest.mark.parametrize("name", ["grpo", "maxrl_eq10", "rloo"])
 def test_tables_of_text_cards(name: str) -> None:
     objective = bind(name, 6)
