@@ -245,7 +245,7 @@ def _origin(origin: Origin) -> list[str]:
 
 def _md(text: str) -> str:
     """Text with all Markdown and HTML escaped, on one line."""
-    return re.sub(r"([\\`*_\[\]|~#])", r"\\\1", escape(" ".join(text.split()), quote=False))
+    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", escape(" ".join(text.split()), quote=False))
 
 
 def markdown_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> str:

@@ -134,6 +134,8 @@ def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path):
         ("a = 0x" + "f" * 100_000, "64 bits"),
         ("a =", "not TOML"),
         ('a = "\\u001b[2J"', "control characters"),
+        ('a = "\\u202eabc"', "control characters"),
+        ('a = "abc\\u2067"', "control characters"),
         ('"a\\nb" = 1', "cannot be printed"),
         ("a = \0", "not TOML"),
         ("'" * 500_000, "not TOML"),
