@@ -50,6 +50,9 @@ def _main(argv: Sequence[str] | None) -> int:
 def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     """The arguments; words behind an option belong to the command's list of words (`card grpo --rollouts 8 ddof=1`)."""
     top = parser()
+    for word in sys.argv[1:] if argv is None else argv:
+        if word.startswith("--") and word.endswith("=--"):  # of which argparse makes an empty list
+            top.error(f"argument {word[:-3]}: '--' is no value")
     arguments, rest = top.parse_known_args(argv)
     if rest:
         words = next((value for value in vars(arguments).values() if isinstance(value, list)), None)

@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnContext
 from typing import Any, ParamSpec, TypeVar
@@ -62,6 +63,7 @@ class LocalPool(Executor):
         os.environ.update(dict.fromkeys(_ONE_THREAD, "1"))
         import_path.close()
         self._context = _Spawn()
+        _start_tracker()
         # Nothing is sent through it: workers end when its writing end is closed, by `kill` or when this process dies.
         self._stop_reader, self._stop_writer = self._context.Pipe(duplex=False)
         self._memory_limit = memory_limit
@@ -100,6 +102,17 @@ class LocalPool(Executor):
         """End the workers after the jobs that they are running."""
         for slot in self._slots:
             slot.shutdown(wait, cancel_futures=cancel_futures)
+
+
+def _start_tracker() -> None:
+    """Start multiprocessing's resource tracker out of reach of the hang-up that the end of a terminal sends.
+
+    It guards itself against Ctrl-C and a polite kill only; one that is lost, and replaced, prints tracebacks.
+    """
+    if hasattr(signal, "SIGHUP"):
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])  # and in what is started meanwhile
+        resource_tracker.ensure_running()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _begin_worker(stop: Connection, memory_limit: int) -> None:

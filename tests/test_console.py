@@ -213,6 +213,21 @@ def test_a_stopped_worker_can_be_killed() -> None:
     assert not psutil.pid_exists(process)
 
 
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads signal masks from /proc")
+def test_a_hang_up_does_not_reach_what_stands_beside_the_workers() -> None:
+    program = (
+        "import os\n"
+        "from multiprocessing import resource_tracker\n"
+        "from maxrl_bench.executors import LocalPool\n"
+        "if __name__ == '__main__':\n"
+        "    LocalPool(1).kill()\n"
+        "    status = open(f'/proc/{resource_tracker._resource_tracker._pid}/status').read()\n"
+        "    print(status.partition('SigBlk:')[2].split()[0])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout, 16) & 1 << (signal.SIGHUP - 1)
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
 def test_a_hang_up_is_ctrl_c_unless_it_is_ignored() -> None:
     with pytest.raises(KeyboardInterrupt), commands._signals_are_ctrl_c():
@@ -300,6 +315,14 @@ def test_an_empty_folder_is_not_the_working_directory(option: str, tmp_path: Pat
         cli.main(["plot", "study", option, ""])
     assert left.value.code == 2
     assert f"argument {option}: names no folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["sweep --workers=--", "status --results=--", "card --rollouts=--"])
+def test_two_dashes_are_no_value(option: str, capsys) -> None:
+    with pytest.raises(SystemExit) as left:
+        cli.main(option.split())
+    assert left.value.code == 2
+    assert capsys.readouterr().err.endswith(f"argument {option.split()[1][:-3]}: '--' is no value\n")
 
 
 def test_run_shows_its_evaluations(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
