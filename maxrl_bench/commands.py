@@ -143,11 +143,13 @@ def sweep(options: SweepOptions) -> int:
         for experiment in experiments:
             check_tasks(experiment.runs, str(experiment.path), here=options.scheduler is None)
     again = _again()
+    running: Sweep | None = None
     with _Publisher(options, plan) as publisher, _signals_are_ctrl_c():
         try:
             pool = _pool(options, plan, workers)
             progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
-            report = Sweep(plan, pool, progress, publisher.submit).run()
+            running = Sweep(plan, pool, progress, publisher.submit)
+            report = running.run()
             pool.shutdown()
             drawn = publisher.wait()
         except DiskFull as error:
@@ -157,6 +159,8 @@ def sweep(options: SweepOptions) -> int:
         except PoolLost as error:
             raise ValueError(f"{error}; finished runs are kept; repeat to go on: {again}") from None
         except KeyboardInterrupt:
+            if running is not None:
+                publisher.write_tables(running.open, running.report.done)
             print(
                 f"\nstopped; finished runs are kept, the others go on from their checkpoints: {again}", file=sys.stderr
             )
@@ -214,6 +218,18 @@ class _Publisher:
         self._futures[experiment.name] = self._pool.submit(
             publishing.publish, experiment, self._options.results, plots, codes
         )
+
+    def write_tables(self, experiments: Sequence[Experiment], done: set[str]) -> None:
+        """Write the tables of experiments that are cut short, so that `plot` can draw what there is."""
+        self._pool.kill()  # it may be at the same tables
+        for experiment in experiments:
+            own = {config.hash for config in experiment.runs} & done
+            codes = {run: "" if self._options.keep_stale else self._plan.code(run) for run in own}
+            try:
+                if own:
+                    publishing.publish(experiment, self._options.results, None, codes)
+            except (ValueError, OSError) as error:
+                print(f"{experiment.name}: no tables: {error}", file=sys.stderr)
 
     def wait(self) -> bool:
         """Print what there is now of each experiment; False if something went wrong."""

@@ -334,6 +334,27 @@ def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path: Path) -> No
     assert all(Store(store).is_free(path.parent.name) for path in store.glob("*/checkpoint.pt"))
 
 
+def test_ctrl_c_leaves_tables_of_the_runs_that_are_done(tmp_path: Path) -> None:
+    (tmp_path / "study.toml").write_text(
+        'question = "?"\n[[grid]]\ntask = "fourrooms"\nobjective = "grpo"\nsteps = [1, 1000]\n'
+        "policy = { step_ms = 20 }\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{HERE}{os.pathsep}{HERE.parent}"}
+    command = [sys.executable, str(HERE / "fake_driver.py"), str(tmp_path / "study.toml"), str(tmp_path / "r")]
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        for line in process.stderr:
+            if line.startswith("[1/2]"):
+                process.send_signal(signal.SIGINT)
+                break
+        error = process.stderr.read()
+    assert process.returncode == 130
+    assert "Traceback" not in error
+    tables = results.load("study", tmp_path / "r")
+    assert len(tables.metrics["run"].unique()) == 1
+    assert [row["seed"] for row in tables.provenance["missing"].values()] == [0]
+
+
 def test_no_two_runs_of_a_plan_have_one_label(tmp_path: Path) -> None:
     varied = [config(max_grad_norm=norm, batch_size=size) for norm in (0.5, 1.0) for size in (1, 2)]
     plan = sweep.make_plan([experiment(*varied)], tmp_path, run_function=RUN)
