@@ -15,8 +15,8 @@ import numpy as np
 import torch
 
 from envs import options
+from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
-from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 
 TOKENS = "0123456789+-*=>"
 PLUS, MINUS, TIMES, EQUALS, ANSWER = range(10, 15)

@@ -17,8 +17,8 @@ from minigrid.core.grid import Grid
 from minigrid.core.world_object import Goal, Wall
 
 from envs import options
+from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
-from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 
 TOKENS = ("WALL", "PATH", "START", "GOAL", "NEWLINE", "GRID_START", "GRID_END", "PATH_START")
 WALL, PATH, START, GOAL, NEWLINE, GRID_START, GRID_END, PATH_START = range(8)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from envs.minigrid_simulator import ACTIONS, CLOSED, DOOR, EMPTY, GOAL, KEY, OPEN, RUNNING, Level, Levels
-from maxrl_bench.graphs import StateGraphs
+from maxrl_bench.rollouts.graphs import StateGraphs
 
 MAX_STATES = 100_000  # of one level: beyond, a graph takes longer to compile than to train on
 

@@ -1,6 +1,6 @@
 """MiniGrid's transitions and its egocentric view, in numpy, for many states of many levels at once.
 
-Agrees with minigrid 3.2 step by step (tests/test_minigrid_simulator.py) for levels of walls, lava, goals, doors and at
+Agrees with minigrid 3.2 step by step (tests/envs/test_minigrid_simulator.py) for levels of walls, lava, goals, doors and at
 most one key. A state is a row of integers: level, cell, direction, key, and one door state per door. A cell is
 x * height + y; the key lies on a cell, is CARRIED, or is absent.
 """
@@ -17,7 +17,7 @@ from minigrid.minigrid_env import MiniGridEnv
 
 ACTIONS = ("left", "right", "forward", "pickup", "drop", "toggle", "done")
 LEFT, RIGHT, FORWARD, PICKUP, DROP, TOGGLE, DONE = range(7)
-RUNNING, SUCCESS, FAILURE = 0, -1, -2  # the latter two as in maxrl_bench.graphs
+RUNNING, SUCCESS, FAILURE = 0, -1, -2  # the latter two as in maxrl_bench.rollouts.graphs
 VIEW = 7
 DIRECTIONS = np.array([(1, 0), (0, 1), (-1, 0), (0, -1)])  # east, south, west, north; y points down
 OPEN, CLOSED, LOCKED = range(3)

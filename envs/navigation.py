@@ -25,7 +25,7 @@ from minigrid.minigrid_env import MiniGridEnv
 from envs.minigrid_graph import compile_graphs, shortest_solution
 from envs.minigrid_simulator import ACTIONS, CARDINALITIES, Level, Levels, encode_level
 from envs.options import integer, one_of
-from maxrl_bench.graphs import StateGraphs
+from maxrl_bench.rollouts.graphs import StateGraphs
 from maxrl_bench.tasks import CategoricalContexts, check_actions, check_indices, did_you_mean, draw_instance
 
 

@@ -20,8 +20,8 @@ import torch
 from envs import options
 from envs.list_language import INTEGER, LIMIT, MAX_LINES, WIDTH, output_type, words
 from envs.program_table import BANK, NOT_A_PROGRAM, SAYINGS, Table, bank, table
+from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
-from maxrl_bench.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 
 SHOWN = 5
 # Tokens: the sayings, then the numbers from -LIMIT to LIMIT, then what marks the parts of an example.

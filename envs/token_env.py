@@ -11,9 +11,9 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from maxrl_bench.graphs import SUCCESS, StateGraphs
+from maxrl_bench.rollouts.graphs import SUCCESS, StateGraphs
+from maxrl_bench.rollouts.tokens import RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import PixelContexts, TokenContexts, check_actions, check_index, make_task
-from maxrl_bench.tokens import RUNNING, SUCCEEDED, TokenBatch
 
 _INDICES = 2**40
 

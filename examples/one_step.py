@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from maxrl_bench import advantages, bind, make_task
-from maxrl_bench.graphs import SUCCESS, GraphRollouts
-from maxrl_bench.policies import make_policy
+from maxrl_bench.rollouts.graphs import SUCCESS, GraphRollouts
+from maxrl_bench.rollouts.policies import make_policy
 
 OBJECTIVE, B, N = "maxrl_alg1", 4, 32  # B instances, N rollouts of each
 torch.set_num_threads(1)  # the fastest for small networks

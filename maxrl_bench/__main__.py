@@ -1,6 +1,6 @@
 """`python -m maxrl_bench` is `maxrl-bench`."""
 
-from maxrl_bench.cli import main
+from maxrl_bench.cli.main import main
 
 if __name__ == "__main__":
     raise SystemExit(main())

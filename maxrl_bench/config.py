@@ -21,9 +21,9 @@ from pydantic import (
 )
 
 from maxrl_bench import inputs
-from maxrl_bench.formula import MAX_ROLLOUTS
 from maxrl_bench.names import is_name, label, shorten
-from maxrl_bench.objectives import OBJECTIVES, Objective, bind
+from maxrl_bench.objectives.formula import MAX_ROLLOUTS
+from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
 from maxrl_bench.tasks import check_task_name, did_you_mean
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode

@@ -2,7 +2,7 @@
 
 A task hands out *batches*: B instances, a pure function of (task, split, index). A batch samples rollouts
 (`Batch.sample`), computes exact pass rates where that is tractable (`Batch.log_pass_rate`), and has demonstrations.
-The library ships the two kinds of batch (`maxrl_bench.graphs`, `maxrl_bench.tokens`); a task only builds them.
+The library ships the two kinds of batch (`maxrl_bench.rollouts.graphs`, `maxrl_bench.rollouts.tokens`); a task only builds them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from maxrl_bench.names import label, shorten
 if TYPE_CHECKING:
     import torch
 
-    from maxrl_bench.rollouts import Rollouts
+    from maxrl_bench.rollouts.counts import Rollouts
 
 SPLITS = ("train", "validation", "test")
 ENTRY_POINTS = "maxrl_bench.tasks"

@@ -2,7 +2,7 @@
 
 import sys
 
-from maxrl_bench.commands import SweepOptions, sweep
+from maxrl_bench.cli.commands import SweepOptions, sweep
 
 if __name__ == "__main__":
     experiment, results, *rest = sys.argv[1:]

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from maxrl_bench.config import RunConfig
-from maxrl_bench.store import Store
+from maxrl_bench.storage.store import Store
 
 INSTANCES = 4
 
@@ -71,7 +71,7 @@ def run(config: RunConfig, store: Store) -> None:
 
 def train_with_many_checkpoints(config: RunConfig, store: Store) -> None:
     """The real thing, but for a checkpoint at every step and a pause in which to be killed."""
-    from maxrl_bench import train
+    from maxrl_bench.training import loop as train
 
     train.CHECKPOINT_SECONDS = 0.0
     step = train.Run.step

@@ -3,7 +3,7 @@
 import pandas as pd
 
 from maxrl_bench.config import RunConfig
-from maxrl_bench.store import Store
+from maxrl_bench.storage.store import Store
 
 
 def run(config: RunConfig, store: Store) -> None:

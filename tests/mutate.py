@@ -14,9 +14,9 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from maxrl_bench.claim_model import Claim
 from maxrl_bench.config import RunConfig
-from maxrl_bench.formats import checksum
+from maxrl_bench.storage.formats import checksum
+from maxrl_bench.sweeps.claim_model import Claim
 
 DIGITS = "9" * 400
 # What reading a mutated file raises.

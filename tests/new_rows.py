@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from maxrl_bench.formula import Formula, Knob
-from maxrl_bench.objectives import OBJECTIVES, subset_average
+from maxrl_bench.objectives.formula import Formula, Knob
+from maxrl_bench.objectives.table import OBJECTIVES, subset_average
 
 ROWS = {
     # A real knob bounded below 2.5, no arXiv id, and ends that are REINFORCE and the mean baseline.

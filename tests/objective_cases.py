@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from maxrl_bench.formula import REQUIRED, Knob
-from maxrl_bench.objectives import OBJECTIVES, Objective, bind
+from maxrl_bench.objectives.formula import REQUIRED, Knob
+from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
 
 
 def knob_settings(name: str, num_rollouts: int) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from maxrl_bench import tasks
-from maxrl_bench.graphs import FAILURE, SUCCESS, GraphRollouts, StateGraphs
+from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, GraphRollouts, StateGraphs
 from maxrl_bench.tasks import CategoricalContexts
 
 NUM_DOORS = 3

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from maxrl_bench.graphs import SUCCESS, GraphRollouts, StateGraphs
+from maxrl_bench.rollouts.graphs import SUCCESS, GraphRollouts, StateGraphs
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maxrl_bench.tokens import RUNNING, SUCCEEDED, TokenBatch, TokenRollouts
-from maxrl_bench.transformer import TokenPolicy
+from maxrl_bench.rollouts.tokens import RUNNING, SUCCEEDED, TokenBatch, TokenRollouts
+from maxrl_bench.rollouts.transformer import TokenPolicy
 
 
 def _norm(x: Tensor, gain: Tensor) -> Tensor:

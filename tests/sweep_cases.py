@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
-from maxrl_bench import sweep
 from maxrl_bench.config import RunConfig
-from maxrl_bench.experiment import Experiment
-from maxrl_bench.progress import Progress
-from maxrl_bench.store import Store
+from maxrl_bench.storage.store import Store
+from maxrl_bench.sweeps import driver as sweep
+from maxrl_bench.sweeps.experiment import Experiment
+from maxrl_bench.sweeps.progress import Progress
 
 HERE = Path(__file__).parent
 RUN = "fake_run:run"

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from maxrl_bench.files import write_file
-from maxrl_bench.formats import checksum, to_csv, to_json
-from maxrl_bench.results import METRICS, PASS_RATES, pack
-from maxrl_bench.store import FORMAT
+from maxrl_bench.storage.files import write_file
+from maxrl_bench.storage.formats import checksum, to_csv, to_json
+from maxrl_bench.storage.store import FORMAT
+from maxrl_bench.storage.tables import METRICS, PASS_RATES, pack
 
 KS = tuple(2**i for i in range(11))
 # Final skill, spread of skill over instances, rollouts' head start: chosen so that rankings differ between metrics.

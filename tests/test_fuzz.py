@@ -24,10 +24,13 @@ import mutate
 import psutil
 import pytest
 
-from maxrl_bench import cli, commands, publish, results, tabulate
-from maxrl_bench.experiment import load_experiment
-from maxrl_bench.store import Store
-from maxrl_bench.sweep import make_plan
+from maxrl_bench.cli import commands, publish
+from maxrl_bench.cli import main as cli
+from maxrl_bench.storage import tables as results
+from maxrl_bench.storage.store import Store
+from maxrl_bench.sweeps import tabulate
+from maxrl_bench.sweeps.driver import make_plan
+from maxrl_bench.sweeps.experiment import load_experiment
 
 ROOT = Path(__file__).parent.parent
 RUN = "fuzz_run:run"
@@ -243,8 +246,8 @@ def test_claims(here: Path, number: int, seconds: float) -> None:
 
 
 def judge(experiment: Any, tables: Any) -> None:
-    from maxrl_bench.claims import judge as judge_claims
-    from maxrl_bench.evidence import Evidence
+    from maxrl_bench.analysis.claims import judge as judge_claims
+    from maxrl_bench.analysis.evidence import Evidence
 
     with contextlib.suppress(ValueError):  # refused by now
         publish.check(experiment)

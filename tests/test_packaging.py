@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import maxrl_bench
-from maxrl_bench import cli
+from maxrl_bench.cli import main as cli
 
 ROOT = next(folder for folder in Path(__file__).parents if (folder / "pyproject.toml").exists())
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))

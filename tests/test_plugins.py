@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from maxrl_bench import cli, plugins
+from maxrl_bench import plugins
+from maxrl_bench.cli import main as cli
 from maxrl_bench.config import RunConfig
-from maxrl_bench.feasible import check_runs
 from maxrl_bench.tasks import all_tasks, broken_plugins, make_task
+from maxrl_bench.training.feasible import check_runs
 
 
 def fails() -> None:

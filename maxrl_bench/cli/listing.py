@@ -1,0 +1,199 @@
+"""What `maxrl-bench list`, `status` and `sweep --dry-run` print, and the summary at the end of a sweep."""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from maxrl_bench.config import RunConfig
+from maxrl_bench.storage import tables as results
+from maxrl_bench.storage.store import Store
+from maxrl_bench.sweeps.driver import Plan, Report, make_plan
+from maxrl_bench.sweeps.experiment import Experiment, find_experiments, under_its_first_profile
+from maxrl_bench.sweeps.progress import duration
+from maxrl_bench.sweeps.worker import TRAIN
+from maxrl_bench.tasks import all_tasks, broken_plugins, make_task
+
+_SHOWN = 20
+
+
+def columns(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text as aligned columns."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+
+
+Tell = Callable[[str], None]
+
+
+def tasks(root: str, report: Tell, as_json: bool = False) -> str:
+    """A table of all tasks, with the pass rate of the base policy where results have it; as text, or as JSON.
+
+    `report` is called with one line on each plug-in or result that cannot be used; the others are listed.
+    """
+    known = _base_pass_rates(root, report)
+    rows: list[dict[str, Any]] = []
+    for name, entry in all_tasks().items():
+        try:
+            task = make_task(name)
+        except (ImportError, ValueError) as error:
+            report(str(error) if name in str(error) else f"task '{name}': {error}")
+            continue
+        rows.append(
+            {
+                "task": name,
+                "family": entry.family,
+                "options": dict(entry.options),
+                "horizon": task.horizon,
+                "actions": task.num_actions,
+                "exact": task.exact,
+                "base_pass_rate": known.get(name),
+            }
+        )
+    for problem in broken_plugins():
+        report(problem)
+    if as_json:
+        return json.dumps(rows, indent=1)
+    table = [("task", "family", "difficulty", "horizon", "actions", "pass rate", "base pass@1")]
+    for row in rows:
+        difficulty = " ".join(f"{option}={value}" for option, value in row["options"].items())
+        exact = "exact" if row["exact"] else "sampled"
+        base = "-" if row["base_pass_rate"] is None else f"{row['base_pass_rate']:.3f}"
+        table.append((row["task"], row["family"], difficulty, str(row["horizon"]), str(row["actions"]), exact, base))
+    return columns(table)
+
+
+def _base_pass_rates(root: str, report: Tell) -> dict[str, float]:
+    """Mean pass@1 before training by task, over all stored experiments."""
+    rates: dict[str, list[float]] = {}
+    for name in results.experiments(root):
+        try:
+            metrics = results.load(name, root).metrics
+            for task, known in metrics[metrics["step"] == 0].groupby("task")["pass@1"]:
+                rates.setdefault(str(task), []).extend(known)
+        except (ValueError, KeyError) as error:
+            report(f"{Path(root) / name} is left out: {error}")
+    return {task: sum(known) / len(known) for task, known in rates.items()}
+
+
+def experiments(report: Tell, as_json: bool = False) -> str:
+    """A table of the experiment files, with their questions; as text, or as JSON.
+
+    `report` is called with one line on each file that cannot be read; the others are listed.
+    """
+    loaded = []
+    for path in find_experiments([]):
+        try:
+            loaded.append(under_its_first_profile(path))
+        except ValueError as error:
+            report(str(error))
+    loaded.sort(key=lambda experiment: (experiment.order, experiment.name))
+    rows = [
+        {"experiment": experiment.name, "runs": len(experiment.runs), "question": experiment.question}
+        for experiment in loaded
+    ]
+    if as_json:
+        return json.dumps(rows, indent=1)
+    return columns([("experiment", "runs", "question"), *(tuple(map(str, row.values())) for row in rows)])
+
+
+def axes(configs: Sequence[RunConfig]) -> str:
+    """The grid of some runs: every setting that varies, with its values."""
+    lines = []
+    for key in RunConfig.model_fields:
+        shown = {"task": "task_label", "objective": "objective_label"}.get(key, key)
+        # Runs share what they hold, so that few of many thousand need to be put into words.
+        differing = {id(config.__dict__[key]): config for config in configs}.values()
+        values = list(dict.fromkeys(str(getattr(config, shown)) for config in differing))
+        if len(values) > 1 or key in ("task", "objective"):
+            more = f", and {len(values) - _SHOWN} more" if len(values) > _SHOWN else ""
+            lines.append(f"  {key} ({len(values)}): {', '.join(values[:_SHOWN])}{more}")
+    return "\n".join(lines)
+
+
+def dry_run(plan: Plan, workers: int) -> str:
+    """The grid of every experiment, the number of runs, and the time and disk that they will take."""
+    lines = []
+    for experiment in plan.experiments:
+        lines += [f"{experiment.name}: {len(experiment.runs)} runs", axes(experiment.runs)]
+    states = Counter(check.state for check in plan.found.values())
+    todo = plan.todo
+    seconds = plan.seconds(todo)
+    lines += [
+        f"{len(plan.configs)} different runs: {_counts(states)}",
+        f"to do: {len(todo)} runs; time on {workers} workers: "
+        f"{duration(None if seconds is None else seconds / workers)}; "
+        f"disk: {len(todo) * plan.store.bytes_per_run() / 1e6:.1f} MB",
+    ]
+    return "\n".join(lines)
+
+
+def _counts(states: Counter[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.most_common())
+
+
+def status(experiments: Sequence[Experiment], root: str, run_function: str = TRAIN) -> str:
+    """What is stored of every experiment: done, missing, running, failed and why, and the time that the rest takes."""
+    lines = []
+    for experiment in experiments:
+        plan = make_plan([experiment], root, run_function=run_function)
+        running = {run for run in plan.todo if not plan.store.is_free(run)}
+        states = Counter("running" if run in running else check.state for run, check in plan.found.items())
+        left = f"; {duration(plan.seconds(plan.todo))} of one worker's time left" if plan.todo else ""
+        lines.append(f"{experiment.name}: {len(experiment.runs)} runs: {_counts(states)}{left}")
+        waiting = [run for run in plan.todo if run not in running]
+        lines += [f"  running: {plan.label(run)}" for run in running]
+        for state in ("failed", "corrupt", "stale", "missing"):
+            lines += _some([run for run in waiting if plan.found[run].state == state], plan)
+    return "\n".join(lines)
+
+
+def _some(runs: Sequence[str], plan: Plan) -> Iterable[str]:
+    for run in runs[:_SHOWN]:
+        check = plan.found[run]
+        yield f"  {check.state}: {plan.label(run)}" + (f": {check.why}" if check.why else "")
+        if check.state == "failed":
+            yield f"    {reproduce(plan, run)}"
+    if len(runs) > _SHOWN:
+        yield f"  and {len(runs) - _SHOWN} more {plan.found[runs[0]].state}"
+
+
+def reproduce(plan: Plan, run: str) -> str:
+    """The command that does one run alone."""
+    root = f"./{plan.root}" if plan.root.startswith("-") else plan.root  # which would be an option
+    # Joined as text: `Path` takes the "./" away again.
+    command = ["maxrl-bench", "run", "--config", os.path.join(root, "store", run, "config.json")]
+    if root != "results":
+        command += ["--results", root]
+    if plan.run_function != TRAIN:
+        command += ["--run-function", plan.run_function]
+    return shlex.join(command)
+
+
+def result(store: Store, run: str) -> str:
+    """The last evaluation of a finished run, and where its tables lie."""
+    last = store.tables(run)[0].iloc[-1]
+    told = [f"pass@{name.partition('@')[2]} {value:.4g}" for name, value in last.items() if _is_number(name, value)]
+    if last.get("log_p") == last.get("log_p") and "log_p" in last:
+        told.append(f"mean log p {last['log_p']:.4g}")
+    return f"step {int(last['step'])}: {', '.join(told)}\n{store.folder(run)}/metrics.csv"
+
+
+def _is_number(name: object, value: float) -> bool:
+    return str(name).startswith("pass@") and value == value
+
+
+def summary(plan: Plan, report: Report) -> str:
+    """How a sweep went, with one line for each failed run and the command that reproduces it."""
+    lines = []
+    for run, why in report.failed.items():
+        lines.append(f"FAILED {plan.label(run)}: {why}\n    {reproduce(plan, run)}")
+    line = f"{len(report.done)} of {len(plan.configs)} runs done ({report.computed} now) in {duration(report.seconds)}"
+    if report.computed:
+        line += f"; {report.utilisation:.0%} of worker time in runs; at most {report.peak_memory_mb:.0f} MB per worker"
+    return "\n".join([*lines, line])

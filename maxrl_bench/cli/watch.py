@@ -1,0 +1,109 @@
+"""One rollout of a policy on one instance, for human eyes: a GIF where the task shows frames, text otherwise."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from maxrl_bench.config import RunConfig
+from maxrl_bench.rollouts.policies import make_policy
+from maxrl_bench.storage.files import write_file
+from maxrl_bench.storage.store import Store
+from maxrl_bench.tasks import Task, check_index, make_task
+from maxrl_bench.training import parameters
+from maxrl_bench.training.feasible import check_device
+from maxrl_bench.training.loop import precision
+from maxrl_bench.training.warm_start import POLICY, base_name, make_base
+
+FRAME_MILLISECONDS = 250
+LAST_FRAME_MILLISECONDS = 1500
+FRAMES, TEXT = (".gif",), (".txt",)
+
+
+def watch(
+    task_name: str,
+    split: str = "test",
+    index: int = 0,
+    policy_state: bytes | None = None,
+    out: str | Path | None = None,
+    *,
+    seed: int = 0,
+    task_options: Mapping[str, Any] | None = None,
+    sizes: Mapping[str, int] | None = None,
+) -> str:
+    """Roll out a policy once on an instance and show it; returns the text to print.
+
+    policy_state: a stored policy (`policy.pt` of a run), or None for an untrained one; `task_options` and `sizes` are
+    the run's. `out` is the file for the GIF (by default named after the task, in the working directory) or for the text
+    (by default only returned). Raises ValueError on an unknown task, split or index, a policy that does not fit, and a
+    file that cannot be written or whose ending belongs to something else than what the task shows.
+    """
+    task = make_task(task_name, **(task_options or {}))
+    index = check_index(index)
+    policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(seed), **(sizes or {}))
+    if policy_state is not None:
+        try:
+            state = parameters.unpack(policy_state)
+            # A policy trained in float64 is shown in float64.
+            if any(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in state.values()):
+                policy.double()
+            parameters.load_policy(policy, state)
+        except ValueError as error:
+            reason = f"the stored policy does not fit task '{task.name}' and its network's sizes: {error}"
+            raise ValueError(reason) from error
+    batch = task.batch(split, [index])
+    with torch.no_grad():
+        # A single rollout is a path in the tree, so its edges are in the order in which the actions were taken.
+        rollouts: Any = batch.sample(policy, 1, np.random.default_rng(seed), grad=False)
+        actions = [int(action) for action in rollouts.action]
+        ending = f"{'success' if rollouts.successes[0] else 'failure'} after {len(actions)} actions"
+        if task.exact:
+            ending += f"; pass rate on this instance {float(batch.log_pass_rate(policy).exp()[0]):.3g}"
+    summary = f"{task.name}, {split} instance {index}: {ending}"
+    return _show(task, split, index, actions, summary, Path(out) if out is not None else None)
+
+
+def base_state(config: RunConfig, store: Store) -> bytes:
+    """The base policy that a run started from, as `policy_state`: out of the store, or else made again.
+
+    The store is only read: nothing in it is written, locked or removed.
+    """
+    stored = store.read(base_name(config), POLICY, any_code=True) if config.warm_start_steps else None
+    if stored is None:
+        check_device(config.device, config.dtype)
+        with precision(config):
+            stored = parameters.pack(make_base(config, make_task(**config.task)).state_dict())
+    return stored
+
+
+def _show(task: Task, split: str, index: int, actions: Sequence[int], summary: str, out: Path | None) -> str:
+    shown = task.render(split, index, actions)
+    text = f"{shown}\n{summary}" if isinstance(shown, str) else ""
+    if text and out is None:
+        return text
+    kind, endings = ("text", TEXT) if text else ("a GIF", FRAMES)
+    # A task's name may contain options, with characters that file names must not have.
+    out = out or Path(f"{re.sub(r'[^A-Za-z0-9_.=-]+', '-', task.name).strip('-')}-{split}-{index}.gif")
+    if out.suffix.lower() not in endings:
+        raise ValueError(f"task '{task.name}' is shown as {kind}: the file must end in {endings[0]}, got '{out}'")
+    data = f"{text}\n".encode() if isinstance(shown, str) else _gif(shown)
+    try:
+        write_file(out, data)
+    except OSError as error:
+        raise ValueError(f"{out} cannot be written: {error.strerror or error}") from None
+    return f"{summary}\n{out}"
+
+
+def _gif(frames: Sequence[np.ndarray]) -> bytes:
+    first, *rest = (Image.fromarray(frame) for frame in frames)
+    durations = [FRAME_MILLISECONDS] * len(rest) + [LAST_FRAME_MILLISECONDS]
+    buffer = io.BytesIO()
+    first.save(buffer, format="GIF", save_all=True, append_images=rest, duration=durations, loop=0)
+    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""What a success and a failure weigh."""

@@ -1,0 +1,159 @@
+"""Figures along training: a metric against steps, rollouts or seconds; one line per series, one panel per task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.ticker import FuncFormatter, MaxNLocator
+
+from maxrl_bench.analysis import stats
+from maxrl_bench.analysis.evidence import Evidence
+from maxrl_bench.analysis.series import Panel, Series
+from maxrl_bench.report.style import (
+    Drawing,
+    NotDrawable,
+    count,
+    footnote,
+    highest,
+    label_x,
+    label_y,
+    legend,
+    line,
+    listed,
+    looks,
+    seeds_of,
+    small_multiples,
+)
+
+Curve = tuple[np.ndarray, np.ndarray]  # x [X] and values [S, X]
+X_LABELS = {"step": "training step", "rollouts": "training rollouts", "seconds": "training seconds"}
+Y_LABELS = {
+    "entropy": "policy entropy (nats)",
+    "success_share": "instances with a success",
+    "cosine_ml": "cosine with ML gradient",
+    "grad_norm": "gradient norm",
+    "log_p": "mean log pass rate",
+}
+
+
+def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> Drawing:
+    """Metrics (rows) against x for each panel; the caption says what is drawn and names what cannot be."""
+    metrics = [metric for metric in metrics if metric in evidence.metrics]
+    facets = evidence.faceted()
+    found: dict[Panel, dict[Series, list[Curve]]] = {}
+    absent: dict[str, list[str]] = {}
+    for panel in evidence.panels(facets):
+        for series in evidence.series(panel, facets):
+            runs = evidence.members(series, panel)
+            curves = [evidence.curves(runs, m, x) for m in metrics]
+            if any(len(at) > 1 and at[-1] > 0 for at, _ in curves):
+                found.setdefault(panel, {})[series] = curves
+            else:
+                absent.setdefault(series.label, []).append(panel.title)
+    if not found:
+        raise NotDrawable("the tables hold no values of it")
+    look = looks(evidence.series(ignore=facets))
+    figure, axes = small_multiples(list(found), len(metrics))
+    for (panel, lines), column in zip(found.items(), axes, strict=True):
+        order = evidence.series(panel, facets)
+        for series, curves in lines.items():
+            for (at, values), ax in zip(curves, column, strict=True):
+                line(ax, at, stats.curve(values), look[series], order.index(series))
+        for metric, ax in zip(metrics, column, strict=True):
+            ax.xaxis.set_major_locator(MaxNLocator(4, integer=x != "seconds"))
+            ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
+            label_y(ax, Y_LABELS.get(metric, metric))
+        label_x(column, X_LABELS[x])
+    drawn = {series for lines in found.values() for series in lines}
+    legend(figure, {series: style for series, style in look.items() if series in drawn})
+    seeds = seeds_of(evidence, list(found), lambda panel: list(found[panel]))
+    figure.align_ylabels()
+    footnote(figure, f"Lines: mean over {seeds.number}. Bands: {seeds.note}.")
+    names = " and ".join(Y_LABELS.get(m, m) for m in metrics)
+    caption = f"{names[0].upper()}{names[1:]}" if not names.startswith("pass@") else f"Held-out {names}"
+    caption += f" against {X_LABELS[x]}, mean over {seeds.number} {seeds.intervals}."
+    if absent:
+        caption += f" Without values, not drawn: {_absent(absent, [p.title for p in evidence.panels(facets)])}."
+    return Drawing(figure, caption, f"Line plots of {names} against {X_LABELS[x]}, one panel per task.")
+
+
+def _absent(absent: dict[str, list[str]], panels: list[str]) -> str:
+    """Series with the panels that lack them (no panels named if all do); a panel that nothing is on, once."""
+    empty = [title for title in panels if all(title in titles for titles in absent.values()) and len(absent) > 1]
+    parts = [f"everything on {title}" for title in empty]
+    for label, titles in absent.items():
+        rest = [title for title in titles if title not in empty]
+        if rest:
+            parts.append(label if len(titles) == len(panels) else f"{label} ({', '.join(rest)})")
+    return ", ".join(parts)
+
+
+def leaders(evidence: Evidence, metric: str, when: str = "final") -> str:
+    """ "MaxRL on fourrooms (0.71, next GRPO 0.62); ...": the highest mean of each panel, and the one after it."""
+    parts = []
+    facets = evidence.faceted()
+    for panel in evidence.panels(facets):
+        values = {}
+        for series in evidence.series(panel, facets):
+            scores = stats.by_seed(evidence.scores(evidence.members(series, panel), metric, when))
+            if np.isfinite(scores).all():
+                values[series.label] = float(scores.mean())
+        if values:
+            who, top = highest(values)
+            rest = {label: value for label, value in values.items() if f"{value:.3g}" != f"{top:.3g}"}
+            following = f", next {max(rest, key=rest.__getitem__)} {max(rest.values()):.3g}" if rest else ""
+            parts.append(f"{who} on {panel.title} ({top:.3g}{following})")
+    return listed(parts)
+
+
+def training_curves(evidence: Evidence) -> Drawing:
+    """pass@1 and pass@k on held-out instances along training."""
+    drawing = draw_curves(evidence, _pass_metrics(evidence))
+    return _say(drawing, f"Highest pass@1 at the end: {leaders(evidence, 'pass@1')}.")
+
+
+def cost_rollouts(evidence: Evidence) -> Drawing:
+    """pass@1 and pass@k against the rollouts spent in training."""
+    drawing = draw_curves(evidence, _pass_metrics(evidence), "rollouts")
+    return _say(drawing, "The same height further left is the same skill for fewer rollouts.")
+
+
+def cost_seconds(evidence: Evidence) -> Drawing:
+    """pass@1 and pass@k against the seconds spent in training."""
+    drawing = draw_curves(evidence, _pass_metrics(evidence), "seconds")
+    return _say(drawing, "Seconds are of training alone, without evaluation, on the machine that the provenance names.")
+
+
+def entropy(evidence: Evidence) -> Drawing:
+    """Policy entropy along training."""
+    drawing = draw_curves(evidence, ["entropy"])
+    return _say(drawing, f"Most entropy left at the end: {leaders(evidence, 'entropy')}.")
+
+
+def success_share(evidence: Evidence) -> Drawing:
+    """Share of training instances with at least one success among their rollouts."""
+    drawing = draw_curves(evidence, ["success_share"])
+    return _say(
+        drawing,
+        "Training instances of which at least one rollout succeeded: without one there is nothing to reinforce. "
+        f"Highest mean over training: {leaders(evidence, 'success_share', 'area')}.",
+    )
+
+
+def cosine_ml(evidence: Evidence) -> Drawing:
+    """Cosine between each objective's gradient and that of exact maximum likelihood on the same instances."""
+    drawing = draw_curves(evidence, ["cosine_ml"])
+    return _say(
+        drawing,
+        "1 is the direction in which exact maximum likelihood would move the same policy on the same instances; "
+        f"sampling noise lowers it too. Highest mean over training: {leaders(evidence, 'cosine_ml', 'area')}.",
+    )
+
+
+def _pass_metrics(evidence: Evidence) -> list[str]:
+    return [f"pass@{k}" for k in sorted({1, evidence.high_k})]
+
+
+def _say(drawing: Drawing, text: str) -> Drawing:
+    return Drawing(drawing.figure, f"{drawing.caption} {text}", drawing.alt)

@@ -1,0 +1,1 @@
+"""N rollouts of an instance, and policies."""

@@ -1,0 +1,266 @@
+"""Memoryless policies on finite deterministic worlds: rollouts as counts, exact pass rates, demonstrations.
+
+The states of all B instances are the nodes of one graph. The policy sees an observation of the state and nothing else,
+so the network is run once on each distinct observation of the batch, and everything else is table look-up. Rollouts in
+the same state at the same time are counted together from there on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from scipy import sparse
+
+from maxrl_bench.rollouts import finite
+from maxrl_bench.rollouts.counts import Layer, draw_actions, successes_through
+from maxrl_bench.rollouts.policies import ObservationPolicy
+
+SUCCESS, FAILURE = -1, -2
+
+
+@dataclass(frozen=True)
+class StateGraphs:
+    """B instances as deterministic graphs of S states with A actions; a `tasks.Batch`.
+
+    observations [O, ...]: the distinct observations of the batch. observation_of [S] int64: which of them each state
+    shows. successor [S, A] int64: the next state, or SUCCESS or FAILURE, where the rollout ends. start [B] int64: the
+    first state of each instance; no state can be reached from two of them. A rollout that has not ended after `horizon`
+    actions fails.
+    """
+
+    observations: torch.Tensor
+    observation_of: np.ndarray
+    successor: np.ndarray
+    start: np.ndarray
+    horizon: int
+
+    @property
+    def num_instances(self) -> int:
+        return len(self.start)
+
+    def log_probs(self, policy: ObservationPolicy, rows: np.ndarray | None = None) -> torch.Tensor:
+        """Log-probabilities of the actions at the distinct observations, or at `rows` of them: [O or len(rows), A]."""
+        observations = self.observations if rows is None else self.observations[torch.from_numpy(rows)]
+        return policy.log_probs(observations.to(next(policy.parameters()).device))
+
+    def sample(
+        self,
+        policy: ObservationPolicy,
+        num_rollouts: int,
+        rng: np.random.Generator,
+        *,
+        grad: bool = True,
+        paths: bool = False,
+    ) -> GraphRollouts:
+        """N independent rollouts of every instance.
+
+        paths: rollouts with different histories are not counted together, at up to N times the memory. grad: changes
+        nothing; `surrogate` and `entropy` run the network again, on the observations that were visited.
+        """
+        with torch.no_grad():
+            log_probs = self.log_probs(policy).double().log_softmax(1).cpu().numpy()
+        probs = finite.probabilities(log_probs)
+        states, counts = self.start, np.full(self.num_instances, num_rollouts, np.int64)
+        instance = np.arange(self.num_instances)
+        layers, seen = [], []
+        for step in range(self.horizon):
+            node, action, count = draw_actions(counts, probs[self.observation_of[states]], rng)
+            target = self.successor[states[node], action]
+            onward = np.flatnonzero(target >= 0) if step + 1 < self.horizon else np.zeros(0, np.int64)
+            if paths:
+                states_next, index = target[onward], np.arange(len(onward))
+            else:
+                states_next, index = np.unique(target[onward], return_inverse=True)
+            child = np.full(len(node), -1)
+            child[onward] = index
+            layers.append(Layer(node, action, count, child, np.where(target == SUCCESS, count, 0)))
+            seen.append((instance[node], self.observation_of[states[node]]))
+            if not len(onward):
+                break
+            counts = np.bincount(index, weights=count[onward]).astype(np.int64)
+            instance_next = np.empty(len(states_next), np.int64)
+            instance_next[index] = instance[node[onward]]
+            states, instance = states_next, instance_next
+        successes = successes_through(layers, rng)
+        smooth = None
+        if paths:
+            taken = [log_probs[shown, layer.action] for (_, shown), layer in zip(seen, layers, strict=True)]
+            smooth = np.concatenate(_smoothing(layers, successes, taken))
+        return GraphRollouts(
+            graphs=self,
+            policy=policy,
+            num_rollouts=num_rollouts,
+            layers=layers,
+            successes=np.bincount(layers[0].node, weights=successes[0]).astype(np.int64),
+            instance=np.concatenate([whose for whose, _ in seen]),
+            observation=np.concatenate([shown for _, shown in seen]),
+            action=np.concatenate([layer.action for layer in layers]),
+            count=np.concatenate([layer.count for layer in layers]),
+            through=np.concatenate(successes),
+            smooth=smooth,
+        )
+
+    def log_pass_rate(self, policy: ObservationPolicy) -> torch.Tensor:
+        """Exact log p of each instance: [B] float64, differentiable; by dynamic programming over time and states.
+
+        Pass rates below 1e-300 count as 1e-300 and have no gradient.
+        """
+        probs = torch.softmax(self.log_probs(policy).double(), 1).cpu()
+        return torch.log(_PassRate.apply(probs[torch.from_numpy(self.observation_of)], self).clamp_min(1e-300))
+
+    def demonstration_loss(self, policy: ObservationPolicy) -> torch.Tensor:
+        """Mean negative log-likelihood of the actions of one shortest solution of each instance: a scalar."""
+        state, action = self.demonstrations
+        rows, index = np.unique(self.observation_of[state], return_inverse=True)
+        return -self.log_probs(policy, rows)[torch.from_numpy(index), torch.from_numpy(action)].mean()
+
+    @cached_property
+    def distances(self) -> np.ndarray:
+        """Fewest actions from each state to SUCCESS: [S]; horizon + 1 where it takes more, or there is no way."""
+        far = self.horizon + 1
+        distance = np.full(len(self.successor) + 2, far)
+        distance[SUCCESS] = 0
+        for _ in range(self.horizon):
+            closer = np.minimum(1 + distance[self.successor].min(1), far)
+            if (closer == distance[:-2]).all():
+                break
+            distance[:-2] = closer
+        return distance[:-2]
+
+    @cached_property
+    def demonstrations(self) -> tuple[np.ndarray, np.ndarray]:
+        """The states and actions of one shortest solution of each instance, all in two arrays of one length.
+
+        Of equally short solutions, the one with the lowest actions. Raises ValueError, naming the row, where an
+        instance has no solution within the horizon.
+        """
+        if (self.distances[self.start] > self.horizon).any():
+            row = int(np.argmax(self.distances[self.start] > self.horizon))
+            raise ValueError(f"instance {row} of the batch cannot be solved within {self.horizon} actions")
+        best = np.r_[self.distances, self.horizon + 1, 0][self.successor].argmin(1)
+        states, visited = self.start, []
+        while len(states):
+            visited.append(states)
+            states = self.successor[states, best[states]]
+            states = states[states >= 0]
+        demonstrated = np.concatenate(visited)
+        return demonstrated, best[demonstrated]
+
+
+@dataclass(frozen=True)
+class GraphRollouts:
+    """N rollouts of each instance on state graphs (`rollouts.Rollouts`): E edges (time, state, action) with counts."""
+
+    graphs: StateGraphs
+    policy: ObservationPolicy
+    num_rollouts: int
+    layers: list[Layer]
+    successes: np.ndarray  # [B]
+    instance: np.ndarray  # [E]
+    observation: np.ndarray  # [E]
+    action: np.ndarray  # [E]
+    count: np.ndarray  # [E]
+    through: np.ndarray  # [E] how many of the `count` rollouts that take the edge succeed in the end
+    smooth: np.ndarray | None  # [E] see `_smoothing`; only if sampled with paths=True
+
+    @property
+    def contexts_evaluated(self) -> int:
+        return len(self.graphs.observations)
+
+    @property
+    def contexts_named(self) -> int:
+        return self.actions_taken
+
+    @property
+    def actions_taken(self) -> int:
+        return int(self.count.sum())
+
+    def surrogate(self, on_success: np.ndarray, on_failure: np.ndarray, smoothing: float = 0.0) -> torch.Tensor:
+        weight = on_success[self.instance] * self.through + on_failure[self.instance] * (self.count - self.through)
+        if smoothing:
+            if self.smooth is None:
+                raise ValueError("differential smoothing weighs each rollout by itself: sample with paths=True")
+            weight = weight + smoothing * self.smooth
+        num_actions = self.graphs.successor.shape[1]
+        cells = len(self.graphs.observations) * num_actions
+        table = np.bincount(self.observation * num_actions + self.action, weights=weight, minlength=cells)
+        scale = self.num_rollouts * len(self.successes)
+        # `_weighted` skips observations of weight zero in the forward and in the backward pass.
+        return self._weighted(table.reshape(-1, num_actions) / scale, lambda log_probs: log_probs)
+
+    def entropy(self) -> torch.Tensor:
+        visits = np.bincount(self.observation, weights=self.count, minlength=len(self.graphs.observations))
+        return self._weighted(visits[:, None] / visits.sum(), lambda log_probs: -log_probs.exp() * log_probs)
+
+    def _weighted(self, table: np.ndarray, term: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
+        """Sum of table [O, A or 1] times term(log-probabilities) [O, A], over the observations of weight not zero."""
+        rows = np.flatnonzero(table.any(1))
+        if not len(rows):
+            return torch.zeros(())
+        terms = term(self.graphs.log_probs(self.policy, rows))
+        return (torch.from_numpy(table[rows]).to(terms) * terms).sum()
+
+
+def _smoothing(layers: list[Layer], successes: list[np.ndarray], log_probs: list[np.ndarray]) -> list[np.ndarray]:
+    """For each edge, the sum over its rollouts of their mean log-probability per action, negated for successes.
+
+    One array [E] per layer. Needs `paths=True`: each edge has one history, and a layer's nodes are the edges of the
+    layer before that do not end, in their order.
+    """
+    total: np.ndarray = np.zeros(1 + int(layers[0].node.max()))
+    totals = []
+    for layer, log_prob in zip(layers, log_probs, strict=True):
+        totals.append(total[layer.node] + log_prob)
+        total = totals[-1][layer.child >= 0]
+    result: list[np.ndarray] = []
+    below: np.ndarray = np.zeros(0)
+    for depth in reversed(range(len(layers))):
+        layer = layers[depth]
+        signed = (layer.count - 2 * successes[depth]) * totals[depth] / (depth + 1)
+        signed[layer.child >= 0] = below
+        below = np.bincount(layer.node, weights=signed)
+        result.append(signed)
+    return result[::-1]
+
+
+class _PassRate(torch.autograd.Function):
+    """The pass rate of each instance from the action probabilities of each state, [S, A] -> [B], by sparse products.
+
+    The derivative is dp/dpi(s, a) = sum_t P(in state s at time t) * P(success within the horizon | action a in s at t).
+    The forward pass goes back in time and keeps the second factor; the backward pass goes forward for the first.
+    """
+
+    @staticmethod
+    def forward(ctx, probs, graphs):  # type: ignore[no-untyped-def]
+        num_states, num_actions = graphs.successor.shape
+        # Two more states, S for FAILURE and S+1 for SUCCESS (their indices -2 and -1, modulo S+2). Value: the chance of
+        # success, which is 1 in SUCCESS at all times.
+        columns = graphs.successor % (num_states + 2)
+        rows = np.repeat(np.arange(num_states), num_actions)
+        entries = (
+            np.r_[probs.detach().numpy().ravel(), 1.0],
+            (np.r_[rows, num_states + 1], np.r_[columns.ravel(), num_states + 1]),
+        )
+        step = sparse.csr_array(entries, shape=(num_states + 2, num_states + 2))
+        values = [np.r_[np.zeros(num_states + 1), 1.0]]
+        for _ in range(graphs.horizon):
+            values.append(step @ values[-1])
+        ctx.graphs, ctx.columns, ctx.step, ctx.values = graphs, columns, step, values
+        return torch.from_numpy(values[-1][graphs.start])
+
+    @staticmethod
+    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+        num_states = len(ctx.columns)
+        occupancy = np.zeros(num_states + 2)
+        occupancy[ctx.graphs.start] = grad.numpy()
+        back = ctx.step.T.tocsr()
+        total = np.zeros(ctx.columns.shape)
+        for value in ctx.values[-2::-1]:
+            total += occupancy[:num_states, None] * value[ctx.columns]
+            occupancy = back @ occupancy
+            occupancy[num_states:] = 0
+        return torch.from_numpy(total), None

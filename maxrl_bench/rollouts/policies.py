@@ -1,0 +1,109 @@
+"""Small policies: contexts in, log-probabilities of actions out."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from maxrl_bench.rollouts.transformer import TokenPolicy
+from maxrl_bench.tasks import CategoricalContexts, Contexts, PixelContexts, TokenContexts, did_you_mean
+
+
+class OneHotLinear(nn.Module):
+    """A linear layer on one-hot codes of categorical features, as a sum of table rows: [O, F] int64 -> [O, width]."""
+
+    offsets: torch.Tensor
+
+    def __init__(self, cardinalities: tuple[int, ...], width: int):
+        super().__init__()
+        self.register_buffer("offsets", torch.tensor([0, *cardinalities[:-1]]).cumsum(0))
+        self.rows = nn.EmbeddingBag(sum(cardinalities), width, mode="sum")
+        self.bias = nn.Parameter(torch.zeros(width))
+        self.fan_in = len(cardinalities)
+
+    def forward(self, observations: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.rows(observations + self.offsets)
+        return features + self.bias
+
+
+class ObservationPolicy(nn.Module):
+    """A multilayer perceptron on observations; uniform over actions before training."""
+
+    def __init__(self, contexts: CategoricalContexts | PixelContexts, num_actions: int, width: int = 128):
+        super().__init__()
+        self.first: nn.Module = (
+            OneHotLinear(contexts.cardinalities, width)
+            if isinstance(contexts, CategoricalContexts)
+            else nn.Sequential(nn.Flatten(), nn.Linear(math.prod(contexts.shape), width))
+        )
+        self.hidden = nn.Linear(width, width)
+        self.last = nn.Linear(width, num_actions)
+
+    def log_probs(self, observations: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of the actions: [O, ...] -> [O, A]."""
+        hidden = torch.relu(self.hidden(torch.relu(self.first(self._cast(observations)))))
+        return torch.log_softmax(self.last(hidden), dim=-1)
+
+    def _cast(self, observations: torch.Tensor) -> torch.Tensor:
+        """Pixels follow the precision of the network, categories stay integers."""
+        return observations.to(self.last.weight.dtype) if observations.is_floating_point() else observations
+
+    @torch.no_grad()
+    def initialise(self, generator: torch.Generator) -> None:
+        """Unit-variance features, and a last layer of zeros."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.kaiming_normal_(module.weight, nonlinearity="relu", generator=generator)
+                nn.init.zeros_(module.bias)
+            elif isinstance(module, OneHotLinear):
+                nn.init.normal_(module.rows.weight, 0, module.fan_in**-0.5, generator=generator)
+        nn.init.zeros_(self.last.weight)
+
+
+# Limits of each size; counting the parameters of a larger network would take minutes.
+_GREATEST_SIZE, _MOST_LAYERS = 4096, 256
+_SMALLEST: dict[type[nn.Module], dict[str, int]] = {
+    TokenPolicy: {"layers": 1, "width": 2, "heads": 1, "kv_heads": 1, "mlp": 1},
+    ObservationPolicy: {"width": 1},
+}
+
+
+def _build(contexts: Contexts, num_actions: int, size: Mapping[str, int]) -> TokenPolicy | ObservationPolicy:
+    build: Any = TokenPolicy if isinstance(contexts, TokenContexts) else ObservationPolicy
+    known = list(inspect.signature(build).parameters)[2:]
+    for key, value in size.items():
+        if key not in known:
+            raise ValueError(f"the policy has no size '{key}'; {did_you_mean(key, known)}")
+        greatest = _MOST_LAYERS if key == "layers" else _GREATEST_SIZE
+        if type(value) is not int or not 1 <= value <= greatest:
+            raise ValueError(f"the policy's size '{key}' must be a whole number from 1 to {greatest:,}")
+    policy: TokenPolicy | ObservationPolicy = build(contexts, num_actions, **size)
+    return policy
+
+
+def make_policy(contexts: Contexts, num_actions: int, rng: np.random.Generator, **size: int) -> nn.Module:
+    """A policy for a task's contexts, initialised by `rng`; `size` overrides the network's default sizes.
+
+    Raises ValueError on a size that the network does not have or cannot use.
+    """
+    policy = _build(contexts, num_actions, size)
+    policy.initialise(torch.Generator().manual_seed(int(rng.integers(2**62))))
+    return policy
+
+
+def num_parameters(contexts: Contexts, num_actions: int, **size: int) -> int:
+    """How many parameters `make_policy` would make, without making them. Raises ValueError as it does."""
+    with torch.device("meta"):
+        return sum(parameter.numel() for parameter in _build(contexts, num_actions, size).parameters())
+
+
+def smallest(contexts: Contexts, num_actions: int) -> nn.Module:
+    """The smallest policy that reads these contexts, for checks of fit: its parameters are not meant to be used."""
+    kind = TokenPolicy if isinstance(contexts, TokenContexts) else ObservationPolicy
+    return make_policy(contexts, num_actions, np.random.default_rng(0), **_SMALLEST[kind])

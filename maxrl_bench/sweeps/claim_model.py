@@ -1,0 +1,287 @@
+"""A claim as an experiment file states it: its values are checked one by one, and put into words.
+
+What a reader sees (`Claim.test`) and what is tested (`Claim.bounds`, `Claim.terms`) come from the same fields. The
+module `claims` shows an example and judges; `claim_check` compares claims with the runs asked for.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from maxrl_bench import inputs
+from maxrl_bench.config import FIELDS, SETTINGS, Named, cell, did_you_mean
+from maxrl_bench.names import label, shorten
+from maxrl_bench.objectives.table import bind
+
+MOST_CLAIMS = 200
+_OBJECTIVE = ("objective", "objective_name", "name")  # ways of naming an objective in a side
+_KEYS = (*_OBJECTIVE, *SETTINGS)
+_MOMENTS = {
+    "final": "final",
+    "best": "best",
+    "area": "mean over training of",
+    "drop": "loss (best minus final) of",
+    "rollouts_to": "log2 of the rollouts until",
+}
+
+
+@dataclass(frozen=True)
+class Side:
+    """Which runs are meant: by objective (a label or name; or with knobs, as grids write it) and by settings."""
+
+    objective: str | Named | None = None  # None: any
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        named = label(self.objective) if isinstance(self.objective, Named) else self.objective
+        return ", ".join([*([named] if named else []), *(f"{key} = {cell(v)}" for key, v in self.settings.items())])
+
+    @property
+    def keys(self) -> set[str]:
+        """The settings that this side of the claim fixes, "objective" among them."""
+        return set(self.settings) | ({"objective"} if self.objective else set())
+
+    def joined(self, other: Side) -> Side:
+        """The side that names the runs that both name."""
+        return Side(self.objective or other.objective, {**self.settings, **other.settings})
+
+    def names(self, row: Mapping[str, Any]) -> bool:
+        """Whether a run's objective is meant; row: its label `objective`, its `objective_name`, and `num_rollouts`."""
+        if not isinstance(self.objective, Named):
+            return self.objective in (None, row["objective"], row["objective_name"])
+        name = self.objective.name
+        if row["objective_name"] != name:
+            return False
+        try:
+            bound = bind(name, int(row["num_rollouts"]), **self.objective.options)
+        except ValueError:  # an order above this run's rollouts
+            return False
+        return row["objective"] in (bound.label, f"{bound.label} ({name})")
+
+    def matches(self, row: Mapping[str, Any]) -> bool:
+        """Whether a run is meant. A setting without a column is the same in all runs, as tables leave those out."""
+        return self.names(row) and all(row.get(key, cell(v)) == cell(v) for key, v in self.settings.items())
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list | tuple) else [value]
+
+
+def _text(value: str) -> str:
+    if not value.strip() or not value.isprintable():
+        raise ValueError("must be text on one line, not empty")
+    return value
+
+
+def _side(value: Any) -> Side:
+    if isinstance(value, Side):
+        return value
+    if not isinstance(value, Mapping):
+        raise ValueError(f"compare, against and where are tables, {_EXAMPLE}")
+    if not value:
+        raise ValueError(f"an empty table says nothing of what runs are meant; write some, {_EXAMPLE}")
+    extra: Iterable[str]
+    given = [key for key in _OBJECTIVE if key in value]
+    if len(given) > 1:
+        raise ValueError(f"names the objective twice, by {' and '.join(given)}")
+    settings = {key: _setting(key, v) for key, v in value.items() if key in SETTINGS}
+    others = {key: v for key, v in value.items() if key not in SETTINGS}
+    if "name" in others or isinstance(others.get("objective"), Mapping):
+        table = others if "name" in others else others.pop("objective")
+        extra = [] if table is others else list(others)
+        objective: Any = _valid("objective", dict(table))
+    else:
+        objective, extra = next((others[key] for key in given), None), [k for k in others if k not in given]
+        if given and not (isinstance(objective, str) and objective):
+            raise ValueError(f"key '{given[0]}' must be the name or label of an objective, got {shorten(objective)}")
+    for key in extra:
+        raise ValueError(f"cannot select runs by {shorten(key)}; {did_you_mean(key, _KEYS)}")
+    return Side(objective, settings)
+
+
+def _setting(key: str, value: Any) -> Any:
+    if key not in SETTINGS:
+        raise ValueError(f"cannot select runs by {shorten(key)}; {did_you_mean(key, SETTINGS)}")
+    return _valid(key, value)
+
+
+def _valid(key: str, value: Any) -> Any:
+    try:
+        return FIELDS[key].validate_python(value)
+    except ValidationError as error:
+        raise ValueError(inputs.one_line(error, key)) from None
+
+
+def _gain(value: Any) -> tuple[Side, Side]:
+    if isinstance(value, tuple):
+        return value
+    if not isinstance(value, Mapping) or not value:
+        raise ValueError("must be a table such as { num_rollouts = [4, 256] }")
+    for key, pair in value.items():
+        if not isinstance(pair, list | tuple) or len(pair) != 2 or pair[0] == pair[1]:
+            raise ValueError(
+                f"needs two values per setting, such as {{ num_rollouts = [4, 256] }}; {shorten(key)} has not"
+            )
+    first, second = ({key: _setting(key, pair[end]) for key, pair in value.items()} for end in (0, 1))
+    return Side(None, first), Side(None, second)
+
+
+def _task(value: Any) -> str:
+    return label(_valid("task", value)) if isinstance(value, Mapping) else str(_typed(value))
+
+
+def _typed(value: Any) -> str:
+    if not isinstance(value, str):
+        raise ValueError("must be a list of names of tasks")
+    return value
+
+
+def _metric(name: str) -> str:
+    k = name.removeprefix("pass@")
+    if k != name and not (k.isascii() and k.isdecimal() and k[0] != "0"):
+        raise ValueError("pass@k needs a whole number k, such as pass@128")
+    return name
+
+
+def _distinct(values: list[Any]) -> list[Any]:
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise ValueError(f"holds {shorten(str(value))} twice")
+    return values
+
+
+_EXAMPLE = 'such as { objective = "grpo" }'
+Text = Annotated[str, Field(max_length=1000), AfterValidator(_text)]
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-1e12, le=1e12)]
+OneSide = Annotated[Side, BeforeValidator(_side)]
+Metric = Annotated[Text, AfterValidator(_metric)]
+
+
+class Claim(BaseModel):
+    """One [[claims]] table. Raises pydantic.ValidationError, a ValueError; `read_claims` makes one line of it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+    id: Text
+    statement: Text
+    metric: Annotated[
+        list[Metric], Field(min_length=1, max_length=20), BeforeValidator(_listed), AfterValidator(_distinct)
+    ]
+    compare: OneSide
+    against: Annotated[
+        list[OneSide], Field(min_length=1, max_length=50), BeforeValidator(_listed), AfterValidator(_distinct)
+    ]
+    when: Literal["final", "best", "area", "drop", "rollouts_to"] = "final"
+    where: OneSide = Side()
+    gain: Annotated[tuple[Side, Side] | None, BeforeValidator(_gain)] = None
+    tasks: (
+        Annotated[
+            list[Annotated[str, BeforeValidator(_task)]],
+            Field(min_length=1, max_length=1000),
+            AfterValidator(_distinct),
+        ]
+        | None
+    ) = None
+    direction: Literal["higher", "lower", "equal"] = "higher"
+    threshold: Number = 0.0
+    level: Number | None = None
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if (self.when == "rollouts_to") != (self.level is not None):
+            raise ValueError("key 'level' goes with when = \"rollouts_to\", and only with it")
+        if self.direction == "equal" and not self.threshold > 0:
+            raise ValueError('direction = "equal" needs a threshold above 0')
+        gained = self.gain[0].keys if self.gain else set()
+        for side in (self.compare, *self.against):
+            twice = (side.keys & self.where.keys) | (side.keys & gained) | (self.where.keys & gained)
+            if twice:
+                raise ValueError(f"'{min(twice)}' is fixed twice, by two of compare, against, where and gain")
+            if not (side.objective or self.where.objective) and not side.settings:
+                raise ValueError("compare and against must say what runs are meant")
+        if self.compare in self.against:
+            raise ValueError("compares a side with itself")
+        return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """The open interval in which the claim says that ours minus theirs lies."""
+        t = self.threshold + 0.0  # no negative zero
+        return {"higher": (t, math.inf), "lower": (-math.inf, 0.0 - t), "equal": (-t, t)}[self.direction]
+
+    def terms(self, against: Side) -> list[tuple[float, Side]]:
+        """What is summed, with signs: ours and minus theirs; with a gain, each at its second value minus its first."""
+        ends = [(1.0, Side())] if self.gain is None else [(-1.0, self.gain[0]), (1.0, self.gain[1])]
+        return [
+            (sign * factor, side.joined(self.where).joined(end))
+            for sign, side in ((1.0, self.compare), (-1.0, against))
+            for factor, end in ends
+        ]
+
+    @property
+    def test(self) -> str:
+        """The test in words: "final pass@1 and pass@128: maxrl_alg1 minus grpo and rloo, above 0"."""
+        what = f"{_MOMENTS[self.when]} {' and '.join(self.metric)}"
+        if self.level is not None:
+            what += f" reaches {number(self.level)}"
+        if self.gain is not None:
+            what += "".join(
+                f", gained from {key} = {cell(first)} to {cell(self.gain[1].settings[key])}"
+                for key, first in self.gain[0].settings.items()
+            )
+        sides = f"{self.compare} minus {' and '.join(map(str, self.against))}"
+        if self.where.keys:
+            sides += f" ({self.where})"
+        on = f" on {', '.join(self.tasks)}" if self.tasks else ""
+        low, high = self.bounds
+        if self.direction == "equal":
+            bound = f"within ±{number(high)}"
+        else:
+            bound = f"above {number(low)}" if math.isfinite(low) else f"below {number(high)}"
+        return f"{what}: {sides}{on}, {bound}"
+
+
+def number(value: float) -> str:
+    """A number without needless digits: 0.05, 1, -0.25."""
+    return str(int(value)) if value == int(value) and abs(value) < 1e12 else repr(float(value))
+
+
+def read_claim(table: Mapping[str, Any] | Claim, position: int = 1) -> Claim:
+    """A claim from its table. Raises ValueError, in one line that names the claim and the key."""
+    if isinstance(table, Claim):
+        return table
+    name = f"claim {shorten(table.get('id', position))}"
+    try:
+        return Claim.model_validate(dict(table))
+    except ValidationError as error:
+        raise ValueError(f"{name}: {_one_line(error)}") from None
+
+
+def _one_line(error: ValidationError) -> str:
+    for wrong in error.errors(include_url=False):  # a misspelt key before the one that is missing for it
+        if wrong["type"] == "extra_forbidden":
+            key = str(wrong["loc"][-1])
+            return f"key {shorten(key)} is unknown; {did_you_mean(key, Claim.model_fields)}"
+    return inputs.one_line(error)
+
+
+def read_claims(tables: Sequence[Mapping[str, Any] | Claim]) -> tuple[Claim, ...]:
+    """All claims of an experiment. Raises ValueError as `read_claim` does, and where ids repeat or claims are many."""
+    if len(tables) > MOST_CLAIMS:
+        raise ValueError(f"{len(tables)} claims; at most {MOST_CLAIMS} are accepted")
+    claims = tuple(read_claim(table, position) for position, table in enumerate(tables, 1))
+    _differ(claim.id for claim in claims)
+    return claims
+
+
+def _differ(ids: Iterable[str]) -> None:
+    seen: set[str] = set()
+    for name in ids:
+        if name in seen:
+            raise ValueError(f"claim {shorten(name)}: this id is taken; ids must differ")
+        seen.add(name)

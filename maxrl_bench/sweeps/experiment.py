@@ -1,0 +1,295 @@
+"""An experiment file: the question it asks, validated and expanded into runs.
+
+An experiment is TOML. Any run setting may be a list, which makes it an axis; a run is made for each combination:
+
+    question = "Does MaxRL keep pass@k where GRPO loses it?"     # required
+    caveat = "The base policy solves half of the instances."     # optional; the page shows it before the verdicts
+    figures = ["coverage", "pareto"]
+    [defaults]                    # settings of every run
+    seed = [0, 1, 2, 3, 4]
+    [task.fourrooms]              # settings of the runs on one task
+    steps = 300
+    [[grid]]                      # one or more blocks
+    task = ["fourrooms", { name = "maze", size = 9 }]
+    objective = ["grpo", { name = "maxrl_order", order = 4 }]
+    profiles = ["laptop"]         # optional: only under these profiles
+    [profiles.smoke]              # settings that replace those of every block under `--profile smoke`
+    steps = 5
+
+Later wins: RunConfig's defaults, recipes.toml's table of the task, [defaults], [task.NAME], [[grid]], [profiles.NAME].
+`learning_rate = "tuned"` looks the rate up in learning_rates.toml by task and objective. Both files lie beside the
+experiment and are optional.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maxrl_bench import inputs
+from maxrl_bench.config import RunConfig, did_you_mean
+from maxrl_bench.names import check_name, shorten
+from maxrl_bench.storage.store import STORE
+from maxrl_bench.sweeps.claim_check import check_claims
+from maxrl_bench.sweeps.claim_model import Claim, read_claims
+from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, Rates, check_table, layer, many_objects, task_layers
+
+RECIPES = "recipes.toml"
+LEARNING_RATES = "learning_rates.toml"
+DEFAULT_PROFILE = "laptop"
+MAX_BLOCKS, MAX_PROFILES = 1000, 100
+_KEYS = ("question", "caveat", "figures", "claims", "order", "defaults", "task", "grid", "profiles")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A question and the runs that answer it."""
+
+    name: str  # of its folder in results/: the file's, and the profile's where that is not the default
+    path: Path
+    profile: str
+    question: str
+    figures: tuple[str, ...]
+    claims: tuple[Claim, ...]
+    order: int  # experiments are run in this order, then by name
+    runs: tuple[RunConfig, ...]
+    caveat: str = ""  # a warning for readers of the results; shown before the verdicts
+
+
+class NoSuchProfile(ValueError):
+    """The experiment file does not have the profile asked for."""
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return inputs.read_toml(path)
+    except FileNotFoundError as error:
+        raise ValueError(str(error)) from None
+
+
+def _read_beside(path: Path) -> dict[str, Any]:
+    """A file that need not be there."""
+    return _read(path) if os.path.lexists(path) else {}
+
+
+def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
+    """Read, validate and expand an experiment file under a profile ("laptop" if None).
+
+    Raises ValueError with one line that names the file, the table, the key and what is accepted.
+    """
+    path = Path(path)
+    profile = DEFAULT_PROFILE if profile is None else profile
+    name = folder_name(path, profile)
+    data = _read(path)
+    for key in data:
+        if key not in _KEYS:
+            raise ValueError(f"{path}: key {shorten(key)} is unknown; {did_you_mean(key, _KEYS)}")
+    question, figures, claims, order = (
+        data.get("question"),
+        data.get("figures", []),
+        data.get("claims", []),
+        data.get("order", 0),
+    )
+    if not isinstance(question, str) or not question.strip():
+        raise ValueError(f"{path}: key 'question' must be the question that the experiment answers, as text")
+    caveat = data.get("caveat", "")
+    if not isinstance(caveat, str):
+        raise ValueError(f"{path}: key 'caveat' must be text, got {shorten(caveat)}")
+    if not isinstance(figures, list) or not all(isinstance(figure, str) for figure in figures):
+        raise ValueError(f"{path}: key 'figures' must be a list of names of figures, got {shorten(figures)}")
+    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
+        raise ValueError(f"{path}: key 'claims' must be tables, [[claims]]")
+    if type(order) is not int:
+        raise ValueError(f"{path}: key 'order' must be a whole number, got {shorten(order)}")
+
+    grid = _Grid(path, data)
+    runs = grid.runs(profile)
+    try:
+        checked = read_claims(claims)
+        check_claims(checked, runs, lambda: grid.elsewhere(profile))
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+    return Experiment(name, path, profile, question.strip(), tuple(figures), checked, order, runs, caveat.strip())
+
+
+class _Grid:
+    """The tables of an experiment file that define its runs; all are checked once, under every profile."""
+
+    def __init__(self, path: Path, data: Mapping[str, Any]):
+        self._path = path
+        self._profiles = _profiles(path, data)
+        self._tables = _grid(path, data, list(self._profiles))
+        self._defaults = layer(data.get("defaults", {}), f"{path}: [defaults]")
+        recipes, rates = path.parent / RECIPES, path.parent / LEARNING_RATES
+        self._recipes = task_layers(_read_beside(recipes), recipes)
+        self._own = task_layers(data.get("task", {}), path, "task.")
+        self._rates = Rates(_read_beside(rates), rates)
+
+    def blocks(self, profile: str) -> list[Block]:
+        """The blocks that take part in a profile. Raises NoSuchProfile where there are none."""
+        if profile not in self._profiles:
+            hint = did_you_mean(profile, self._profiles)
+            raise NoSuchProfile(f"{self._path}: has no profile {shorten(profile)}; {hint}")
+        upper = self._profiles[profile]
+        blocks = [
+            Block(where, self._recipes, self._defaults, self._own, {**table, **upper})
+            for where, table, only in self._tables
+            if profile in only
+        ]
+        if not blocks:
+            raise NoSuchProfile(f"{self._path}: no [[grid]] table takes part in profile {shorten(profile)}")
+        return blocks
+
+    @many_objects()
+    def runs(self, profile: str) -> tuple[RunConfig, ...]:
+        """The runs that the tables define under a profile."""
+        blocks = self.blocks(profile)
+        count = sum(len(block) for block in blocks)
+        if count > MAX_RUNS:
+            raise ValueError(f"{self._path}: stands for {count} runs; at most {MAX_RUNS} are accepted")
+        runs: dict[str, RunConfig] = {}
+        origin: dict[str, str] = {}
+        for block in blocks:
+            for config in block.runs(self._rates):
+                # A profile that replaces an axis can make blocks meet; in the file itself a repetition is a mistake.
+                if config.hash in runs and (not self._profiles[profile] or origin[config.hash] == block.where):
+                    first = origin[config.hash].rpartition(": ")[2]
+                    raise ValueError(f"{block.where}: repeats a run of {first}: {config.describe()}")
+                runs.setdefault(config.hash, config)
+                origin.setdefault(config.hash, block.where)
+        return tuple(runs.values())
+
+    def elsewhere(self, profile: str) -> Iterator[tuple[RunConfig, ...]]:
+        """The runs under each of the other profiles; one that cannot be expanded (its rates are to be tuned) has none.
+
+        Raises ValueError if all of them together are too many.
+        """
+        others = []
+        for other in self._profiles:
+            with contextlib.suppress(ValueError):
+                others += [(other, sum(map(len, self.blocks(other))))] if other != profile else []
+        count = sum(count for _, count in others)
+        if count > MAX_RUNS:
+            raise ValueError(
+                f"a claim has no runs under profile {shorten(profile)}, and the others stand for {count} runs, too "
+                f"many to look for it there; at most {MAX_RUNS} are accepted"
+            )
+        for other, _ in others:
+            with contextlib.suppress(ValueError):
+                yield self.runs(other)
+
+
+def folder_name(path: Path, profile: str) -> str:
+    """The name of an experiment's folders in results/ and plots/. Raises ValueError, with the rule, if it cannot be."""
+    try:
+        check_name(profile, "profile")
+        if path.suffix != ".toml":
+            raise ValueError("an experiment file's name ends in .toml")
+        check_name(path.stem, "experiment file")
+        return check_name(path.stem if profile == DEFAULT_PROFILE else f"{path.stem}-{profile}", "folder of results")
+    except ValueError as error:
+        raise ValueError(f"{shorten(str(path), 200).strip(chr(39))}: {error}") from None
+
+
+def _profiles(path: Path, data: Mapping[str, Any]) -> dict[str, Layer]:
+    """The settings that each profile imposes. All profiles are checked, whichever is asked for."""
+    profiles: dict[str, Layer] = {DEFAULT_PROFILE: {}}
+    tables = check_table(data.get("profiles", {}), f"{path}: [profiles]")
+    if len(tables) > MAX_PROFILES:
+        raise ValueError(f"{path}: [profiles]: has {len(tables)} profiles; at most {MAX_PROFILES} are accepted")
+    for name, table in tables.items():
+        try:
+            check_name(name, "profile")
+        except ValueError as error:
+            raise ValueError(f"{path}: [profiles]: {error}") from None
+        profiles[name] = layer(table, f"{path}: [profiles.{name}]")
+    return profiles
+
+
+def _grid(path: Path, data: Mapping[str, Any], names: list[str]) -> list[tuple[str, Layer, list[str]]]:
+    """The [[grid]] tables: where each stands, its settings, and the profiles that it takes part in."""
+    grid = data.get("grid")
+    if not isinstance(grid, list) or not grid:
+        raise ValueError(f"{path}: needs one or more [[grid]] tables")
+    if len(grid) > MAX_BLOCKS:
+        raise ValueError(f"{path}: has {len(grid)} [[grid]] tables; at most {MAX_BLOCKS} are accepted")
+    tables = []
+    for number, table in enumerate(grid, 1):
+        where = f"{path}: [[grid]] {number}"
+        table = dict(check_table(table, where))
+        only = table.pop("profiles", names)
+        if not isinstance(only, list) or not all(isinstance(name, str) for name in only):
+            raise ValueError(f"{where}: key 'profiles' must be a list of names of profiles, got {shorten(only)}")
+        for name in only:
+            if name not in names:
+                raise ValueError(f"{where}: profile {shorten(name)} is unknown; {did_you_mean(name, names)}")
+        tables.append((where, layer(table, where), only))
+    return tables
+
+
+def find_experiments(names: list[str], folder: Path = Path("experiments")) -> list[Path]:
+    """The files of experiments given by name or path; all of `folder` if none is given.
+
+    Raises ValueError on a name without a file, with the near matches.
+    """
+    known = {p.stem: p for p in sorted(folder.glob("*.toml")) if p.name not in (RECIPES, LEARNING_RATES)}
+    if not names:
+        if not known:
+            raise ValueError(f"no experiment files in {folder}/")
+        return list(known.values())
+    paths = []
+    for name in names:
+        path = Path(name) if name.endswith(".toml") else Path(f"{name}.toml")
+        if name not in known and not name.endswith(".toml") and not os.path.lexists(path):
+            hint = did_you_mean(name, known) if known else f"there is no {folder}/{name}.toml nor {path}"
+            raise ValueError(f"unknown experiment {shorten(name)}; {hint}")
+        paths.append(known.get(name, path))
+    return paths
+
+
+def under_its_first_profile(path: Path) -> Experiment:
+    """An experiment under the default profile, or, without runs under that, under its first profile with runs.
+
+    Raises ValueError as `load_experiment` does.
+    """
+    try:
+        return load_experiment(path)
+    except NoSuchProfile:
+        data = _read(path)
+        grid = _Grid(path, data)
+        for profile in _profiles(path, data):
+            with contextlib.suppress(NoSuchProfile):
+                grid.blocks(profile)
+                return load_experiment(path, profile)
+        raise
+
+
+def load_experiments(names: list[str], profile: str | None = None) -> list[Experiment]:
+    """Experiments by name or path, each once, all that have the profile if none is given; by their
+    `order`, then by name.
+
+    Raises ValueError as `load_experiment` and `find_experiments` do, if no experiment has the profile, and if two files
+    would write the same folder of results/, or one the run store's.
+    """
+    loaded = []
+    paths = {os.path.realpath(path): path for path in find_experiments(names)}
+    for path in paths.values():
+        try:
+            loaded.append(load_experiment(path, profile))
+        except NoSuchProfile:
+            if names:
+                raise
+    if not loaded:
+        raise ValueError(f"no experiment has the profile '{profile}'")
+    owners: dict[str, Path] = {STORE: Path(STORE)}
+    for experiment in loaded:
+        # Some file systems do not distinguish upper and lower case.
+        owner = owners.setdefault(experiment.name.casefold(), experiment.path)
+        if os.path.realpath(owner) != os.path.realpath(experiment.path):
+            whose = "is the run store's" if owner == Path(STORE) else f"is that of {owner}"
+            raise ValueError(f"{experiment.path}: its folder of results, '{experiment.name}', {whose}; rename the file")
+    return sorted(loaded, key=lambda experiment: (experiment.order, experiment.name))

@@ -1,0 +1,115 @@
+"""The finished runs of an experiment, joined into its tables: results/<experiment>/."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Container, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from maxrl_bench.config import SETTINGS, RunConfig, cell
+from maxrl_bench.storage.files import inside, tidy, write_file
+from maxrl_bench.storage.formats import checksum, to_csv, to_json
+from maxrl_bench.storage.locks import held
+from maxrl_bench.storage.store import FORMAT, Store
+from maxrl_bench.storage.tables import IDENTITY, METRICS, ORIGIN, PASS_RATE_COLUMNS, PASS_RATES, Tables, load, pack
+from maxrl_bench.sweeps import sources
+from maxrl_bench.sweeps.experiment import Experiment
+from maxrl_bench.tasks import all_tasks
+
+DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
+
+
+def write_tables(
+    experiment: Experiment, store: Store, root: str | Path = "results", *, only: Mapping[str, str] | None = None
+) -> Tables | None:
+    """Join the finished runs of an experiment into results/<experiment>/; None if there are none.
+
+    `only` names the runs to take, each with the fingerprint of the code that must have made it ("": any); what another
+    version of the code is putting into the same store meanwhile is left out.
+
+    Rows are in the order of the experiment's runs, then by step; numbers have 6 digits. Pass rates are those of each
+    run's first and last evaluation. What is missing is named in the provenance. Raises ValueError if the folder
+    holds the tables of another experiment file.
+    """
+    sources.check(experiment, root)
+    metrics, pass_rates, made = [], [], {}
+    families = {name: entry.family for name, entry in all_tasks().items()}
+    extra = varied(experiment.runs)
+    for config in experiment.runs:
+        run = config.hash
+        finished = store.finished(run) if only is None or run in only else None
+        if finished is None or (only and only[run] and finished.provenance.get("code") != only[run]):
+            continue
+        rows, rates = finished.metrics, finished.pass_rates
+        identity = _identity(config, families, extra)
+        rows = rows.drop(columns=[name for name in identity if name in rows])
+        metrics.append(pd.concat([pd.DataFrame([identity] * len(rows), index=rows.index), rows], axis=1))
+        ends = rates[rates["step"].isin((rates["step"].min(), rates["step"].max()))]
+        pass_rates.append(ends.assign(run=run).reindex(columns=list(PASS_RATE_COLUMNS)))
+        made[run] = finished.provenance
+    if not metrics:
+        return None
+    contents = {METRICS: _table(metrics, keep=(*IDENTITY, *extra)), PASS_RATES: _table(pass_rates)}
+    summary = {
+        "format": FORMAT.strip(),
+        "experiment": experiment.name,
+        "question": experiment.question,
+        **sources.record(experiment, root),
+        "runs": {run: {"wall_seconds": p.get("wall_seconds"), "code": p.get("code")} for run, p in made.items()},
+        # With their identities, so that figures can name the cells of the grid that are empty.
+        "missing": {c.hash: _identity(c, families, extra) for c in experiment.runs if c.hash not in made},
+        "made_by": _distinct(made.values()),
+        "checksums": {name: checksum(data) for name, data in contents.items()},
+    }
+    folder = inside(root, experiment.name)
+    with held(store, f"tables-{experiment.name}"):
+        tidy(folder)
+        # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
+        write_file(inside(root, experiment.name, ORIGIN), to_json(summary))
+        for name, data in contents.items():
+            write_file(inside(root, experiment.name, name), pack(name, data))
+        return load(experiment.name, root)
+
+
+def varied(configs: Iterable[RunConfig]) -> list[str]:
+    """The settings outside IDENTITY in which some runs differ: columns of their table of metrics."""
+    values: dict[str, set[Any]] = {}
+    for config in configs:
+        for name in SETTINGS:
+            if name not in IDENTITY:
+                values.setdefault(name, set()).add(cell(getattr(config, name)))
+    return [name for name in SETTINGS if len(values.get(name, ())) > 1]
+
+
+def _identity(config: RunConfig, families: Mapping[str, str], extra: Iterable[str]) -> dict[str, Any]:
+    known = {
+        "run": config.hash,
+        "task": config.task_label,
+        "family": families[config.task.name],
+        "objective": config.objective_label,
+        "objective_name": config.objective.name,
+    }
+    others = [name for name in IDENTITY if name not in known]
+    return known | {name: cell(getattr(config, name)) for name in (*others[:-1], *extra, others[-1])}
+
+
+def _table(parts: list[pd.DataFrame], keep: Container[str] = ()) -> bytes:
+    """Parts of a table as one CSV, with numbers to DIGITS digits but in the columns to keep."""
+    table = pd.concat(parts, ignore_index=True)
+    for name in table.select_dtypes("float"):
+        if name not in keep:
+            table[name] = [float(f"{value:.{DIGITS}g}") for value in table[name]]
+    return to_csv(table)
+
+
+def _distinct(made: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The distinct environments (packages, machine) in which the runs were made, with the number of runs of each."""
+    own = ("code", "seconds", "wall_seconds", "peak_memory_mb")
+    counts: dict[str, int] = {}
+    for provenance in made:
+        key = json.dumps({k: v for k, v in provenance.items() if k not in own}, sort_keys=True)
+        counts[key] = counts.get(key, 0) + 1
+    return [{**json.loads(key), "runs": count} for key, count in counts.items()]

@@ -1,0 +1,230 @@
+"""Grids with cells that have no runs: what there is is drawn, what is missing is named, at any moment of a sweep."""
+
+from __future__ import annotations
+
+import itertools
+import random
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from maxrl_bench.analysis import stats
+from maxrl_bench.analysis.claims import judge
+from maxrl_bench.analysis.evidence import Evidence
+from maxrl_bench.analysis.series import Panel
+from maxrl_bench.report.build import summarise
+from maxrl_bench.report.figures import FIGURES
+from maxrl_bench.report.style import NotDrawable, style
+from maxrl_bench.sweeps.experiment import load_experiment
+
+ROOT = Path(__file__).parents[2]
+LABELS = {"rloo": "RLOO", "grpo": "GRPO", "maxrl_alg1": "MaxRL", "ml": "Exact ML"}
+Run = dict[str, Any]
+
+
+def run(number: int, task: str, name: str, seed: int, **settings: Any) -> Run:
+    base = {"num_rollouts": 64, "batch_size": 16, "learning_rate": 1e-3, "train_instances": 0}
+    identity = {"run": f"{number:016x}", "task": task, "family": "f", "objective": LABELS[name], "objective_name": name}
+    return {**identity, **base, **settings, "seed": seed}
+
+
+def tables(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Made-up results of some runs: three evaluations, four instances, every column that a figure may ask for."""
+    metrics, rates = [], []
+    for one in runs:
+        rng = np.random.default_rng(int(one["run"], 16))
+        for step in (0, 10, 20):
+            p = rng.random(4) ** 2
+            trained = {c: rng.random() if step else np.nan for c in ("success_share", "cosine_ml", "hard_gradient")}
+            pass_at_k = {f"pass@{k}": float(np.mean(1 - (1 - p) ** k)) for k in (1, 8, 128)}
+            costs = {"rollouts": step * one["num_rollouts"] * (one["objective_name"] != "ml"), "seconds": step / 10}
+            own = {"log_p": float(np.log(p).mean()), "entropy": rng.random(), **trained, **pass_at_k, **costs}
+            metrics.append({**one, "step": step, **own})
+            if step != 10:
+                columns = {"instance": range(4), "pass_rate": p, "n": 0, "grad_norm": rng.random(4)}
+                rates.append(pd.DataFrame({"run": one["run"], "step": step, **columns}))
+    return pd.DataFrame(metrics), pd.concat(rates, ignore_index=True)
+
+
+def evidence(runs: Sequence[Run], missing: Sequence[Run] = ()) -> Evidence:
+    return Evidence("partial", *tables(runs), {"missing": {one["run"]: one for one in missing}})
+
+
+def every_figure(found: Evidence) -> dict[str, str]:
+    """Captions of all figures; of one that cannot be drawn, nothing."""
+    captions = {}
+    for name, draw in FIGURES.items():
+        try:
+            with style():
+                captions[name] = draw(found).caption
+        except NotDrawable:
+            continue
+        assert not re.search(r"\b(nan|inf)\b", captions[name]), captions[name]
+    return captions
+
+
+CLAIMS = tuple(
+    {
+        "id": f"{metric} {when}",
+        "statement": "MaxRL beats GRPO",
+        "metric": metric,
+        "when": when,
+        "compare": {"objective": "maxrl_alg1"},
+        "against": {"objective": "grpo"},
+        **({"level": 0.3} if when == "rollouts_to" else {}),
+        **extra,
+    }
+    for metric in ("pass@1", "pass@128", "entropy", "success_share", "cosine_ml", "hard_gradient", "log_p")
+    for when in ("final", "best", "area", "drop", "rollouts_to")
+    for extra in ({"where": {"num_rollouts": 4}}, {"gain": {"num_rollouts": [4, 8]}})
+    if when != "rollouts_to" or metric == "pass@1"
+)
+TASKS, NAMES = ("a", "b"), ("grpo", "maxrl_alg1", "ml")
+
+
+def full_grid() -> list[Run]:
+    cells = itertools.product(TASKS, NAMES, (4, 8), range(3))
+    kept = [cell for cell in cells if cell[1] != "ml" or cell[2] == 4]
+    return [run(i, task, name, seed, num_rollouts=n) for i, (task, name, n, seed) in enumerate(kept)]
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few resamples: what is tested here is what is there, not how wide its interval is."""
+    for function in (stats.resample, stats.resample_strata, stats.seed_draws, stats.instance_weights):
+        function = getattr(function, "__wrapped__", function)
+        few = tuple(20 if value == stats.RESAMPLES else value for value in function.__defaults__)
+        monkeypatch.setattr(function, "__defaults__", few)
+    stats.seed_draws.cache_clear()
+    stats.instance_weights.cache_clear()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"objective_name": "grpo", "num_rollouts": 4},
+        {"objective_name": "maxrl_alg1", "num_rollouts": 8, "task": "a"},
+        {"objective_name": "maxrl_alg1", "task": "b"},
+        {"task": "b"},
+        {"objective_name": "grpo", "seed": 0},
+    ],
+    ids=lambda lacking: ",".join(f"{key}={value}" for key, value in lacking.items()),
+)
+def test_a_grid_with_an_empty_cell_is_drawn_and_judged_and_the_cell_is_named(lacking: Run) -> None:
+    runs = full_grid()
+    missing = [one for one in runs if all(one[key] == value for key, value in lacking.items())]
+    found = evidence([one for one in runs if one not in missing], missing)
+    assert {"coverage", "training", "end_points"} <= every_figure(found).keys()
+    assert summarise(found)
+    assert len(judge(found, CLAIMS)) == len(CLAIMS)
+    notes = " | ".join(found.notes)
+    for one in missing:
+        cell = rf"{one['task']}(, N = {one['num_rollouts']})?"
+        label = "Exact ML" if one["objective_name"] == "ml" else one["objective"]
+        gone = rf"{cell}: no runs( of [^|]*{label})?(?= \||,|$)"
+        assert re.search(rf"{gone}|{cell}, {label}: 2 of 3 seeds", notes), (one, notes)
+
+
+@pytest.mark.filterwarnings("error")
+def test_objectives_with_other_values_of_a_setting_share_the_panels_that_both_have() -> None:
+    values = {"grpo": (4, 8), "maxrl_alg1": (8, 16)}
+    cells = [(name, n, seed) for name, own in values.items() for n in own for seed in range(3)]
+    found = evidence([run(i, "a", name, seed, num_rollouts=n) for i, (name, n, seed) in enumerate(cells)])
+    panels = {
+        panel.title: [s.label for s in found.series(panel, ["num_rollouts"])] for panel in found.panels(found.faceted())
+    }
+    assert panels == {"a, N = 4": ["GRPO"], "a, N = 8": ["GRPO", "MaxRL"], "a, N = 16": ["MaxRL"]}
+    assert found.notes == ["a, N = 4: no runs of MaxRL", "a, N = 16: no runs of GRPO"]
+    assert len(every_figure(found)) >= 10
+    assert len(judge(found, CLAIMS)) == len(CLAIMS)
+
+
+def test_a_panel_never_shows_runs_of_another_setting() -> None:
+    """While a sweep is going on an objective may have one of its values yet; it has a choice all the same."""
+    runs = [one for one in full_grid() if one["objective_name"] != "ml"]
+    missing = [one for one in runs if one["objective_name"] == "maxrl_alg1" and one["num_rollouts"] == 8]
+    for told in (missing, []):
+        found = evidence([one for one in runs if one not in missing], told)
+        for panel in found.panels(found.faceted()):
+            for series in found.series(panel, found.faceted()):
+                for own in found.members(series, panel):
+                    settings = {**dict(panel.settings), **dict(series.settings)}
+                    assert found.runs[own]["num_rollouts"] == settings["num_rollouts"], (panel, series)
+
+
+def test_a_legend_does_not_change_while_runs_come_in() -> None:
+    runs = full_grid()
+    whole = [series.label for series in evidence(runs).series()]
+    for count in range(1, len(runs)):
+        assert {s.label for s in evidence(runs[:count], runs[count:]).series()} <= set(whole)
+
+
+def prefixes(name: str) -> list[tuple[str, list[Run], list[Run]]]:
+    """Some moments of a sweep over a shipped experiment, with its runs in the file's order and in others."""
+    loaded = load_experiment(ROOT / "experiments" / f"{name}.toml").runs
+    runs = [
+        run(i, c.task_label, c.objective["name"], c.seed, num_rollouts=c.num_rollouts) for i, c in enumerate(loaded)
+    ]
+    shuffled = random.Random(0).sample(runs, len(runs))
+    longest_first = sorted(runs, key=lambda one: -one["num_rollouts"])
+    orders = {"file": runs, "longest first": longest_first, "shuffled": shuffled}
+    return [(f"{order}, {k}", rs[:k], rs[k:]) for order, rs in orders.items() for k in range(1, len(rs) + 1)]
+
+
+@pytest.mark.filterwarnings("error")
+def test_every_series_of_a_panel_has_runs_at_every_moment_of_a_sweep() -> None:
+    """The shipped experiment that failed from its 35th to its 85th run of 90."""
+    claims = load_experiment(ROOT / "experiments" / "rollouts.toml").claims
+    moments = prefixes("rollouts")
+    metrics, rates = tables(moments[89][1])
+    for moment, (what, done, missing) in enumerate(moments):
+        if moment > 90 and moment % 4:  # the file's order at every moment, the others now and then
+            continue
+        here = {one["run"] for one in done}
+        told = {"missing": {one["run"]: one for one in missing}}
+        found = Evidence("partial", metrics[metrics["run"].isin(here)], rates[rates["run"].isin(here)], told)
+        for facets in ((), found.faceted()):
+            for panel in found.panels(facets):
+                assert all(found.members(series, panel) for series in found.series(panel, facets)), what
+        assert [run for panel in found.panels() for s in found.series(panel) for run in found.members(s, panel)]
+        if moment in (3, 40, 84, 140, 200):
+            assert "coverage" in every_figure(found), what
+            summarise(found)
+            judge(found, claims)
+
+
+def test_a_whole_grid_has_no_notes() -> None:
+    assert evidence(full_grid()).notes == []
+    assert [panel.title for panel in evidence(full_grid()).panels(["num_rollouts"])] == [
+        "a, N = 4", "a, N = 8", "b, N = 4", "b, N = 8",
+    ]  # fmt: skip
+
+
+def test_two_objectives_under_one_label_are_told_apart() -> None:
+    runs = [run(seed, "a", "grpo", seed) for seed in range(3)]
+    others = [{**run(3 + seed, "a", "grpo", seed), "objective_name": "my_grpo"} for seed in range(3)]
+    found = evidence([*runs, *others])
+    assert [series.label for series in found.series()] == ["GRPO (grpo)", "GRPO (my_grpo)"]
+    assert all(len(found.members(series, Panel("a"))) == 3 for series in found.series())
+
+
+def test_values_that_differ_in_the_seventh_digit_have_labels_of_their_own() -> None:
+    rates = (0.000316227766, 0.000316228)
+    runs = [run(i, "a", "grpo", i % 3, learning_rate=rates[i // 3]) for i in range(6)]
+    labels = [series.label for series in evidence(runs).series()]
+    assert labels == ["GRPO, learning rate 0.000316227766", "GRPO, learning rate 0.000316228"]
+
+
+@pytest.mark.parametrize(
+    "told",
+    [[], {"x": 3}, {"x": {}}, {"x": {"task": []}}, "text", None, {"x": {key: [] for key in run(0, "a", "grpo", 0)}}],
+)
+def test_a_provenance_with_other_shapes_tells_of_no_missing_runs(told: Any) -> None:
+    runs = full_grid()
+    assert Evidence("e", *tables(runs), {"missing": told}).notes == []

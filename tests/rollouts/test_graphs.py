@@ -1,0 +1,265 @@
+"""The flow of counts on state graphs is exactly the textbook loop: same gradients, same law, same pass rates."""
+
+import itertools
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from reference import all_rollouts, log_probability, textbook_surrogate, unfold
+from scipy import stats
+
+from maxrl_bench.objectives import table as objectives
+from maxrl_bench.rollouts.counts import split_successes
+from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, GraphRollouts, StateGraphs
+from maxrl_bench.rollouts.policies import ObservationPolicy, make_policy
+from maxrl_bench.tasks import CategoricalContexts
+
+CONTEXTS = CategoricalContexts((4, 3))
+ACTIONS = 3
+
+
+def world(seed: int, num_instances: int = 3, states: int = 5, horizon: int = 5) -> StateGraphs:
+    """Random small worlds with loops, shared observations, successes and failures."""
+    rng = np.random.default_rng(seed)
+    successor = (
+        rng.integers(0, states, (num_instances, states, ACTIONS)) + states * np.arange(num_instances)[:, None, None]
+    )
+    fate = rng.random(successor.shape)
+    successor[fate < 0.15] = SUCCESS
+    successor[(fate >= 0.15) & (fate < 0.25)] = FAILURE
+    successor[:, 0, 0], successor[:, 1, 1] = (
+        np.arange(num_instances) * states + 1,
+        SUCCESS,
+    )  # every instance is solvable
+    observations = np.unique(rng.integers(0, [4, 3], (6, 2)), axis=0)
+    return StateGraphs(
+        observations=torch.from_numpy(observations),
+        observation_of=rng.integers(0, len(observations), num_instances * states),
+        successor=successor.reshape(-1, ACTIONS),
+        start=np.arange(num_instances) * states,
+        horizon=horizon,
+    )
+
+
+def policy_of(seed: int, dtype: torch.dtype = torch.float64) -> ObservationPolicy:
+    """A policy with something to say: the last layer is not the zeros that training starts from."""
+    policy = make_policy(CONTEXTS, ACTIONS, np.random.default_rng(seed), width=8).to(dtype)
+    assert isinstance(policy, ObservationPolicy)
+    generator = torch.Generator().manual_seed(seed)
+    torch.nn.init.normal_(policy.last.weight, 0, 0.5, generator=generator)
+    return policy
+
+
+def gradient(policy: torch.nn.Module, value: torch.Tensor) -> torch.Tensor:
+    grads = torch.autograd.grad(value, list(policy.parameters()))
+    return torch.cat([g.flatten() for g in grads])
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-6)])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+@pytest.mark.parametrize("seed", range(4))
+def test_gradient_is_the_textbook_loops(seed: int, smoothing: float, dtype: torch.dtype, tolerance: float) -> None:
+    graphs, policy = world(seed), policy_of(seed, dtype)
+    rollouts = graphs.sample(policy, 12, np.random.default_rng(seed), paths=True)
+    weights = objectives.bind("maxrl_eq10", 12).weights(rollouts.successes)
+    textbook = textbook_surrogate(graphs, policy, unfold(rollouts), *weights, smoothing)
+    engine = rollouts.surrogate(*weights, smoothing=smoothing)
+    expected = gradient(policy, textbook)
+    assert expected.abs().max() > 1e-3
+    assert torch.allclose(gradient(policy, engine), expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_merging_histories_keeps_the_gradient_of_the_counts(seed: int) -> None:
+    """With equal weights on success and failure no fate matters, and merged counts give the tree's gradient exactly."""
+    graphs, policy = world(seed), policy_of(seed)
+    rollouts = graphs.sample(policy, 400, np.random.default_rng(seed))
+    assert len(rollouts.count) < len(graphs.sample(policy, 400, np.random.default_rng(seed), paths=True).count)
+    visits = Counter[tuple[int, int]]()
+    for observation, action, count in zip(rollouts.observation, rollouts.action, rollouts.count, strict=True):
+        visits[int(observation), int(action)] += int(count)
+    log_probs = policy.log_probs(graphs.observations)
+    expected = sum(count * log_probs[cell] for cell, count in visits.items()) / (400 * 3)
+    ones = np.ones(3)
+    assert torch.allclose(
+        gradient(policy, rollouts.surrogate(ones, ones)), gradient(policy, expected), atol=1e-12, rtol=0
+    )
+
+
+def signature(rollouts: GraphRollouts) -> tuple[tuple[int, ...], ...]:
+    """All that a merged result says: (time, state, action, count, successes) of every edge."""
+    states, rows = rollouts.graphs.start, []
+    position = 0
+    for time, layer in enumerate(rollouts.layers):
+        through = rollouts.through[position : position + len(layer.count)]
+        position += len(layer.count)
+        rows += list(zip([time] * len(through), states[layer.node], layer.action, layer.count, through, strict=True))
+        onward = layer.child >= 0
+        following = np.zeros(layer.child.max() + 1, np.int64)
+        following[layer.child[onward]] = rollouts.graphs.successor[states[layer.node], layer.action][onward]
+        states = following
+    return tuple(sorted(tuple(int(x) for x in row) for row in rows))
+
+
+def test_the_law_of_all_counts_is_that_of_independent_rollouts() -> None:
+    """Chi-square of 20,000 draws against the law by enumeration of all triples of rollouts; 1 false alarm in 10,000."""
+    graphs, policy, n = world(1, num_instances=1, states=3, horizon=3), policy_of(1), 3
+    every = list(all_rollouts(graphs, 0))
+    chances = np.exp([log_probability(graphs, policy, r).item() for r in every])
+    assert chances.sum() == pytest.approx(1)
+    law: Counter[tuple[tuple[int, ...], ...]] = Counter()
+    for group in itertools.product(range(len(every)), repeat=n):
+        edges: dict[tuple[int, int, int], list[int]] = {}
+        for member in group:
+            rollout = every[member]
+            for time, (state, action) in enumerate(zip(rollout.states, rollout.actions, strict=True)):
+                cell = edges.setdefault((time, state, action), [0, 0])
+                cell[0] += 1
+                cell[1] += rollout.success
+        law[tuple(sorted((*key, *cell) for key, cell in edges.items()))] += float(np.prod(chances[list(group)]))
+    # Otherwise two histories never meet with different fates ahead, and the split would not be tested.
+    assert any(0 < row[4] < row[3] for outcome in law for row in outcome)
+
+    rng, draws = np.random.default_rng(7), 20_000
+    seen = Counter(signature(graphs.sample(policy, n, rng)) for _ in range(draws))
+    assert set(seen) <= set(law)
+    common = [outcome for outcome, chance in law.items() if chance * draws >= 10]
+    observed = np.array([seen[outcome] for outcome in common] + [draws - sum(seen[o] for o in common)])
+    expected = np.array([law[outcome] for outcome in common])
+    expected = np.r_[expected, 1 - expected.sum()] * draws
+    assert len(common) > 20
+    assert stats.chisquare(observed, expected).pvalue > 1e-4
+
+
+def test_successes_are_binomial() -> None:
+    """Chi-square of K against Bin(N, p) with the exact p; false alarm: 1 in 10,000 per instance."""
+    graphs, policy, n = world(2), policy_of(2), 9
+    pass_rates = graphs.log_pass_rate(policy).exp().detach().numpy()
+    rng = np.random.default_rng(3)
+    draws = np.stack([graphs.sample(policy, n, rng).successes for _ in range(4000)])
+    for b, p in enumerate(pass_rates):
+        expected = stats.binom.pmf(np.arange(n + 1), n, p) * len(draws)
+        observed = np.bincount(draws[:, b], minlength=n + 1)
+        keep = expected >= 5
+        pooled = lambda x, keep=keep: np.r_[x[keep], x[~keep].sum()]  # noqa: E731
+        assert (
+            stats.chisquare(pooled(observed)[pooled(expected) > 0], pooled(expected)[pooled(expected) > 0]).pvalue
+            > 1e-4
+        )
+
+
+def test_splitting_successes_is_drawing_without_replacement() -> None:
+    """Chi-square against the exact multivariate hypergeometric law of three edges; false alarm: 1 in 10,000."""
+    counts, child, successes = np.array([2, 5, 1, 4]), np.array([1, 0, 1, 1]), np.array([2, 3])
+    rng, draws = np.random.default_rng(0), 20_000
+    seen = Counter(tuple(split_successes(counts, child, successes, rng).tolist()) for _ in range(draws))
+    fates = Counter()
+    for chosen in itertools.combinations(range(7), 3):  # which of the seven rollouts that meet in node 1 succeed
+        fates[sum(i < 2 for i in chosen), 2, sum(i == 2 for i in chosen), sum(i > 2 for i in chosen)] += 1
+    assert set(seen) == set(fates)
+    expected = np.array([fates[key] for key in seen]) * draws / sum(fates.values())
+    assert stats.chisquare(list(seen.values()), expected).pvalue > 1e-4
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_exact_pass_rate_and_its_gradient_by_brute_force(seed: int) -> None:
+    graphs, policy = world(seed), policy_of(seed)
+    sums = []
+    for instance in range(3):
+        successful = [log_probability(graphs, policy, r) for r in all_rollouts(graphs, instance) if r.success]
+        sums.append(torch.logsumexp(torch.stack(successful), 0))
+    expected, got = torch.stack(sums), graphs.log_pass_rate(policy)
+    assert torch.allclose(got, expected, atol=1e-12, rtol=0)
+    mix = torch.tensor([1.0, -2.0, 0.5], dtype=torch.float64)
+    assert torch.allclose(gradient(policy, mix @ got), gradient(policy, mix @ expected), atol=1e-12, rtol=0)
+
+
+def test_horizon_limits_success() -> None:
+    graphs, policy = world(0), policy_of(0)
+    rates = [replace(graphs, horizon=h).log_pass_rate(policy).exp().sum().item() for h in (1, 2, 5, 50)]
+    assert rates == sorted(rates)
+    assert rates[0] < rates[1] < rates[2]
+
+
+def test_a_hopeless_pass_rate_gives_no_infinite_gradient() -> None:
+    graphs, policy = world(0), policy_of(0)
+    blocked = np.where(graphs.successor == SUCCESS, FAILURE, graphs.successor)
+    hopeless = replace(graphs, successor=blocked)
+    log_p = hopeless.log_pass_rate(policy)
+    assert log_p.tolist() == pytest.approx([np.log(1e-300)] * 3)
+    assert gradient(policy, log_p.sum()).abs().max() == 0
+
+
+def test_entropy_is_the_mean_over_actions_taken() -> None:
+    graphs, policy = world(3), policy_of(3)
+    rollouts = graphs.sample(policy, 10, np.random.default_rng(0), paths=True)
+    terms = []
+    for rollout in unfold(rollouts):
+        for state in rollout.states:
+            log_probs = policy.log_probs(graphs.observations[graphs.observation_of[state]][None])[0]
+            terms.append(-(log_probs.exp() * log_probs).sum())
+    expected, got = torch.stack(terms).mean(), rollouts.entropy()
+    assert got.item() == pytest.approx(expected.item(), abs=1e-12)
+    assert torch.allclose(gradient(policy, got), gradient(policy, expected), atol=1e-12, rtol=0)
+
+
+def test_a_million_rollouts_cost_no_more_memory_than_the_world_has_contexts() -> None:
+    graphs, policy = world(0, horizon=20), policy_of(0)
+    rollouts = graphs.sample(policy, 1_000_000, np.random.default_rng(0))
+    assert len(rollouts.count) <= graphs.horizon * graphs.successor.size
+    assert rollouts.contexts_named >= 3_000_000
+    assert rollouts.contexts_evaluated == len(graphs.observations)
+    pass_rates = graphs.log_pass_rate(policy).exp().detach().numpy()
+    deviation = np.sqrt(pass_rates * (1 - pass_rates) / 1e6)
+    assert (np.abs(rollouts.successes / 1e6 - pass_rates) < 5 * deviation).all()  # false alarm: 1 in 500,000
+
+
+def test_same_generator_same_rollouts_and_zero_weights_no_graph() -> None:
+    graphs, policy = world(0), policy_of(0)
+    a, b = (graphs.sample(policy, 50, np.random.default_rng(5)) for _ in range(2))
+    assert signature(a) == signature(b)
+    assert not a.surrogate(np.zeros(3), np.zeros(3)).requires_grad
+
+
+def test_smoothing_needs_paths() -> None:
+    graphs, policy = world(0), policy_of(0)
+    rollouts = graphs.sample(policy, 4, np.random.default_rng(0))
+    with pytest.raises(ValueError, match="paths=True"):
+        rollouts.surrogate(np.ones(3), np.zeros(3), smoothing=0.1)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_demonstrations_are_shortest_solutions(seed: int) -> None:
+    graphs = world(seed)
+    shortest = [min(len(r.actions) for r in all_rollouts(graphs, b) if r.success) for b in range(3)]
+    assert graphs.distances[graphs.start].tolist() == shortest
+    states, actions = graphs.demonstrations
+    assert len(states) == sum(shortest)
+    for b in range(3):
+        state = int(graphs.start[b])
+        for _ in range(shortest[b]):
+            state = int(graphs.successor[state, actions[np.flatnonzero(states == state)[0]]])
+        assert state == SUCCESS
+
+
+def test_demonstration_loss_is_the_mean_over_demonstrated_actions() -> None:
+    graphs, policy = world(1), policy_of(1)
+    states, actions = graphs.demonstrations
+    observations = graphs.observations[graphs.observation_of[states]]
+    expected = -policy.log_probs(observations)[np.arange(len(states)), actions].mean()
+    assert graphs.demonstration_loss(policy).item() == pytest.approx(expected.item(), abs=1e-12)
+
+
+def test_an_unsolvable_instance_is_named() -> None:
+    graphs = world(0)
+    successor = graphs.successor.copy()
+    successor[5:10][successor[5:10] == SUCCESS] = FAILURE
+    with pytest.raises(ValueError, match="instance 1 of the batch cannot be solved within 5 actions"):
+        replace(graphs, successor=successor).demonstration_loss(policy_of(0))
+
+
+def test_an_unknown_policy_size_is_refused() -> None:
+    with pytest.raises(ValueError, match="the policy has no size 'widht'; did you mean 'width'"):
+        make_policy(CONTEXTS, ACTIONS, np.random.default_rng(0), widht=3)
