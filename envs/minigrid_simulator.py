@@ -1,7 +1,7 @@
 """MiniGrid's transitions and its egocentric view, in numpy, for many states of many levels at once.
 
-Agrees with minigrid 3.2 step by step (tests/envs/test_minigrid_simulator.py) for levels of walls, lava, goals, doors and at
-most one key. A state is a row of integers: level, cell, direction, key, and one door state per door. A cell is
+Agrees with minigrid 3.2 step by step (tests/envs/test_minigrid_simulator.py) for levels of walls, lava, goals, doors
+and at most one key. A state is a row of integers: level, cell, direction, key, and one door state per door. A cell is
 x * height + y; the key lies on a cell, is CARRIED, or is absent.
 """
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from maxrl_bench.names import shorten
-from maxrl_bench.tasks import did_you_mean
+from maxrl_bench.tasks import did_you_mean, shorten
 
 
 def integer(option: str, value: object, low: int, high: int) -> int:

@@ -2,7 +2,7 @@
 
 A task hands out *batches*: B instances, a pure function of (task, split, index). A batch samples rollouts
 (`Batch.sample`), computes exact pass rates where that is tractable (`Batch.log_pass_rate`), and has demonstrations.
-The library ships the two kinds of batch (`maxrl_bench.rollouts.graphs`, `maxrl_bench.rollouts.tokens`); a task only builds them.
+The library ships the two kinds of batch, in `maxrl_bench.rollouts.graphs` and `tokens`; a task only builds them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
 import numpy as np
 
 from maxrl_bench import plugins
-from maxrl_bench.names import label, shorten
+from maxrl_bench.names import label
+from maxrl_bench.names import shorten as shorten  # for the messages of tasks, too
 
 if TYPE_CHECKING:
     import torch

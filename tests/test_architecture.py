@@ -1,83 +1,273 @@
-"""The one-way flow of data, read off the imports."""
+"""The house: which wing may import which, read off the sources. docs/architecture.md says it in words."""
+
+from __future__ import annotations
 
 import ast
+import functools
+import re
+import shutil
+from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-LIBRARY = sorted((ROOT / "maxrl_bench").rglob("*.py"))
-TASKS = sorted((ROOT / "envs").rglob("*.py"))
+ROOT = Path(__file__).parents[1]
+# An import goes up this list or stays in its line. Single modules of the package's root are named; the rest are wings.
+ORDER = (
+    ("names", "inputs", "import_path", "console"),  # text, files and processes; know nothing of what we do
+    ("objectives",),
+    ("plugins", "tasks", "config"),
+    ("rollouts",),
+    ("storage",),
+    ("training",),
+    ("sweeps",),
+    ("analysis",),
+    ("report",),
+    ("bench",),
+    ("cli",),
+)
+RANK = {name: rank for rank, line in enumerate(ORDER) for name in line}
+WINGS = ("objectives", "rollouts", "storage", "training", "sweeps", "analysis", "report", "bench", "cli")
 # What reads tables must run where torch is not installed, and must not be able to train anything.
-WITHOUT_TORCH = ("results", "stats", "figures", "claims", "report", "palette", "experiment", "objectives", "population")
+WITHOUT_TORCH = ("objectives", "storage", "analysis", "report", "tasks", "config")
+DOORS_OF_TASKS = ("maxrl_bench.tasks", "maxrl_bench.rollouts")
+FACE = "maxrl_bench"  # is loaded before any of its modules, and imports some: no ring of theirs
+LONGEST = 350
+# Longer files, each with its reason.
+LONGER: dict[str, str] = {}
+GLOBAL_DRAWS = [
+    "seed",
+    "rand",
+    "randn",
+    "randint",
+    "choice",
+    "shuffle",
+    "permutation",
+    "normal",
+    "uniform",
+    "manual_seed",
+]
 
 
-def imported(path: Path, *, anywhere: bool) -> set[str]:
-    """Modules that a file imports on loading, or (`anywhere`) also inside functions; typing-only ones excepted."""
-    found: set[str] = set()
+class Import(NamedTuple):
+    """One imported module or name, as it stands in a file."""
 
-    def visit(node: ast.AST) -> None:
+    target: str  # a module; for `from a import b` both "a" and "a.b" are given
+    deferred: bool  # inside a function
+    line: int
+
+
+def sources(root: Path, *packages: str) -> list[Path]:
+    return sorted(path for package in packages for path in (root / package).rglob("*.py"))
+
+
+def module_of(path: Path, root: Path) -> str:
+    parts = path.relative_to(root).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(path: Path) -> Iterator[Import]:
+    """All imports of a file but typing-only ones."""
+
+    def visit(node: ast.AST, deferred: bool) -> Iterator[Import]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             return
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) and not anywhere:
-            return
         if isinstance(node, ast.Import):
-            found.update(alias.name for alias in node.names)
-        if isinstance(node, ast.ImportFrom) and node.module:
-            found.add(node.module)
-            found.update(f"{node.module}.{alias.name}" for alias in node.names)
+            yield from (Import(alias.name, deferred, node.lineno) for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{path}: a relative import"
+            yield Import(str(node.module), deferred, node.lineno)
+            yield from (Import(f"{node.module}.{alias.name}", deferred, node.lineno) for alias in node.names)
+        deferred = deferred or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
-            visit(child)
+            yield from visit(child, deferred)
 
-    visit(ast.parse(path.read_text()))
-    return found
-
-
-def loaded_with(path: Path) -> set[str]:
-    """All modules loaded along with a library file, through other library files as well."""
-    seen: set[str] = set()
-    waiting = [path]
-    while waiting:
-        for module in imported(waiting.pop(), anywhere=False) - seen:
-            seen.add(module)
-            base = ROOT / Path(*module.split("."))
-            waiting += [file for file in (base.with_suffix(".py"), base / "__init__.py") if file.exists()]
-    return seen
+    yield from visit(tree(path), False)
 
 
-@pytest.mark.parametrize("path", LIBRARY, ids=lambda p: p.stem)
-def test_library_never_imports_the_tasks(path: Path) -> None:
-    assert not [m for m in imported(path, anywhere=True) if m.split(".")[0] == "envs"]
+def tree(path: Path) -> ast.Module:
+    return parsed(path.read_text(encoding="utf-8"))
 
 
-@pytest.mark.parametrize("path", [p for p in LIBRARY if p.stem.split("_")[0] in WITHOUT_TORCH], ids=lambda p: p.stem)
-def test_what_reads_tables_never_loads_torch(path: Path) -> None:
-    assert "torch" not in {module.split(".")[0] for module in loaded_with(path)}
+parsed = functools.cache(ast.parse)
 
 
-@pytest.mark.parametrize("path", TASKS, ids=lambda p: p.stem)
-def test_tasks_use_only_the_seam(path: Path) -> None:
-    later = {"train", "sweep", "results", "experiment", "figures", "report", "stats", "objectives", "cli"}
-    used = {m.split(".")[1] for m in imported(path, anywhere=True) if m.startswith("maxrl_bench.")}
-    assert not used & later
+def modules(root: Path) -> dict[str, Path]:
+    return {module_of(path, root): path for path in sources(root, "maxrl_bench", "envs")}
 
 
-@pytest.mark.parametrize("path", LIBRARY + TASKS, ids=lambda p: p.stem)
-def test_no_global_randomness(path: Path) -> None:
-    forbidden = {
-        "seed",
-        "rand",
-        "randn",
-        "randint",
-        "choice",
-        "shuffle",
-        "permutation",
-        "normal",
-        "uniform",
-        "manual_seed",
+def part(module: str) -> str:
+    """The wing of a module of the library, or its own name where it is in none; "" for the package itself."""
+    return [*module.split("."), ""][1]
+
+
+def upward(root: Path) -> list[str]:
+    """Imports against the order, and modules that have no place in it."""
+    known = modules(root)
+    wrong = []
+    for module, path in known.items():
+        own = part(module)
+        if not module.startswith("maxrl_bench.") or own == "__main__":
+            continue  # the tasks have a rule of their own; the package itself and __main__ are faces
+        if own not in RANK:
+            wrong.append(f"{module} is in no line of the order")
+            continue
+        for target, _, line in imports(path):
+            there = part(target)
+            if target.startswith("maxrl_bench.") and RANK.get(there, -1) > RANK[own]:
+                wrong.append(f"{module}:{line} imports {target}")
+    return wrong
+
+
+def private(root: Path) -> list[str]:
+    """Imports and uses of another module's private names."""
+    wrong, known = [], modules(root)
+    for module, path in known.items():
+        ours = {target for target, _, _ in imports(path) if target.split(".")[0] in ("maxrl_bench", "envs")}
+        wrong += [f"{module} imports {target}" for target in ours if target.split(".")[-1].startswith("_")]
+        names = {target.split(".")[-1] for target in ours if target in known}
+        for node in ast.walk(tree(path)):
+            use = re.fullmatch(r"(\w+)\._[^_]\w*", ast.unparse(node)) if isinstance(node, ast.Attribute) else None
+            if use and use[1] in names:
+                wrong.append(f"{module} uses {use[0]}")
+    return wrong
+
+
+def past_the_face(root: Path) -> list[str]:
+    """Imports from another wing of a module that its face does not name."""
+    faces = {wing: face(root, wing) for wing in WINGS}
+    wrong = []
+    for module, path in modules(root).items():
+        for target, _, line in imports(path):
+            _, wing, *inner = [*target.split("."), ""]
+            elsewhere = target.startswith("maxrl_bench.") and wing in faces and wing != part(module)
+            if elsewhere and inner[0] and inner[0] not in faces[wing]:
+                wrong.append(f"{module}:{line} imports {target}")
+    return wrong
+
+
+def face(root: Path, wing: str) -> list[str]:
+    """The modules that a wing's `__init__` names, which holds nothing else but words."""
+    text, *rest = tree(root / "maxrl_bench" / wing / "__init__.py").body
+    assert isinstance(text, ast.Expr)
+    (names,) = rest
+    assert isinstance(names, ast.Assign)
+    assert ast.unparse(names.targets[0]) == "__all__"
+    return list(ast.literal_eval(names.value))
+
+
+def cycles(root: Path) -> list[str]:
+    """A ring of imports on loading, if there is one; `from package import module` is an import of the module."""
+    known = modules(root)
+    graph = {
+        module: {target for target, deferred, _ in imports(path) if target in known and not deferred} - {module, FACE}
+        for module, path in known.items()
     }
-    calls = [ast.unparse(n.func) for n in ast.walk(ast.parse(path.read_text())) if isinstance(n, ast.Call)]
-    assert not [
-        c for c in calls if c.startswith(("np.random.", "numpy.random.", "random.")) and c.split(".")[-1] in forbidden
-    ]
+    try:
+        TopologicalSorter(graph).prepare()
+    except CycleError as error:
+        return [" <- ".join(error.args[1])]
+    return []
+
+
+def torch_where_it_is_not_to_be(root: Path) -> list[str]:
+    """Modules of torch-free wings that load torch, through other modules as well."""
+    known = modules(root)
+    wrong = []
+    for module in known:
+        if part(module) not in WITHOUT_TORCH or not module.startswith("maxrl_bench."):
+            continue
+        seen, waiting = {module}, [module]
+        while waiting:
+            loaded = {target for target, deferred, _ in imports(known[waiting.pop()]) if not deferred}
+            wrong += [f"{module} loads {target}" for target in loaded if target.split(".")[0] == "torch"]
+            new = {target for target in loaded if target in known} - seen
+            seen |= new
+            waiting += new
+    return wrong
+
+
+def tasks_past_the_door(root: Path) -> list[str]:
+    """Imports of tasks from elsewhere than their doors, and of tasks by the library."""
+    wrong = []
+    for path in sources(root, "envs"):
+        ours = (target for target, _, _ in imports(path) if target.split(".")[0] == "maxrl_bench")
+        wrong += [f"{path.name} imports {t}" for t in ours if t != "maxrl_bench" and not t.startswith(DOORS_OF_TASKS)]
+    for path in sources(root, "maxrl_bench"):
+        wrong += [f"{path.name} imports {target}" for target, _, _ in imports(path) if target.split(".")[0] == "envs"]
+    return wrong
+
+
+def too_long(root: Path) -> list[str]:
+    lengths = {
+        path.relative_to(root).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in sources(root, "maxrl_bench", "envs", "examples")
+    }
+    return [f"{name}: {lines} lines" for name, lines in lengths.items() if lines > LONGEST and name not in LONGER]
+
+
+RULES = (upward, private, past_the_face, cycles, torch_where_it_is_not_to_be, tasks_past_the_door, too_long)
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_the_house_stands(rule) -> None:
+    assert rule(ROOT) == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "file", "planted"),
+    [
+        (upward, "training/streams.py", "from maxrl_bench.sweeps import driver"),
+        (upward, "storage/store.py", "def f():\n    from maxrl_bench.sweeps.experiment import Experiment"),
+        (upward, "config.py", "import maxrl_bench.rollouts.counts"),
+        (upward, "objectives/rewards.py", "from maxrl_bench import tasks"),
+        (upward, "new_room.py", ""),
+        (private, "analysis/stats.py", "from maxrl_bench.objectives.table import _anything"),
+        (private, "report/page.py", "x = inputs._anything"),
+        (past_the_face, "cli/main.py", "from maxrl_bench.rollouts import hidden"),
+        (
+            cycles,
+            "rollouts/finite.py",
+            "from maxrl_bench.rollouts import tokens\nfrom maxrl_bench.rollouts import graphs",
+        ),
+        (torch_where_it_is_not_to_be, "analysis/stats.py", "import torch.nn"),
+        (torch_where_it_is_not_to_be, "inputs.py", "from maxrl_bench.rollouts import transformer"),
+        (tasks_past_the_door, "rollouts/counts.py", "def f():\n    import envs.maze"),
+        (tasks_past_the_door, "../envs/maze.py", "from maxrl_bench.storage.store import Store"),
+        (too_long, "cli/watch.py", "\n" * LONGEST + "x = 1"),
+    ],
+)
+def test_the_rules_see_what_breaks_them(rule, file: str, planted: str, tmp_path: Path) -> None:
+    for package in ("maxrl_bench", "envs"):
+        shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    path = tmp_path / "maxrl_bench" / file
+    before = path.read_text(encoding="utf-8") if path.exists() else ""
+    path.write_text(f"{before}\n{planted}\n", encoding="utf-8")
+    assert rule(tmp_path)
+
+
+@pytest.mark.parametrize("wing", WINGS)
+def test_faces_name_what_is_there_and_say_what_for(wing: str) -> None:
+    folder = ROOT / "maxrl_bench" / wing
+    names = face(ROOT, wing)
+    assert names == sorted(set(names))
+    assert all((folder / f"{name}.py").exists() for name in names)
+    assert {path.name for path in (ROOT / "maxrl_bench").iterdir() if (path / "__init__.py").exists()} == {*WINGS}
+    text = ast.get_docstring(tree(folder / "__init__.py")) or ""
+    assert "Comes in:" in text
+    assert "Goes out:" in text
+
+
+def test_tests_mirror_the_wings() -> None:
+    folders = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir() and any(path.glob("test_*.py"))}
+    assert folders == {*WINGS, "envs"}
+
+
+@pytest.mark.parametrize("path", sources(ROOT, "maxrl_bench", "envs"), ids=lambda p: module_of(p, ROOT))
+def test_no_global_randomness(path: Path) -> None:
+    calls = [ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    drawn = [call for call in calls if call.startswith(("np.random.", "numpy.random.", "random."))]
+    assert not [call for call in drawn if call.split(".")[-1] in GLOBAL_DRAWS]
     assert "torch.manual_seed" not in calls

@@ -1,1 +1,10 @@
-"""What the tables say."""
+"""What the tables say, and how sure it is.
+
+`evidence` selects runs of an experiment's tables and scores them, as the `series` that figures and claims compare;
+`stats` has the intervals and tests; `claims` judges what an experiment file claims; `tune` chooses learning rates and
+merges them into their file (`rates_file`).
+
+Comes in: tables, claims. Goes out: estimates with intervals, verdicts, tuned rates.
+"""
+
+__all__ = ["claims", "evidence", "series", "stats", "tune"]

@@ -23,27 +23,9 @@ from typing import NamedTuple
 
 LIBRARY = "maxrl_bench"
 # What training imports but what cannot change a number: how configurations are read and results are kept.
-NOT_COUNTED = {LIBRARY} | {
-    f"{LIBRARY}.{name}"
-    for name in (
-        *(
-            "blobs",
-            "files",
-            "fingerprint",
-            "formats",
-            "inputs",
-            "locks",
-            "names",
-            "provenance",
-            "results",
-            "sources",
-            "store",
-        ),
-        *("config", "console", "experiment"),
-    )
-}
+NOT_COUNTED = {f"{LIBRARY}.{name}" for name in ("storage", "config", "console", "inputs", "names")}
 # Tables with a row for each of many: a row is counted for its own runs only.
-OBJECTIVES = (f"{LIBRARY}.objectives", "OBJECTIVES")
+OBJECTIVES = (f"{LIBRARY}.objectives.table", "OBJECTIVES")
 TASKS = (f"{LIBRARY}.tasks", "TASKS")
 # The parts of an objective's row that describe it. Knobs are resolved into the run's configuration.
 CAPTIONS = {
@@ -96,13 +78,21 @@ def _reached(roots: Sequence[str], but: set[str], objective: str, path: _Path) -
     waiting = [name for root in roots for name in _with_parents(root)]
     while waiting:
         module = waiting.pop()
-        if module in reached or module in NOT_COUNTED or module in but or not _is_own(_top(module), own):
+        if module in reached or module in but or not _is_own(_top(module), own) or not _is_counted(module, path):
             continue
         code = _code(module, objective if module == OBJECTIVES[0] else "", path)
         if code is not None:
             reached[module] = code.meaning
             waiting += code.imports
     return reached
+
+
+def _is_counted(module: str, path: _Path) -> bool:
+    """Whether a module can change a number; this library's packages hold names alone, no code."""
+    if not NOT_COUNTED.isdisjoint(_with_parents(module)):
+        return False
+    spec = _spec(module, path) if _top(module) == LIBRARY else None
+    return spec is None or spec.submodule_search_locations is None
 
 
 def _digest(modules: dict[str, str], first: str = "") -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from maxrl_bench.storage.fingerprint import fingerprint
 from maxrl_bench.tasks import check_task_name
 
+PACKAGE = Path(__file__).parents[1]
 PACKAGES = ("maxrl-bench", "torch", "numpy", "scipy", "pandas", "gymnasium", "minigrid", "scikit-learn")
 
 
@@ -31,9 +32,7 @@ def code_fingerprint(task: str, objective: str, run_function: str) -> str:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(
-            ["git", *arguments], cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        )
+        done = subprocess.run(["git", *arguments], cwd=PACKAGE, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
@@ -49,7 +48,7 @@ def environment() -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             versions[package] = None
     # An environment may lie inside another project's repository, of which an installed package is no part.
-    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", Path(__file__).name) else None
+    commit = _git("rev-parse", "HEAD") if _git("ls-files", "--error-unmatch", "__init__.py") else None
     return {
         "commit": commit,
         # Only source files count: results that a sweep has written must not make its version "dirty".

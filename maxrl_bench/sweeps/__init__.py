@@ -1,1 +1,22 @@
-"""Many runs."""
+"""Many runs: from an experiment file to its tables.
+
+`experiment` reads a file and `grid` expands it into runs; `claim_model` and `claim_check` read what it claims and hold
+it against the grid before anything runs; `driver` plans and does what is not done yet, on the pools of `executors`,
+whose processes run `worker`; `costs` and `progress` say how long it takes; `tabulate` joins the finished runs into
+tables, of which `sources` says whose they are.
+
+Comes in: experiment files, a store. Goes out: results/<experiment>/, and an account of what failed.
+"""
+
+__all__ = [
+    "claim_check",
+    "claim_model",
+    "driver",
+    "executors",
+    "experiment",
+    "grid",
+    "progress",
+    "sources",
+    "tabulate",
+    "worker",
+]

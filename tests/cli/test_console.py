@@ -23,7 +23,7 @@ from maxrl_bench.sweeps import driver as sweep
 from maxrl_bench.sweeps import executors, progress, worker
 
 ROOT = Path(__file__).parents[2]
-BENCH = "from maxrl_bench import cli; raise SystemExit(cli.main())"
+BENCH = "from maxrl_bench.cli.main import main; raise SystemExit(main())"
 STUDY = (
     'question = "?"\n[[grid]]\ntask = "fourrooms"\nobjective = "grpo"\nnum_rollouts = 2\nsteps = 1\n'
     "batch_size = 1\neval_instances = 1\n"

@@ -269,7 +269,7 @@ def test_lists_of_objectives_and_experiments(here: Path, capsys: pytest.CaptureF
 
 def test_help_needs_neither_torch_nor_pandas() -> None:
     code = (
-        "import sys; from maxrl_bench import cli\n"
+        "import sys; from maxrl_bench.cli import main as cli\n"
         "try: cli.main(['--help'])\n"
         "except SystemExit: pass\n"
         "print({'torch', 'pandas', 'matplotlib'} & set(sys.modules))"

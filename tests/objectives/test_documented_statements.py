@@ -36,7 +36,7 @@ def test_every_statement_names_tests_that_exist() -> None:
     """A statement ends in a mark `[Tests: ...]`; tests named there are functions of tests/."""
     existing = {
         node.name
-        for file in (ROOT / "tests").glob("test_*.py")
+        for file in (ROOT / "tests").rglob("test_*.py")
         for node in ast.parse(file.read_text(encoding="utf-8")).body
         if isinstance(node, ast.FunctionDef)
     }

@@ -9,14 +9,17 @@ from pathlib import Path
 from new_rows import ROWS
 
 # Whole files that run over the table, and the tests of others that are named after a row or look at all of them.
-FILES = ("objectives", "mistakes", "unbiased", "population", "cards")
+FILES = (
+    *(f"objectives/test_{name}.py" for name in ("table", "mistakes", "unbiased", "population")),
+    "cli/test_cards.py",
+)
 ALSO = "formulas or labels or limit or look or list_of or only_some"
 
 
 def test_the_suite_holds_for_rows_that_are_added() -> None:
     here = Path(__file__).parents[1]
     command = [sys.executable, "-m", "pytest", "-p", "new_rows", "-q", "-p", "no:cacheprovider"]
-    command += [*(f"tests/test_{name}.py" for name in FILES), "-k", f"{' or '.join(ROWS)} or {ALSO} or stated_edge"]
+    command += [*(f"tests/{name}" for name in FILES), "-k", f"{' or '.join(ROWS)} or {ALSO} or stated_edge"]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])}
     done = subprocess.run(command, cwd=here.parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]

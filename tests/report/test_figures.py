@@ -65,7 +65,7 @@ def test_every_figure_states_its_seeds_and_intervals(name: str, plain: Evidence,
 def test_same_tables_same_bytes(tmp_path: Path, plain: Evidence) -> None:
     """Twice here, and once in a process with other hashes and another home."""
     code = (
-        "import sys; sys.path[:0] = ['tests', '.']; from pathlib import Path; import test_figures as t;"
+        "import sys; sys.path[:0] = ['tests/report', 'tests', '.']; from pathlib import Path; import test_figures as t;"
         "e = t.make(grad_norm=True, sampled=('maze-9',));"
         f"[t.save(t.draw(n, e), Path({str(tmp_path)!r}) / 'other' / n) for n in ('coverage', 'pareto')]"
     )

@@ -120,7 +120,7 @@ def edited(tmp_path: Path, objective: str, *edits: tuple[str, str, str], version
         return fingerprint(roots, objective, "", [str(folder)])
     code = f"import fingerprint; print(fingerprint.fingerprint({roots}, {objective!r}, '', [{str(folder)!r}]))"
     command = [version, "-S", "-c", code]
-    done = subprocess.run(command, cwd=folder / "maxrl_bench", capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=folder / "maxrl_bench" / "storage", capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
