@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import functools
+import importlib
 import re
 import shutil
 from collections.abc import Iterator
@@ -126,7 +127,7 @@ def private(root: Path) -> list[str]:
     wrong, known = [], modules(root)
     for module, path in known.items():
         ours = {target for target, _, _ in imports(path) if target.split(".")[0] in ("maxrl_bench", "envs")}
-        wrong += [f"{module} imports {target}" for target in ours if target.split(".")[-1].startswith("_")]
+        wrong += [f"{module} imports {target}" for target in ours if re.match("_[^_]", target.split(".")[-1])]
         names = {target.split(".")[-1] for target in ours if target in known}
         for node in ast.walk(tree(path)):
             use = re.fullmatch(r"(\w+)\._[^_]\w*", ast.unparse(node)) if isinstance(node, ast.Attribute) else None
@@ -258,6 +259,16 @@ def test_faces_name_what_is_there_and_say_what_for(wing: str) -> None:
     text = ast.get_docstring(tree(folder / "__init__.py")) or ""
     assert "Comes in:" in text
     assert "Goes out:" in text
+
+
+def test_the_page_on_the_architecture_names_what_there_is() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for name in re.findall(r"`(maxrl_bench\.[\w.]+)`", page):
+        module, _, attribute = name.rpartition(".")
+        assert hasattr(importlib.import_module(module), attribute), name
+    for name in re.findall(r"`((?:maxrl_bench|experiments|envs|tests)/[\w./]*)`", page):
+        assert (ROOT / name).exists(), name
+    assert all(f"`{name}" in page for line in ORDER for name in line)
 
 
 def test_tests_mirror_the_wings() -> None:

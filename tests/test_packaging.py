@@ -7,6 +7,8 @@ import importlib.resources
 import os
 import re
 import runpy
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
@@ -60,3 +62,15 @@ def test_hosted_ci_runs_what_everybody_runs() -> None:
     assert os.access(ROOT / ".ci/run", os.X_OK)
     oldest = PROJECT["project"]["requires-python"].removeprefix(">=")
     assert job["strategy"]["matrix"]["python-version"][0] == oldest
+
+
+def test_the_public_face_is_there_and_cheap() -> None:
+    code = (
+        "import sys, maxrl_bench; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules)); "
+        "print(len(maxrl_bench.load('objectives').metrics) > 0, set(maxrl_bench.__all__) - set(dir(maxrl_bench)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\nTrue set()\n"
+    assert all(getattr(maxrl_bench, name) is not None for name in maxrl_bench.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'result'"):
+        maxrl_bench.__getattr__("result")

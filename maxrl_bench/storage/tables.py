@@ -2,8 +2,8 @@
 
 metrics.csv  pass_rates.csv.gz  provenance.json
 
->>> from maxrl_bench import results
->>> tables = results.load("objectives")
+>>> import maxrl_bench
+>>> tables = maxrl_bench.load("objectives")
 >>> tables.metrics.groupby("objective")["pass@1"].max()
 """
 
