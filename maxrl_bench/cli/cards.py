@@ -46,7 +46,7 @@ def card(name: str, num_rollouts: int, knobs: dict[str, Any], as_json: bool, fig
         from maxrl_bench.report.objective_figures import draw_card
         from maxrl_bench.report.style import render  # matplotlib is slow to load
 
-        write_file(Path(figure), render(draw_card(objective))[Path(figure).suffix.lower()])
+        write_file(Path(figure), render(draw_card(objective), Path(figure).suffix.lower()))
     return json.dumps(facts, allow_nan=False) if as_json else _text(objective, facts)
 
 

@@ -169,4 +169,4 @@ def check_places(experiment: Experiment, root: str, plots: str) -> None:
         raise ValueError(f"--plots {plots} lies in the run store, {store}; draw into another folder")
     page_paths(plots)
     figures = experiment.figures or tuple(FIGURES)
-    check_free(plots, experiment.name, [*(f"{name}{end}" for name in figures for end in (".png", ".svg")), *TABLES])
+    check_free(plots, experiment.name, [*(f"{name}.png" for name in figures), *TABLES])

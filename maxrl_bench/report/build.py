@@ -67,7 +67,7 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
             failed[figure] = f"{type(error).__name__}: {error}"
             not_drawn.append({"name": figure, "reason": f"failed, which is a fault: {failed[figure]}"})
             continue
-        files |= {f"{figure}{suffix}": data for suffix, data in rendered.items()}
+        files[f"{figure}.png"] = rendered
         figures.append({"name": figure, "caption": drawing.caption, "alt": drawing.alt})
     verdicts = judge(evidence, claims)
     summary = summarise(evidence)
@@ -93,7 +93,7 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
     return Drawn(written, failed)
 
 
-def _figure(name: str, evidence: Evidence) -> tuple[Any, dict[str, bytes]]:
+def _figure(name: str, evidence: Evidence) -> tuple[Any, bytes]:
     if name not in FIGURES:
         raise NotDrawable(f"there is no such figure; {did_you_mean(name, FIGURES)}")
     with style():

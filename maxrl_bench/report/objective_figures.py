@@ -1,6 +1,6 @@
 """Figures of the objectives themselves: population weights, bias and variance, rollouts needed. No run is needed.
 
-Every curve is exact (see `population`). Each function but `draw_card` writes NAME.png and NAME.svg to a folder, byte
+Every curve is exact (see `population`). Each function but `draw_card` writes NAME.png to a folder, byte
 for byte the same.
 """
 
@@ -65,7 +65,7 @@ def _weight_axes(axes: Axes, title: str, low: float, high: float) -> None:
     axes.set_title(title, loc="left", fontweight="bold")
 
 
-def weights(folder: Path) -> list[Path]:
+def weights(folder: Path) -> Path:
     """The population weights w(p) (the paper's figure 1), and what finitely many rollouts make of them."""
     p = _pass_rates(3e-4, 0.995)
     with style():
@@ -146,7 +146,7 @@ def _finish(figure: Figure, axes: np.ndarray) -> None:
     figure.supxlabel(note, fontsize=7.5, color=GREY, x=0.01, ha="left")
 
 
-def bias_and_variance_by_pass_rate(folder: Path) -> list[Path]:
+def bias_and_variance_by_pass_rate(folder: Path) -> Path:
     """Bias against maximum likelihood, and noise, as functions of the pass rate, at 8, 64 and 512 rollouts."""
     p, sizes = _pass_rates(1e-4, 0.99), (8, 64, 512)
     with style():
@@ -160,7 +160,7 @@ def bias_and_variance_by_pass_rate(folder: Path) -> list[Path]:
         return save(Drawing(figure, "Bias and noise against the pass rate.", alt), folder / "bias_variance_pass_rate")
 
 
-def bias_and_variance_by_rollouts(folder: Path) -> list[Path]:
+def bias_and_variance_by_rollouts(folder: Path) -> Path:
     """Bias against maximum likelihood, and noise, as functions of the number of rollouts, at three pass rates."""
     sizes, rates = 2 ** np.arange(2, 13), (0.001, 0.03, 0.5)
     with style():
@@ -177,7 +177,7 @@ def bias_and_variance_by_rollouts(folder: Path) -> list[Path]:
         return save(Drawing(figure, "Bias and noise against the rollouts.", alt), folder / "bias_variance_rollouts")
 
 
-def rollouts_needed(folder: Path) -> list[Path]:
+def rollouts_needed(folder: Path) -> Path:
     """How many rollouts bring MaxRL's weight within x % of maximum likelihood's, against the pass rate."""
     p = _pass_rates(1e-6, 0.95, 801)  # so many that the steps near p = 1 stand upright
     with style():
@@ -289,4 +289,4 @@ FIGURES = (weights, bias_and_variance_by_pass_rate, bias_and_variance_by_rollout
 
 def draw_all(folder: Path) -> list[Path]:
     """Every figure of the objectives, into one folder."""
-    return [path for draw in FIGURES for path in draw(folder)]
+    return [draw(folder) for draw in FIGURES]

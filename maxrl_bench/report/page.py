@@ -156,7 +156,7 @@ def _figure(plots_root: Path, folder: str, name: str, caption: str, alt: str) ->
         )
     width, height = struct.unpack(">II", png[16:24])
     return (
-        f'<figure id="{escape(folder)}-{escape(name)}"><a href="{_link(folder, f"{name}.svg")}">'
+        f'<figure id="{escape(folder)}-{escape(name)}"><a href="{_link(folder, f"{name}.png")}">'
         f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" width="{width}" height="{height}" '
         f'alt="{escape(alt)}"></a><figcaption>{escape(caption)}</figcaption></figure>'
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -262,34 +261,25 @@ def count(value: float) -> str:
     return f"{value:.3g}"
 
 
-def save(drawing: Drawing, path: Path) -> list[Path]:
-    """Write path.png and path.svg, each whole or not at all; the same tables give the same bytes."""
-    files = render(drawing)
-    for suffix, data in files.items():
-        write_file(path.with_suffix(suffix), data)
-    return [path.with_suffix(suffix) for suffix in files]
+def save(drawing: Drawing, path: Path) -> Path:
+    """Write path.png, whole or not at all; the same tables give the same bytes. Returns its path."""
+    path = path.with_suffix(".png")
+    write_file(path, render(drawing))
+    return path
 
 
-def render(drawing: Drawing) -> dict[str, bytes]:
-    """A figure's files by suffix: {".png": ..., ".svg": ...}."""
-    canvas, vectors, pixels = io.BytesIO(), io.BytesIO(), io.BytesIO()
+def render(drawing: Drawing, suffix: str = ".png") -> bytes:
+    """A figure as the content of a file: ".png", or ".svg" without reducing anything."""
+    canvas, pixels = io.BytesIO(), io.BytesIO()
     with style():
-        drawing.figure.draw_without_rendering()  # lays it out, once for both files
+        drawing.figure.draw_without_rendering()  # lays it out, once for all formats
         drawing.figure.set_layout_engine("none")
+        if suffix == ".svg":
+            drawing.figure.savefig(canvas, format="svg", metadata={"Date": None, "Creator": None})
+            return canvas.getvalue()
         drawing.figure.savefig(canvas, format="png", dpi=DPI, metadata={"Software": None})
-        drawing.figure.savefig(vectors, format="svg", metadata={"Date": None, "Creator": None})
     canvas.seek(0)
     # 256 colours keep every line's colour, at a third of the size (fewer bend some of them).
     reduced = Image.open(canvas).convert("RGB").quantize(256, dither=Image.Dither.NONE)
     reduced.save(pixels, format="png", optimize=True)
-    return {".png": pixels.getvalue(), ".svg": _compact(vectors.getvalue().decode()).encode()}
-
-
-def _compact(svg: str) -> str:
-    """The same picture in half the bytes: tenths of a point, repeated styles as classes, nothing but the drawing."""
-    svg = re.sub(r"<!--.*?-->", "", svg, flags=re.DOTALL).replace("'DejaVu Sans'", "'DejaVu Sans', Verdana, sans-serif")
-    svg = re.sub(r"(?<=[\s\"(,-])(\d+\.\d{3,})", lambda m: f"{float(m[1]):.1f}", svg)
-    classes: dict[str, str] = {}
-    svg = re.sub(r'style="([^"]*)"', lambda m: f'class="{classes.setdefault(m[1], f"s{len(classes)}")}"', svg)
-    rules = "".join(f".{name}{{{style}}}" for style, name in classes.items())
-    return re.sub(r"\s*\n\s*", "\n", svg.replace("</style>", f"{rules}</style>", 1))
+    return pixels.getvalue()

@@ -175,8 +175,8 @@ def test_the_largest_card_has_every_weight() -> None:
 @pytest.mark.parametrize(("name", "n"), [("mean_baseline", 1), ("maxrl_order_failures", 1000), ("raft", 4)])
 def test_card_figures_at_the_edges(tmp_path: Path, name: str, n: int) -> None:
     objective = next(o for o in default_bound(n) if o.name == name)
-    for data in render(objective_figures.draw_card(objective)).values():
-        assert len(data) > 5000
+    for suffix in (".png", ".svg"):
+        assert len(render(objective_figures.draw_card(objective), suffix)) > 5000
 
 
 def test_a_card_figure_replaces_nothing_but_a_file(
@@ -206,7 +206,6 @@ def test_a_card_figure_replaces_nothing_but_a_file(
 
 def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
     paths = objective_figures.draw_all(tmp_path / "a")
-    assert sorted(path.suffix for path in paths) == [".png"] * 4 + [".svg"] * 4
+    assert sorted(path.suffix for path in paths) == [".png"] * 4
     again = objective_figures.rollouts_needed(tmp_path / "b")
-    for path in again:
-        assert path.read_bytes() == (tmp_path / "a" / path.name).read_bytes()
+    assert again.read_bytes() == (tmp_path / "a" / again.name).read_bytes()

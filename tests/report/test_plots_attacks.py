@@ -23,7 +23,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize(
     "file",
-    ["plots/x/training.png", "plots/x/training.svg", "plots/x/summary.csv", "plots/README.md", "plots/index.html"],
+    ["plots/x/training.png", "plots/x/summary.csv", "plots/README.md", "plots/index.html"],
 )
 def test_files_in_the_way_are_told_before_the_runs(here: Path, capsys: pytest.CaptureFixture[str], file: str) -> None:
     path = here / file
