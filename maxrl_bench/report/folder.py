@@ -204,9 +204,8 @@ def check_free(plots_root: str | Path, name: str, files: Iterable[str]) -> None:
 
 
 def _is_product(file: str) -> bool:
-    return Path(file).name == file and (
-        file in TABLES or Path(file).suffix in (".png", ".svg")
-    )  # earlier versions drew .svg, too
+    suffixes = (".png", ".svg")  # earlier versions drew .svg, too
+    return Path(file).name == file and (file in TABLES or Path(file).suffix in suffixes)
 
 
 def _holds(path: Path, data: bytes) -> bool:

@@ -1,18 +1,26 @@
-"""The report as one self-contained HTML page, and as Markdown for code hosts. Nothing is computed here."""
+"""The report as one self-contained HTML page, and as Markdown for code hosts: what templates/ show.
+
+Nothing is computed here.
+"""
 
 from __future__ import annotations
 
 import base64
+import functools
 import os
 import re
 import struct
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
 from maxrl_bench.inputs import read_bytes
-from maxrl_bench.report.folder import Claim, Comparison, Origin, Page, Scores, read_png
+from maxrl_bench.report.folder import Comparison, Origin, Page, Scores, read_png
 from maxrl_bench.storage.files import inside
 from maxrl_bench.storage.tables import METRICS, PASS_RATES
 
@@ -35,53 +43,52 @@ THEORY = {
 }
 TABLES = (METRICS, PASS_RATES, "provenance.json")
 _SIGNS = {"supported": "✔", "not supported": "✘", "inconclusive": "?", "cannot be judged": "–"}
-_STYLE = """
-:root { color-scheme: light; }
-* { box-sizing: border-box; }
-body { font: 16px/1.5 system-ui, "DejaVu Sans", sans-serif; color: #1a1a1a; background: #fff; max-width: 1040px;
-  margin: 0 auto; padding: 1rem; overflow-wrap: anywhere; }
-h1 { font-size: 1.7rem; line-height: 1.2; } h2 { margin-top: 3rem; border-top: 1px solid #bbb; padding-top: 1rem; }
-figure { margin: 1.5rem 0; } img { max-width: 100%; height: auto; display: block; }
-figcaption, .small { font-size: .9rem; color: #333; } .note { border-left: 4px solid #b45f06; padding-left: .8rem; }
-.caveat { border: 3px solid #b45f06; padding: .6rem .8rem; font-weight: bold; }
-table { border-collapse: collapse; width: 100%; font-size: .88rem; }
-th, td { text-align: left; vertical-align: top; padding: .35rem .5rem; border-bottom: 1px solid #ddd; }
-td.n { font-variant-numeric: tabular-nums; overflow-wrap: normal; }
-.verdict { font-weight: bold; white-space: nowrap; } nav a { margin-right: 1em; } a { color: #00508a; }
-details { margin: .8rem 0; } summary { cursor: pointer; }
-@media (max-width: 720px) {
-  thead { position: absolute; left: -9999px; } table, tbody, tr, td { display: block; width: 100%; }
-  tr { border-bottom: 2px solid #999; padding: .4rem 0; } td { border: 0; padding: .1rem 0; white-space: normal; }
-  td[data-label]::before { content: attr(data-label) ": "; font-weight: 600; }
+_TEMPLATES = PackageLoader("maxrl_bench.report")
+_LAYOUT: dict[str, Any] = {
+    "trim_blocks": True,
+    "lstrip_blocks": True,
+    "keep_trailing_newline": True,
+    "undefined": StrictUndefined,
 }
-"""
 
 
 def html_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> str:
     """index.html: claims first, then each experiment's figures, scores and provenance; images embedded, no network."""
-    tables = _link(Path(os.path.relpath(results_root, plots_root)).as_posix())
-    links = "".join(f'<a href="#{escape(p.experiment)}">{escape(p.experiment)}</a> ' for p in pages)
-    parts = [
-        f'<!DOCTYPE html>\n<!-- {MARK} -->\n<html lang="en">\n<head>\n<meta charset="utf-8">',
-        '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f'<title>{TITLE}</title>\n<link rel="icon" href="data:,">\n<style>{_STYLE}</style>\n</head>\n<body>',
-        f"<h1>{TITLE}</h1>",
-        f"<p>{escape(_opening(pages))}</p>",
-        f"<nav>{links}</nav>",
-        *(f'<p class="note">{escape(problem)}</p>' for problem in problems),
-    ]
-    parts += [f'<p class="caveat">{escape(caveat)}</p>' for caveat in _caveats(pages)]
-    rows = [(page, claim) for page in pages for claim in page.claims]
-    if rows:
-        parts.append(f'<h2 id="claims">Claims</h2>\n<p class="small">{escape(RULE)}</p>')
-        parts.append(_table(("claim", "verdict", "measured", "test"), [_claim_cells(*row) for row in rows]))
-    for page in pages:
-        parts += _section(page, tables, plots_root)
-    theory = [name for name in THEORY if read_png(plots_root, THEORY_FOLDER, name)]
-    if theory:
-        parts.append('<h2 id="theory">The objectives themselves</h2>\n<p>Exact: no run is behind these figures.</p>')
-        parts += [_figure(plots_root, THEORY_FOLDER, name, THEORY[name], THEORY[name]) for name in theory]
-    return "\n".join([*parts, "</body>\n</html>\n"])
+    environment = Environment(loader=_TEMPLATES, autoescape=True, **_LAYOUT)
+    return environment.get_template("index.html").render(_content(pages, problems, results_root, plots_root))
+
+
+def markdown_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> str:
+    """README.md: the claims table and the figures with their captions."""
+    environment = Environment(loader=_TEMPLATES, autoescape=False, finalize=_md, **_LAYOUT)
+    return environment.get_template("README.md").render(_content(pages, problems, results_root, plots_root))
+
+
+def _content(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> dict[str, Any]:
+    """What the templates show. All text in it is escaped by them, but for `Markup`."""
+    return {
+        "mark": MARK,
+        "title": TITLE,
+        "rule": RULE,
+        "signs": _SIGNS,
+        "plain": Markup,  # text of ours, which needs no escape
+        "opening": _opening(pages),
+        "pages": pages,
+        "problems": problems,
+        "caveats": _caveats(pages),
+        "claims": [(page, claim) for page in pages for claim in page.claims],
+        "tables": TABLES,
+        "results": _link(Path(os.path.relpath(results_root, plots_root)).as_posix()),
+        "theory": {name: text for name, text in THEORY.items() if read_png(plots_root, THEORY_FOLDER, name)},
+        "theory_folder": THEORY_FOLDER,
+        "link": _link,
+        "picture": functools.partial(_picture, plots_root),
+        "effect": _effect,
+        "scores": _summary,
+        "not_drawn": _not_drawn,
+        "own_tables": _own_tables,
+        "origin": _origin,
+    }
 
 
 def page_paths(plots_root: str | Path) -> list[Path]:
@@ -96,9 +103,9 @@ def page_paths(plots_root: str | Path) -> list[Path]:
     return paths
 
 
-def _link(*parts: str) -> str:
+def _link(*parts: str) -> Markup:
     """A relative link to a file; no part of it can be taken for a scheme (javascript:), markup, or the link's end."""
-    return quote("/".join(parts), safe="/.-_~")
+    return Markup(quote("/".join(parts), safe="/.-_~"))
 
 
 def _caveats(pages: Sequence[Page]) -> list[str]:
@@ -119,73 +126,17 @@ def _opening(pages: Sequence[Page]) -> str:
     )
 
 
-def _section(page: Page, tables: str, plots_root: Path) -> list[str]:
-    name = escape(page.experiment)
-    parts = [f'<h2 id="{name}">{name}</h2>', f"<p><strong>{escape(page.question)}</strong></p>"]
-    parts += [f'<p class="note">{escape(note)}</p>' for note in page.notes]
-    for figure in page.figures:
-        parts.append(_figure(plots_root, page.experiment, figure.name, figure.caption, figure.alt))
-    if page.not_drawn:
-        reasons = "; ".join(f"{entry.name} ({entry.reason})" for entry in page.not_drawn)
-        parts.append(f'<p class="small">Not drawn: {escape(reasons)}.</p>')
-    heads, rows = _summary(page.summary)
-    scores = _table(heads, [[(escape(cell), "n" if i > 1 else "") for i, cell in enumerate(row)] for row in rows])
-    parts.append(f"<details><summary>Final scores, with 95 % intervals</summary>{scores}</details>")
-    detail = [(claim, comparison) for claim in page.claims for comparison in claim.per_task]
-    if detail:
-        cells = [[(escape(cell), kind) for cell, kind in _detail(c.id, comparison)] for c, comparison in detail]
-        inner = _table(("claim", "task", "effect", "interval alone"), cells)
-        parts.append(f"<details><summary>Claims task by task (uncorrected)</summary>{inner}</details>")
-    origin = "".join(f"<li>{escape(line)}</li>" for line in _origin(page.provenance))
-    folder = page.experiment
-    links = ", ".join(f'<a href="{tables}/{_link(folder, file)}">{file}</a>' for file in TABLES)
-    own = ", ".join(f'<a href="{_link(folder, file)}">{file}</a>' for file in _own_tables(page))
-    parts.append(f"<details><summary>Provenance and tables</summary><ul>{origin}<li>{links}, {own}</li></ul></details>")
-    return parts
-
-
-def _detail(claim: str, comparison: Comparison) -> list[tuple[str, str]]:
-    return [(claim, ""), (comparison.task, ""), (_effect(comparison), "n"), (comparison.outcome, "")]
-
-
-def _figure(plots_root: Path, folder: str, name: str, caption: str, alt: str) -> str:
+def _picture(plots_root: Path, folder: str, name: str) -> dict[str, Any] | None:
+    """A drawn PNG as base64, with its size in pixels; None if it is absent or damaged."""
     png = read_png(plots_root, folder, name)
     if png is None:
-        return (
-            f'<p class="note">The figure {escape(name)} is not as it was drawn; `maxrl-bench plot` draws it anew.</p>'
-        )
+        return None
     width, height = struct.unpack(">II", png[16:24])
-    return (
-        f'<figure id="{escape(folder)}-{escape(name)}"><a href="{_link(folder, f"{name}.png")}">'
-        f'<img src="data:image/png;base64,{base64.b64encode(png).decode()}" width="{width}" height="{height}" '
-        f'alt="{escape(alt)}"></a><figcaption>{escape(caption)}</figcaption></figure>'
-    )
+    return {"data": base64.b64encode(png).decode(), "width": width, "height": height}
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[tuple[str, str]]]) -> str:
-    """A table of (HTML, class) cells; on narrow screens each row becomes a list with the heads as labels."""
-    head = "".join(f'<th scope="col">{escape(h)}</th>' for h in heads)
-    body = "\n".join(
-        "<tr>"
-        + "".join(
-            f'<td data-label="{escape(h)}" class="{c}">{cell}</td>' for h, (cell, c) in zip(heads, row, strict=True)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return f"<table><thead><tr>{head}</tr></thead><tbody>\n{body}\n</tbody></table>"
-
-
-def _claim_cells(page: Page, claim: Claim) -> list[tuple[str, str]]:
-    measured = "<br>".join(escape(_effect(comparison)) for comparison in claim.comparisons) or "no data"
-    notes = "".join(f'<br><span class="small">Note: {escape(note)}.</span>' for note in claim.notes)
-    name = escape(page.experiment)
-    return [
-        (f"{escape(claim.statement)}", ""),
-        (f"{_SIGNS.get(claim.verdict, '?')} {escape(claim.verdict)}", "verdict"),
-        (measured + (f"<br>p = {claim.p:.2g}" if claim.p is not None else "") + notes, "n"),
-        (f'{escape(claim.test)} (<a href="#{name}">{name}</a>)', ""),
-    ]
+def _not_drawn(page: Page) -> str:
+    return "; ".join(f"{entry.name} ({entry.reason})" for entry in page.not_drawn)
 
 
 def _effect(comparison: Comparison) -> str:
@@ -243,47 +194,8 @@ def _origin(origin: Origin) -> list[str]:
     return lines
 
 
-def _md(text: str) -> str:
-    """Text with all Markdown and HTML escaped, on one line."""
-    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", escape(" ".join(text.split()), quote=False))
-
-
-def markdown_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> str:
-    """README.md: the claims table and the figures with their captions."""
-    tables = _link(Path(os.path.relpath(results_root, plots_root)).as_posix())
-    parts = [
-        f"# {TITLE}",
-        f"<!-- {MARK} -->",
-        _opening(pages),
-        "[index.html](index.html) shows the same on one page that needs no network.",
-    ]
-    parts += [f"> {_md(problem)}" for problem in problems]
-    parts += [f"> **{_md(caveat)}**" for caveat in _caveats(pages)]
-    rows = [(page, claim) for page in pages for claim in page.claims]
-    if rows:
-        lines = ["| claim | verdict | measured | test |", "|---|---|---|---|"]
-        for page, claim in rows:
-            measured = "<br>".join(_md(_effect(comparison)) for comparison in claim.comparisons) or "no data"
-            measured += f"<br>p = {claim.p:.2g}" if claim.p is not None else ""
-            measured += "".join(f"<br>Note: {_md(note)}." for note in claim.notes)
-            name = page.experiment
-            test = f"{_md(claim.test)} ([{_md(name)}](#{name}))"
-            verdict = f"{_SIGNS.get(claim.verdict, '?')} **{_md(claim.verdict)}**"
-            lines.append(f"| {' | '.join((_md(claim.statement), verdict, measured, test))} |")
-        parts += ["## Claims", RULE, "\n".join(lines)]
-    for page in pages:
-        name = page.experiment
-        parts += [f"## {_md(name)}", f"**{_md(page.question)}**", *(f"> {_md(note)}" for note in page.notes)]
-        for figure in page.figures:
-            parts += [f"![{_md(figure.alt)}]({_link(name, figure.name)}.png)", _md(figure.caption)]
-        if page.not_drawn:
-            reasons = "; ".join(f"{entry.name} ({entry.reason})" for entry in page.not_drawn)
-            parts.append(f"Not drawn: {_md(reasons)}.")
-        own = [f"[{file}]({_link(name, file)})" for file in _own_tables(page)]
-        raw = [f"[{file}]({tables}/{_link(name, file)})" for file in TABLES]
-        parts.append(f"Tables: {', '.join(own + raw)}. {_md('. '.join(_origin(page.provenance)[:3]))}.")
-    theory = [name for name in THEORY if read_png(plots_root, THEORY_FOLDER, name)]
-    if theory:
-        parts += ["## The objectives themselves", "Exact: no run is behind these figures."]
-        parts += [f"![{THEORY[name]}]({THEORY_FOLDER}/{name}.png)\n\n{THEORY[name]}" for name in theory]
-    return "\n\n".join(parts) + "\n"
+def _md(value: Any) -> str:
+    """Text with all Markdown and HTML escaped, on one line; `Markup` as it is."""
+    if isinstance(value, Markup):
+        return str(value)
+    return re.sub(r"([\\`*_\[\]|~#$])", r"\\\1", escape(" ".join(str(value).split()), quote=False))
