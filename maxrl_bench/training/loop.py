@@ -1,5 +1,8 @@
 """One run: a base policy, on-policy steps under one objective, evaluations, and checkpoints to resume from.
 
+`Run._step` is the idea of this suite: a batch, its rollouts, the weights of successes and failures, the surrogate whose
+gradient is the objective's estimate, an update. What is measured on the way is in `measuring`.
+
 Every number that a run produces (except seconds) is a function of its configuration: each use of randomness has its own
 generator, seeded by the run's seed and the name of the use. So all objectives of a comparison start from the same base
 policy and are trained on the same instances, and a resumed run gives the same bits as an uninterrupted one.
@@ -24,19 +27,13 @@ from maxrl_bench.rollouts import finite
 from maxrl_bench.rollouts.counts import Rollouts
 from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import Batch, make_task
-from maxrl_bench.training import metrics, parameters
+from maxrl_bench.training import measuring, metrics, parameters
 from maxrl_bench.training.state import State, Tally, check_optimizer, is_due, restore
 from maxrl_bench.training.streams import random_stream, training_indices
 from maxrl_bench.training.warm_start import POLICY, base_policy
 
 CHECKPOINT = "checkpoint.pt"
 CHECKPOINT_SECONDS = 15.0
-# Exact pass rates need no evaluation rollouts. These few estimate the entropy of the policy along its own rollouts.
-ENTROPY_ROLLOUTS = 16
-# An evaluation goes block by block of instances, each with at most so many rollouts, to bound its memory.
-EVAL_BLOCK = 2**20
-# Of how many held-out instances the gradient norm is measured, before and after training.
-GRADIENT_INSTANCES = 16
 
 Callback = Callable[[dict[str, Any]], None]
 
@@ -61,10 +58,7 @@ class Run:
             raise ValueError(
                 f"objective '{self.objective.name}' needs exact pass rates; task '{self.task.name}' has none"
             )
-        self.eval_rollouts = ENTROPY_ROLLOUTS if self.task.exact else config.eval_rollouts
-        block_size, size = max(1, EVAL_BLOCK // self.eval_rollouts), config.eval_instances
-        blocks = (range(first, min(first + block_size, size)) for first in range(0, size, block_size))
-        self.held_out = [self.task.batch(config.eval_split, block) for block in blocks]
+        self.held_out = measuring.HeldOut(config, self.task)
         self._begin()
 
     def _begin(self) -> None:
@@ -123,51 +117,27 @@ class Run:
 
     def _step(self) -> None:
         config, state = self.config, self.state
-        started = time.perf_counter()
-        batch = self.task.batch("train", training_indices(config, state.step - 1))
-        self.optimizer.zero_grad()
-        gain = self._gain(batch)
-        finite.check_value(gain.detach(), f"the surrogate of '{self.objective.name}'")
-        if gain.requires_grad:
-            (-gain).backward()
-        for parameter in self.parameters:
-            # If all weights are zero, nothing is differentiated. Adam then gets zeros, as in the textbook loop.
-            if parameter.grad is None:
-                parameter.grad = torch.zeros_like(parameter)
-        compared = is_due(config, state.step) and self.task.exact
-        gradient = metrics.flat_gradient(self.parameters) if compared else None
-        norm = finite.clip_gradient(self.named, config.max_grad_norm)
-        tally = state.tally
-        tally.steps += 1
-        tally.instances += config.batch_size
-        tally.grad_norm += norm
-        tally.clipped += norm > config.max_grad_norm
-        state.seconds += time.perf_counter() - started
-        if gradient is not None:
+        with measuring.clock(state):
+            batch = self.task.batch("train", training_indices(config, state.step - 1))
+            gain, outcomes = self._gain(batch, self.rng)
+            self._differentiate(gain)
+            compared = self.task.exact and is_due(config, state.step)
+            unclipped = metrics.flat_gradient(self.parameters) if compared else None
+            norm = finite.clip_gradient(self.named, config.max_grad_norm)
+        measuring.tally_step(state, config, outcomes, norm)
+        if unclipped is not None:
             # Before the update, and not counted in the run's seconds: the objective does not need this comparison.
-            likelihood = torch.autograd.grad(-batch.log_pass_rate(self.policy).mean(), self.parameters)
-            finite.check_tensors(dict(zip(self.named, likelihood, strict=True)), "the gradient of log p of parameter")
-            tally.cosine_ml = metrics.cosine(gradient, torch.cat([g.flatten() for g in likelihood]))
-        started = time.perf_counter()
-        self.optimizer.step()
-        finite.check_tensors(self.named, "parameter")
-        state.seconds += time.perf_counter() - started
+            state.tally.cosine_ml = measuring.cosine_to_likelihood(unclipped, batch, self.policy, self.named)
+        with measuring.clock(state):
+            self.optimizer.step()
+            finite.check_tensors(self.named, "parameter")
 
-    def _gain(self, batch: Batch) -> torch.Tensor:
-        """The scalar that a step maximises, with gradients; adds its rollouts and successes to the tally."""
-        tally = self.state.tally
+    def _gain(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, Rollouts | torch.Tensor]:
+        """The scalar to maximise, with gradients; and the rollouts that it was estimated from, or exact log p [B]."""
         if self.objective.exact:
             log_p = batch.log_pass_rate(self.policy)
-            tally.pass_rate += float(log_p.detach().exp().sum())
-            return log_p.mean()
-        gain, rollouts = self._surrogate(batch, self.rng)
-        self.state.rollouts += self.config.num_rollouts * len(rollouts.successes)
-        tally.pass_rate += float(rollouts.successes.sum()) / self.config.num_rollouts
-        self.state.successes += int(rollouts.successes.sum())
-        tally.with_success += int((rollouts.successes > 0).sum())
-        tally.contexts_evaluated += rollouts.contexts_evaluated
-        tally.contexts_named += rollouts.contexts_named
-        return gain
+            return log_p.mean(), log_p.detach()
+        return self._surrogate(batch, rng)
 
     def _surrogate(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, Rollouts]:
         """Rollouts of a batch, and the scalar whose gradient is the objective's estimate from them."""
@@ -180,68 +150,47 @@ class Run:
             gain = gain + objective.entropy_bonus * rollouts.entropy()
         return gain, rollouts
 
+    def _differentiate(self, gain: torch.Tensor) -> None:
+        """Set every parameter's gradient to that of -gain."""
+        self.optimizer.zero_grad()
+        finite.check_value(gain.detach(), f"the surrogate of '{self.objective.name}'")
+        if gain.requires_grad:
+            (-gain).backward()
+        for parameter in self.parameters:
+            # If all weights are zero, nothing is differentiated. Adam then gets zeros, as in the textbook loop.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+
     def gradient_norms(self) -> torch.Tensor:
-        """Norm of the gradient of each of the first held-out instances by itself: [eval_instances] float64.
+        """Norm of the objective's gradient on single held-out instances, with as many rollouts as in training.
 
-        One estimate for each of GRADIENT_INSTANCES instances, with as many rollouts as in training; NaN for the others.
-        Source: arXiv 2602.02710, Fig. 6.
+        [eval_instances] float64, NaN where not measured (see `measuring`).
         """
-        norms = torch.full((self.config.eval_instances,), math.nan, dtype=torch.float64)
-        rng = random_stream(self.config.seed, f"gradient norms {self.state.step}")
-        for index in range(min(GRADIENT_INSTANCES, len(norms))):
-            alone = self.task.batch(self.config.eval_split, [index])
-            gain = alone.log_pass_rate(self.policy).mean() if self.objective.exact else self._surrogate(alone, rng)[0]
-            norms[index] = 0.0
-            finite.check_value(gain.detach(), f"the surrogate of held-out instance {index}")
-            if gain.requires_grad:
-                gradients = torch.autograd.grad(gain, self.parameters, allow_unused=True)
-                norms[index] = torch.cat([g.double().flatten() for g in gradients if g is not None]).norm()
-                finite.check_value(norms[index], f"the gradient of held-out instance {index}")
-        return norms
+        return self.held_out.gradient_norms(
+            lambda batch, rng: self._gain(batch, rng)[0], self.parameters, self.state.step
+        )
 
-    @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
         """Measure the policy on the held-out instances; returns the new row of the metrics table and resets the tally.
 
         Raises FloatingPointError that names the step and the first number that is not finite.
         """
-        with finite.stage(f"evaluation at step {self.state.step}"):
-            return self._evaluate()
-
-    def _evaluate(self) -> dict[str, float]:
-        config, state = self.config, self.state
-        num_rollouts = self.eval_rollouts
-        rng = random_stream(config.seed, f"evaluation {state.step}")
-        successes, entropy, taken = [], 0.0, 0
-        for batch in self.held_out:
-            rollouts = batch.sample(self.policy, num_rollouts, rng, grad=False)
-            successes.append(rollouts.successes)
-            taken += rollouts.actions_taken
-            entropy += (float(rollouts.entropy()) - entropy) * (rollouts.actions_taken / taken)
-        log_p = None
-        if self.task.exact:
-            log_p = torch.cat([batch.log_pass_rate(self.policy).cpu() for batch in self.held_out])
-            finite.check_weights(log_p.numpy(), "log p of a held-out instance")
-            pass_rates = log_p.exp()
-        else:
-            pass_rates = torch.from_numpy(np.concatenate(successes) / num_rollouts)
+        state = self.state
+        with finite.stage(f"evaluation at step {state.step}"):
+            evaluation = self.held_out.evaluate(self.policy, state.step)
+            norms = torch.full_like(evaluation.pass_rates, math.nan)
+            if state.step in (0, self.config.steps):
+                norms = self.gradient_norms()
         row = {
             "step": state.step,
             "rollouts": state.rollouts,
             "seconds": state.seconds,
-            **metrics.pass_at_k_row(pass_rates.numpy(), 0 if self.task.exact else num_rollouts),
-            "log_p": float(log_p.mean()) if log_p is not None else math.nan,
-            "entropy": entropy,
+            **evaluation.row(),
             **state.tally.row(sampled=not self.objective.exact),
+            "hard_gradient": metrics.share_of_harder_half(norms.numpy(), evaluation.pass_rates.numpy()),
         }
-        finite.check_value(row["entropy"], "the entropy")
-        norms = torch.full_like(pass_rates, math.nan)
-        if state.step in (0, config.steps):
-            with torch.enable_grad():
-                norms = self.gradient_norms()
-        row["hard_gradient"] = metrics.share_of_harder_half(norms.numpy(), pass_rates.numpy())
         state.rows.append(row)
-        state.pass_rates.append(pass_rates)
+        state.pass_rates.append(evaluation.pass_rates)
         state.grad_norms.append(norms)
         state.tally = Tally()
         return row

@@ -16,7 +16,7 @@ from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, StateGraphs
 from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import CategoricalContexts
 from maxrl_bench.training import loop as train
-from maxrl_bench.training import metrics
+from maxrl_bench.training import measuring, metrics
 
 NUM_DOORS = 4
 BOTH_KINDS = ("doors", "sampled-doors")
@@ -248,10 +248,10 @@ def test_sampled_evaluation_agrees_with_the_exact_one(tmp_path: Path) -> None:
 
 def test_an_evaluation_in_blocks_is_the_same_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = {task: run(tmp_path / "a", task=task, steps=20, eval_rollouts=4096)[0][-1] for task in BOTH_KINDS}
-    monkeypatch.setattr(train, "EVAL_BLOCK", 5)  # of 16 rollouts and more: every instance alone
+    monkeypatch.setattr(measuring, "EVAL_BLOCK", 5)  # of 16 rollouts and more: every instance alone
     for task, row in whole.items():
         rows, store, settings = run(tmp_path / "b", task=task, steps=20, eval_rollouts=4096)
-        assert len(train.Run(settings, store).held_out) == settings.eval_instances
+        assert len(train.Run(settings, store).held_out.batches) == settings.eval_instances
         # 24 instances x 4096 rollouts: a standard error below 0.0016, so five of them; exact ones to float32's rounding
         tolerance = 0.008 if task == "sampled-doors" else 1e-6
         assert rows[-1]["pass@1"] == pytest.approx(row["pass@1"], abs=tolerance)
@@ -270,7 +270,7 @@ def test_gradient_norms_are_those_of_single_instances(tmp_path: Path) -> None:
         for name in ("ml", "maxrl_eq9", "rloo")
     }
     exact = train.Run(config(objective={"name": "ml"}), store)
-    for index in range(train.GRADIENT_INSTANCES):
+    for index in range(measuring.GRADIENT_INSTANCES):
         log_p = exact.task.batch("test", [index]).log_pass_rate(exact.policy)
         gradient = torch.autograd.grad(log_p.sum(), exact.parameters)
         norm = float(torch.cat([g.flatten() for g in gradient]).norm())
@@ -283,7 +283,7 @@ def test_gradient_norms_are_stored_before_and_after_training(tmp_path: Path) -> 
     _, store, settings = run(tmp_path, steps=4, eval_every=2)
     measured = store.tables(settings.hash)[1].dropna(subset="grad_norm")
     assert list(measured["step"].unique()) == [0, 4]
-    assert len(measured) == 2 * train.GRADIENT_INSTANCES
+    assert len(measured) == 2 * measuring.GRADIENT_INSTANCES
 
 
 def test_bfloat16_is_mixed_precision_and_learns(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from maxrl_bench import tasks
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage.store import Store
 from maxrl_bench.training import loop as train
-from maxrl_bench.training import streams
+from maxrl_bench.training import measuring, streams
 from maxrl_bench.training.warm_start import base_policy
 
 
@@ -80,8 +80,8 @@ def test_an_evaluation_in_blocks_counts_every_action_and_keeps_the_order(
     task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Seven instances in blocks of two: one instance is left, and blocks differ in how many actions they take."""
-    per_instance = train.ENTROPY_ROLLOUTS if task == "rooms" else SETTINGS["eval_rollouts"]
-    monkeypatch.setattr(train, "EVAL_BLOCK", 2 * per_instance + 1)
+    per_instance = measuring.ENTROPY_ROLLOUTS if task == "rooms" else SETTINGS["eval_rollouts"]
+    monkeypatch.setattr(measuring, "EVAL_BLOCK", 2 * per_instance + 1)
     run = train.Run(config(task=task), Store(tmp_path))
     row = run.evaluate()
     blocks = [u for u in recorded.USES if u.rollouts is not None and u.rollouts.num_rollouts == per_instance]

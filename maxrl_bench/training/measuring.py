@@ -1,0 +1,140 @@
+"""What a run measures: its policy on held-out instances, norms of gradients, and what its training steps did.
+
+Nothing here changes the policy or draws from the generator of training.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from maxrl_bench.config import RunConfig
+from maxrl_bench.rollouts import finite
+from maxrl_bench.rollouts.counts import Rollouts
+from maxrl_bench.tasks import Batch, Task
+from maxrl_bench.training import metrics
+from maxrl_bench.training.state import State
+from maxrl_bench.training.streams import random_stream
+
+# Exact pass rates need no evaluation rollouts. These few estimate the entropy of the policy along its own rollouts.
+ENTROPY_ROLLOUTS = 16
+# An evaluation goes block by block of instances, each with at most so many rollouts, to bound its memory.
+EVAL_BLOCK = 2**20
+# Of how many held-out instances the gradient norm is measured, before and after training.
+GRADIENT_INSTANCES = 16
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What one evaluation measured of a policy."""
+
+    pass_rates: torch.Tensor  # [eval_instances] float64
+    sampled: int  # from how many rollouts of each instance; 0: the pass rates are exact
+    log_p: float  # mean over instances; NaN where pass rates are sampled
+    entropy: float  # nats, mean over the actions taken
+
+    def row(self) -> dict[str, float]:
+        """Its columns of the metrics table."""
+        pass_at_k = metrics.pass_at_k_row(self.pass_rates.numpy(), self.sampled)
+        return {**pass_at_k, "log_p": self.log_p, "entropy": self.entropy}
+
+
+class HeldOut:
+    """The held-out instances of a run, in blocks, and what can be measured on them."""
+
+    def __init__(self, config: RunConfig, task: Task):
+        self.config, self.task = config, task
+        self.num_rollouts = ENTROPY_ROLLOUTS if task.exact else config.eval_rollouts
+        block_size, size = max(1, EVAL_BLOCK // self.num_rollouts), config.eval_instances
+        blocks = (range(first, min(first + block_size, size)) for first in range(0, size, block_size))
+        self.batches = [task.batch(config.eval_split, block) for block in blocks]
+
+    @torch.no_grad()
+    def evaluate(self, policy: torch.nn.Module, step: int) -> Evaluation:
+        """Pass rates and entropy of the policy after `step` training steps.
+
+        Raises FloatingPointError that names the first number that is not finite.
+        """
+        rng = random_stream(self.config.seed, f"evaluation {step}")
+        successes, entropy, taken = [], 0.0, 0
+        for batch in self.batches:
+            rollouts = batch.sample(policy, self.num_rollouts, rng, grad=False)
+            successes.append(rollouts.successes)
+            taken += rollouts.actions_taken
+            entropy += (float(rollouts.entropy()) - entropy) * (rollouts.actions_taken / taken)
+        if self.task.exact:
+            log_p = torch.cat([batch.log_pass_rate(policy).cpu() for batch in self.batches])
+            finite.check_weights(log_p.numpy(), "log p of a held-out instance")
+            evaluation = Evaluation(log_p.exp(), 0, float(log_p.mean()), entropy)
+        else:
+            pass_rates = torch.from_numpy(np.concatenate(successes) / self.num_rollouts)
+            evaluation = Evaluation(pass_rates, self.num_rollouts, math.nan, entropy)
+        finite.check_value(entropy, "the entropy")
+        return evaluation
+
+    def gradient_norms(
+        self,
+        gain: Callable[[Batch, np.random.Generator], torch.Tensor],
+        parameters: Sequence[torch.nn.Parameter],
+        step: int,
+    ) -> torch.Tensor:
+        """Norm of the gradient of `gain` on each of the first instances by itself: [eval_instances] float64.
+
+        One estimate for each of GRADIENT_INSTANCES instances; NaN for the others. Source: arXiv 2602.02710, Fig. 6.
+        """
+        norms = torch.full((self.config.eval_instances,), math.nan, dtype=torch.float64)
+        rng = random_stream(self.config.seed, f"gradient norms {step}")
+        for index in range(min(GRADIENT_INSTANCES, len(norms))):
+            maximised = gain(self.task.batch(self.config.eval_split, [index]), rng)
+            norms[index] = 0.0
+            finite.check_value(maximised.detach(), f"the surrogate of held-out instance {index}")
+            if maximised.requires_grad:
+                gradients = torch.autograd.grad(maximised, parameters, allow_unused=True)
+                norms[index] = torch.cat([g.double().flatten() for g in gradients if g is not None]).norm()
+                finite.check_value(norms[index], f"the gradient of held-out instance {index}")
+        return norms
+
+
+def cosine_to_likelihood(
+    gradient: torch.Tensor, batch: Batch, policy: torch.nn.Module, named: dict[str, torch.nn.Parameter]
+) -> float:
+    """Cosine of the angle between a flat gradient [P] and that of the batch's mean log-likelihood, both to descend.
+
+    Raises FloatingPointError that names the first parameter whose gradient is not finite.
+    """
+    likelihood = torch.autograd.grad(-batch.log_pass_rate(policy).mean(), list(named.values()))
+    finite.check_tensors(dict(zip(named, likelihood, strict=True)), "the gradient of log p of parameter")
+    return metrics.cosine(gradient, torch.cat([g.flatten() for g in likelihood]))
+
+
+@contextmanager
+def clock(state: State) -> Iterator[None]:
+    """Counts the time of a block as the run's, if the block does not raise."""
+    started = time.perf_counter()
+    yield
+    state.seconds += time.perf_counter() - started
+
+
+def tally_step(state: State, config: RunConfig, outcomes: Rollouts | torch.Tensor, norm: float) -> None:
+    """Count one step: its rollouts, or the exact log p [B] in their place; the gradient's norm before clipping."""
+    tally = state.tally
+    tally.steps += 1
+    tally.instances += config.batch_size
+    tally.grad_norm += norm
+    tally.clipped += norm > config.max_grad_norm
+    if isinstance(outcomes, torch.Tensor):
+        tally.pass_rate += float(outcomes.exp().sum())
+        return
+    successes = outcomes.successes
+    state.rollouts += config.num_rollouts * len(successes)
+    state.successes += int(successes.sum())
+    tally.pass_rate += float(successes.sum()) / config.num_rollouts
+    tally.with_success += int((successes > 0).sum())
+    tally.contexts_evaluated += outcomes.contexts_evaluated
+    tally.contexts_named += outcomes.contexts_named
