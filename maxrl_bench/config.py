@@ -21,10 +21,10 @@ from pydantic import (
 )
 
 from maxrl_bench import inputs
-from maxrl_bench.names import is_name, label, shorten
+from maxrl_bench.names import did_you_mean, is_name, label, shorten
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS
 from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
-from maxrl_bench.tasks import check_task_name, did_you_mean
+from maxrl_bench.tasks import check_task_name
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
 # Typed, so that 1, 1.0 and True differ; large, since a grid may have very many seeds.

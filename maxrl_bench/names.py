@@ -6,9 +6,10 @@ they enter. Runs are named by the hash of their configuration.
 
 from __future__ import annotations
 
+import difflib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 LONGEST = 100
@@ -51,6 +52,13 @@ def shorten(value: Any, width: int = 60) -> str:
         text = f"a {type(value).__name__}"
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= width else text[: width - 3] + "..."
+
+
+def did_you_mean(word: Any, known: Iterable[str]) -> str:
+    """The end of an error message about an unknown word: its near matches, or else all accepted words."""
+    known = list(known)
+    near = difflib.get_close_matches(str(word), known, n=3) or [name for name in known if str(word) in name][:3]
+    return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"accepted: {', '.join(known)}"
 
 
 def label(named: Mapping[str, Any]) -> str:

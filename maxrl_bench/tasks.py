@@ -7,7 +7,6 @@ The library ships the two kinds of batch, in `maxrl_bench.rollouts.graphs` and `
 
 from __future__ import annotations
 
-import difflib
 import hashlib
 import importlib
 import importlib.metadata
@@ -20,8 +19,9 @@ from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
 import numpy as np
 
 from maxrl_bench import plugins
+from maxrl_bench.names import did_you_mean as did_you_mean  # these two for the messages of tasks, too
 from maxrl_bench.names import label
-from maxrl_bench.names import shorten as shorten  # for the messages of tasks, too
+from maxrl_bench.names import shorten as shorten
 
 if TYPE_CHECKING:
     import torch
@@ -161,13 +161,6 @@ TASKS: dict[str, TaskEntry] = {
 }
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """The end of an error message about an unknown word: its near matches, or else all accepted words."""
-    known = list(known)
-    near = difflib.get_close_matches(str(word), known, n=2, cutoff=0.6)
-    return f"did you mean {' or '.join(repr(n) for n in near)}?" if near else f"accepted: {', '.join(known)}"
-
-
 def all_tasks() -> dict[str, TaskEntry]:
     """The built-in tasks and those that installed packages offer through the entry-point group `maxrl_bench.tasks`.
 
@@ -187,9 +180,7 @@ def check_task_name(name: str) -> TaskEntry:
     """The entry of a task name. Raises ValueError that lists the near matches."""
     tasks = all_tasks()
     if name not in tasks:
-        near = difflib.get_close_matches(str(name), tasks, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known tasks: {', '.join(tasks)}"
-        raise ValueError(f"unknown task {shorten(name)}; {hint}")
+        raise ValueError(f"unknown task {shorten(name)}; {did_you_mean(name, tasks)}")
     return tasks[name]
 
 

@@ -8,8 +8,7 @@ import tempfile
 from collections.abc import Container, Mapping
 from pathlib import Path
 
-from maxrl_bench.config import did_you_mean
-from maxrl_bench.names import is_name, shorten
+from maxrl_bench.names import did_you_mean, is_name, shorten
 from maxrl_bench.report.page import THEORY_FOLDER, page_paths
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.locks import held

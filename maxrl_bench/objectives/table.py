@@ -12,14 +12,13 @@ has w = 1/p and maximises log p; MaxRL of order T has w = (1 - (1-p)^T) / p. Der
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
 
 import numpy as np
 
-from maxrl_bench.names import shorten
+from maxrl_bench.names import did_you_mean, shorten
 from maxrl_bench.objectives import rewards as reward_groups
 from maxrl_bench.objectives.binomials import hit, miss
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS, REQUIRED, Formula, Knob, Objective, maxrl_weight
@@ -285,9 +284,7 @@ def bind(name: str, num_rollouts: int, /, **knobs: Any) -> Objective:
     """
     row = OBJECTIVES.get(name) if isinstance(name, str) else None
     if row is None:
-        near = difflib.get_close_matches(str(name), OBJECTIVES, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known objectives: {', '.join(OBJECTIVES)}"
-        raise ValueError(f"unknown objective {shorten(name)}; {hint}")
+        raise ValueError(f"unknown objective {shorten(name)}; {did_you_mean(name, OBJECTIVES)}")
     rollouts = int(_ROLLOUTS.check(f"objective '{name}': the number of rollouts", num_rollouts, 0))
     if rollouts < row.min_rollouts:
         raise ValueError(f"objective '{name}' needs at least {row.min_rollouts} rollouts, got {rollouts}")

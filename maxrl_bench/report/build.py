@@ -18,9 +18,8 @@ import pandas as pd
 from maxrl_bench.analysis import stats
 from maxrl_bench.analysis.claims import Comparison, Verdict, judge
 from maxrl_bench.analysis.evidence import Evidence
-from maxrl_bench.config import did_you_mean
 from maxrl_bench.inputs import read_json
-from maxrl_bench.names import check_name
+from maxrl_bench.names import check_name, did_you_mean
 from maxrl_bench.report.figures import FIGURES
 from maxrl_bench.report.folder import Page, changed_files, read_page, replace_files
 from maxrl_bench.report.page import THEORY_FOLDER, html_page, markdown_page, page_paths

@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import nn
 
+from maxrl_bench.names import did_you_mean
 from maxrl_bench.rollouts.transformer import TokenPolicy
-from maxrl_bench.tasks import CategoricalContexts, Contexts, PixelContexts, TokenContexts, did_you_mean
+from maxrl_bench.tasks import CategoricalContexts, Contexts, PixelContexts, TokenContexts
 
 
 class OneHotLinear(nn.Module):

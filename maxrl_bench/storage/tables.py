@@ -20,9 +20,8 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from maxrl_bench.config import SETTINGS as SETTINGS  # columns where in IDENTITY, and else wherever runs differ
-from maxrl_bench.config import did_you_mean
 from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
-from maxrl_bench.names import is_name, shorten
+from maxrl_bench.names import did_you_mean, is_name, shorten
 from maxrl_bench.storage.files import inside, is_locked, write_file
 from maxrl_bench.storage.formats import Origin, checksum, from_csv, to_csv
 from maxrl_bench.storage.store import FORMAT, LOCKS, STORE

@@ -11,8 +11,8 @@ import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from maxrl_bench.config import SETTINGS, RunConfig, cell, did_you_mean
-from maxrl_bench.names import label, shorten
+from maxrl_bench.config import SETTINGS, RunConfig, cell
+from maxrl_bench.names import did_you_mean, label, shorten
 from maxrl_bench.objectives.table import bind
 from maxrl_bench.storage.columns import METRICS
 from maxrl_bench.sweeps.claim_model import Claim, Side

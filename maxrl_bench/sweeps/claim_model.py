@@ -14,8 +14,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from maxrl_bench import inputs
-from maxrl_bench.config import FIELDS, SETTINGS, Named, cell, did_you_mean
-from maxrl_bench.names import label, shorten
+from maxrl_bench.config import FIELDS, SETTINGS, Named, cell
+from maxrl_bench.names import did_you_mean, label, shorten
 from maxrl_bench.objectives.table import bind
 
 MOST_CLAIMS = 200

@@ -31,8 +31,8 @@ from pathlib import Path
 from typing import Any
 
 from maxrl_bench import inputs
-from maxrl_bench.config import RunConfig, did_you_mean
-from maxrl_bench.names import check_name, shorten
+from maxrl_bench.config import RunConfig
+from maxrl_bench.names import check_name, did_you_mean, shorten
 from maxrl_bench.storage.store import STORE
 from maxrl_bench.sweeps.claim_check import check_claims
 from maxrl_bench.sweeps.claim_model import Claim, read_claims

@@ -12,8 +12,8 @@ from typing import Any, NamedTuple
 
 from pydantic import ValidationError
 
-from maxrl_bench.config import FIELDS, RunConfig, brief, did_you_mean, find_task, one_line, resolve_objective
-from maxrl_bench.names import label, shorten
+from maxrl_bench.config import FIELDS, RunConfig, brief, find_task, one_line, resolve_objective
+from maxrl_bench.names import did_you_mean, label, shorten
 
 MAX_RUNS = 100_000
 TUNED = "tuned"

@@ -141,7 +141,7 @@ def test_mistakes_are_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -
     assert "--workers must be 1 or more" in refused(capsys, "sweep", "--workers", "0")
     for memory in ("0", "-1", "nan", "inf"):
         assert "--memory must be a number of GB above 0" in refused(capsys, "sweep", "--memory", memory)
-    assert "did you mean fourrooms" in refused(capsys, "run", "task=fourroms", "objective=grpo")
+    assert "did you mean 'fourrooms'" in refused(capsys, "run", "task=fourroms", "objective=grpo")
     assert "key 'objective' is missing" in refused(capsys, "run", "task=fourrooms")
     assert "must have the form KEY=VALUE" in refused(capsys, "run", "fourrooms")
     assert "absent.json: no such file" in refused(capsys, "run", "--config", "absent.json")

@@ -108,7 +108,7 @@ def test_what_cannot_be_shown_is_refused_with_one_line(tmp_path: Path) -> None:
         with pytest.raises(ValueError, match=r"is shown as text: the file must end in \.txt"):
             watch("digits-2", out=tmp_path / name)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(ValueError, match="did you mean maze-9"):
+    with pytest.raises(ValueError, match="did you mean 'maze-9'"):
         watch("maze-99")
 
 

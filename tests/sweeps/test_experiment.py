@@ -135,7 +135,7 @@ def test_a_stored_configuration_reads_back_as_itself() -> None:
         ({"steps": 1.5}, "key 'steps'"),
         ({"steps": "many"}, "key 'steps'"),
         ({"learning_rate": float("nan")}, "key 'learning_rate'"),
-        ({"task": "fourroms"}, "did you mean fourrooms"),
+        ({"task": "fourroms"}, "did you mean 'fourrooms'"),
         ({"task": {"size": 3}}, "key 'task'"),
         ({"objective": "gpro"}, "grpo"),
         ({"objective": {"name": "rloo", "k": 3}}, "'k'"),
@@ -207,7 +207,7 @@ def test_tuned_learning_rates_go_by_knobs_first(folder: Path) -> None:
         ("question", "qestion", "key 'qestion' is unknown; did you mean 'question'"),
         ('"Which is best?"', "3", "key 'question'"),
         ('["laptop"]', '["laptp"]', "[[grid]] 2: profile 'laptp' is unknown; did you mean 'laptop'"),
-        ("[task.lava-crossing-9]", "[task.lava]", "[task.lava]: unknown task 'lava'; did you mean lava-crossing-9"),
+        ("[task.lava-crossing-9]", "[task.lava]", "[task.lava]: unknown task 'lava'; did you mean 'lava-crossing-9'"),
         ("[0, 1]", "[0, 1", "is not TOML"),
         (
             "seed = [0, 1]",
