@@ -12,6 +12,7 @@ node at one time are exchangeable.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -115,3 +116,43 @@ def split_successes(
         good[nodes] -= drawn
         bad[nodes] -= counts[edges] - drawn
     return result
+
+
+Forest = Sequence[tuple[np.ndarray, np.ndarray]]  # for each layer, its edges' `node` and `child` (see `Layer`)
+
+
+def sum_up(forest: Forest, values: np.ndarray) -> np.ndarray:
+    """For each edge of a forest, its value plus the values of all edges below it: [E] -> [E] float64.
+
+    values: of all edges, layer after layer.
+    """
+    total = values.astype(np.float64)
+    stop = len(total)
+    node_below, total_below = np.zeros(0, np.int64), np.zeros(0)
+    for node, child in reversed(forest):
+        layer = total[stop - len(node) : stop]
+        onward = child >= 0
+        # Nodes without edges count zero.
+        of_node = np.bincount(node_below, total_below, minlength=int(child.max(initial=-1)) + 1)
+        layer[onward] += of_node[child[onward]]
+        stop -= len(node)
+        node_below, total_below = node, layer
+    return total
+
+
+def carry_down(forest: Forest, values: np.ndarray) -> np.ndarray:
+    """For each edge of a forest, its value plus the values of all edges above it: [E] -> [E] float64.
+
+    values: of all edges, layer after layer.
+    """
+    total = values.astype(np.float64)
+    start = 0
+    above = np.zeros(int(forest[0][0].max()) + 1)
+    for node, child in forest:
+        layer = total[start : start + len(node)]
+        layer += above[node]
+        onward = child >= 0
+        above = np.zeros(int(child.max(initial=-1)) + 1)
+        above[child[onward]] = layer[onward]
+        start += len(node)
+    return total

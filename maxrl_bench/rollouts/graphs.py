@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 
 from maxrl_bench.rollouts import finite
-from maxrl_bench.rollouts.counts import Layer, draw_actions, successes_through
+from maxrl_bench.rollouts.counts import Layer, carry_down, draw_actions, successes_through, sum_up
 from maxrl_bench.rollouts.policies import ObservationPolicy
 
 SUCCESS, FAILURE = -1, -2
@@ -89,7 +89,7 @@ class StateGraphs:
         smooth = None
         if paths:
             taken = [log_probs[shown, layer.action] for (_, shown), layer in zip(seen, layers, strict=True)]
-            smooth = np.concatenate(_smoothing(layers, successes, taken))
+            smooth = _smoothing(layers, successes, taken)
         return GraphRollouts(
             graphs=self,
             policy=policy,
@@ -205,26 +205,19 @@ class GraphRollouts:
         return (torch.from_numpy(table[rows]).to(terms) * terms).sum()
 
 
-def _smoothing(layers: list[Layer], successes: list[np.ndarray], log_probs: list[np.ndarray]) -> list[np.ndarray]:
-    """For each edge, the sum over its rollouts of their mean log-probability per action, negated for successes.
+def _smoothing(layers: list[Layer], successes: list[np.ndarray], log_probs: list[np.ndarray]) -> np.ndarray:
+    """For each edge, the sum over its rollouts of their mean log-probability per action, negated for successes: [E].
 
-    One array [E] per layer. Needs `paths=True`: each edge has one history, and a layer's nodes are the edges of the
-    layer before that do not end, in their order.
+    Of each layer: the successes among its edges' rollouts and its actions' log-probabilities. Needs `paths=True`, with
+    which every edge has one history.
     """
-    total: np.ndarray = np.zeros(1 + int(layers[0].node.max()))
-    totals = []
-    for layer, log_prob in zip(layers, log_probs, strict=True):
-        totals.append(total[layer.node] + log_prob)
-        total = totals[-1][layer.child >= 0]
-    result: list[np.ndarray] = []
-    below: np.ndarray = np.zeros(0)
-    for depth in reversed(range(len(layers))):
-        layer = layers[depth]
-        signed = (layer.count - 2 * successes[depth]) * totals[depth] / (depth + 1)
-        signed[layer.child >= 0] = below
-        below = np.bincount(layer.node, weights=signed)
-        result.append(signed)
-    return result[::-1]
+    forest = [(layer.node, layer.child) for layer in layers]
+    of_path = np.split(carry_down(forest, np.concatenate(log_probs)), np.cumsum([len(node) for node, _ in forest])[:-1])
+    ending = [
+        np.where(layer.child < 0, (layer.count - 2 * good) * log_prob / length, 0.0)
+        for length, (layer, good, log_prob) in enumerate(zip(layers, successes, of_path, strict=True), 1)
+    ]
+    return sum_up(forest, np.concatenate(ending))
 
 
 class _PassRate(torch.autograd.Function):

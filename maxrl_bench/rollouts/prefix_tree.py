@@ -22,7 +22,6 @@ instance each), heads of width d, kv of them for keys and values.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 import torch
@@ -30,6 +29,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
+from maxrl_bench.rollouts.counts import sum_up
 from maxrl_bench.rollouts.transformer import Prefill, TokenPolicy
 
 BLOCK = 32  # nodes of one instance whose attention is computed together, see `_blocks`
@@ -62,12 +62,13 @@ class PrefixTree:
 
     def sum_up(self, values: np.ndarray) -> np.ndarray:
         """For each node, its value plus the values of all nodes below it: [n] -> [n] float64."""
-        total = values.astype(np.float64)
         levels = self.levels()
-        for above, level in reversed(list(pairwise(levels))):
-            rows = self.parent[level] - above.start
-            total[above] += np.bincount(rows, total[level], minlength=above.stop - above.start)
-        return total
+        # The edge that leads to a node stands for it; the roots' lead from nowhere.
+        forest = [
+            (np.maximum(self.parent[level] - above, 0), np.arange(level.stop - level.start))
+            for above, level in zip([0, *(level.start for level in levels)], levels, strict=False)
+        ]
+        return sum_up(forest, values)
 
     def restrict(self, kept: np.ndarray) -> PrefixTree:
         """The tree of some nodes: kept [n] bool must hold for all roots, and for the parent of every node kept."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from maxrl_bench.rollouts import finite
+from maxrl_bench.rollouts.counts import Forest, carry_down, sum_up
 from maxrl_bench.rollouts.prefix_tree import Frontier, PrefixTree, read_tree, tree_of
 from maxrl_bench.rollouts.transformer import Prefill, TokenPolicy
 
@@ -264,10 +265,12 @@ class TokenRollouts:
         """
         instance = self.tree.instance[self.node]
         weight = np.where(self.succeeded, on_success[instance], on_failure[instance])
+        forest = self._forest()
         if smoothing:
             length = self.tree.depth[self.node] + 1
-            weight = weight + smoothing * np.where(self.succeeded, -1.0, 1.0) * self._path_log_probs() / length
-        weight = self._sum_up(np.where(self.child < 0, self.count * weight, 0.0))
+            of_action = self.log_probs[self.node, self.action]
+            weight = weight + smoothing * np.where(self.succeeded, -1.0, 1.0) * carry_down(forest, of_action) / length
+        weight = sum_up(forest, np.where(self.child < 0, self.count * weight, 0.0))
         used = np.bincount(self.node, weight != 0, minlength=len(self.tree.parent))
         kept = self.tree.sum_up(used) > 0
         if not kept.any():
@@ -286,28 +289,14 @@ class TokenRollouts:
         share = torch.from_numpy(visits / visits.sum()).to(log_probs)
         return -share @ (log_probs.exp() * log_probs).sum(1)
 
-    def _path_log_probs(self) -> np.ndarray:
-        """Log-probability of the path from the root through each edge, the edge included: [E] float64."""
-        own = self.log_probs[self.node, self.action]
-        above = np.zeros(len(self.tree.parent))
-        total = np.zeros(len(own))
-        for level in self.tree.levels():
-            edges = slice(*np.searchsorted(self.node, [level.start, level.stop]))
-            total[edges] = own[edges] + above[self.node[edges]]
-            going = self.child[edges] >= 0
-            above[self.child[edges][going]] = total[edges][going]
-        return total
-
-    def _sum_up(self, weight: np.ndarray) -> np.ndarray:
-        """For each edge, its weight plus the weights of all edges below it: [E] -> [E]."""
-        below = np.zeros(len(self.tree.parent))
-        total = weight.copy()
-        for level in reversed(self.tree.levels()):
-            edges = slice(*np.searchsorted(self.node, [level.start, level.stop]))
-            going = np.flatnonzero(self.child[edges] >= 0) + edges.start
-            total[going] += below[self.child[going]]
-            below[level] = np.bincount(self.node[edges] - level.start, total[edges], minlength=level.stop - level.start)
-        return total
+    def _forest(self) -> Forest:
+        """The edges level by level, with nodes and children counted from the first of their level."""
+        levels = self.tree.levels()
+        edges = [slice(*np.searchsorted(self.node, [level.start, level.stop])) for level in levels]
+        return [
+            (self.node[part] - level.start, np.where(self.child[part] >= 0, self.child[part] - level.stop, -1))
+            for part, level in zip(edges, levels, strict=True)
+        ]
 
     def _read(self, kept: np.ndarray) -> Tensor:
         """Log-probabilities at all roots and at the nodes for which kept [n] holds, in the order of the nodes."""
