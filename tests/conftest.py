@@ -20,12 +20,24 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture(autouse=True)
 def own_process() -> Iterator[None]:
-    """What the program does to its process (import path, environment) ends with the test that called it."""
-    environment, path = dict(os.environ), list(sys.path)
+    """What the program does to its process (import path, environment) ends with the test that called it.
+
+    Fixtures of a wider scope call it too, before this one: so each test begins from the session's beginning.
+    """
+    _restore()
+    path = list(sys.path)
     yield
     sys.path[:] = path
+    _restore()
+
+
+_ENVIRONMENT = dict(os.environ)
+
+
+def _restore() -> None:
+    own = {name: value for name, value in os.environ.items() if name.startswith("PYTEST_")}  # kept by pytest itself
     os.environ.clear()
-    os.environ.update(environment)
+    os.environ.update(_ENVIRONMENT | own)
 
 
 @pytest.fixture
