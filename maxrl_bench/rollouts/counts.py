@@ -66,7 +66,7 @@ class Layer:
     ended: np.ndarray  # [E] int64, how many rollouts end on this edge with success
 
 
-def draw_actions(
+def draw_multinomial(
     counts: np.ndarray, probs: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How many of the rollouts at each of M nodes take each action: a multinomial draw for each node.

@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 
 from maxrl_bench.rollouts import finite
-from maxrl_bench.rollouts.counts import Layer, carry_down, draw_actions, successes_through, sum_up
+from maxrl_bench.rollouts.counts import Layer, carry_down, draw_multinomial, successes_through, sum_up
 from maxrl_bench.rollouts.policies import ObservationPolicy
 
 SUCCESS, FAILURE = -1, -2
@@ -68,7 +68,7 @@ class StateGraphs:
         instance = np.arange(self.num_instances)
         layers, seen = [], []
         for step in range(self.horizon):
-            node, action, count = draw_actions(counts, probs[self.observation_of[states]], rng)
+            node, action, count = draw_multinomial(counts, probs[self.observation_of[states]], rng)
             target = self.successor[states[node], action]
             onward = np.flatnonzero(target >= 0) if step + 1 < self.horizon else np.zeros(0, np.int64)
             if paths:

@@ -148,7 +148,7 @@ def _sample(
         for t in range(batch.horizon):
             level = read.double().cpu().numpy()  # [m, A] log-probabilities at the nodes of this level
             log_probs.append(level)
-            parent, action, count = draw_actions(level, counts, rng)
+            parent, action, count = draw_few_or_multinomial(level, counts, rng)
             states, outcome = batch.verifier.advance(states[parent], action)
             going = np.flatnonzero(outcome == RUNNING) if t + 1 < batch.horizon else np.empty(0, np.int64)
             child = np.full(len(parent), -1)
@@ -181,10 +181,10 @@ def _sample(
     )
 
 
-def draw_actions(
+def draw_few_or_multinomial(
     log_probs: np.ndarray, counts: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How many of the rollouts at each of M nodes take each action: a multinomial draw for each node.
+    """How many of the rollouts at each of M nodes take each action: single draws at nodes with few, else a multinomial.
 
     log_probs [M, A] float64; counts [M]: rollouts at each node. Returns the E edges taken, sorted by node and action:
     node [E], action [E], count [E] > 0.

@@ -17,7 +17,7 @@ from scipy import stats
 
 from maxrl_bench.rollouts import prefix_tree
 from maxrl_bench.rollouts.policies import make_policy
-from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch, draw_actions
+from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch, draw_few_or_multinomial
 from maxrl_bench.rollouts.transformer import TokenPolicy
 from maxrl_bench.tasks import TokenContexts, make_task
 
@@ -246,7 +246,9 @@ def test_successes_are_binomial() -> None:
 def test_draws_follow_the_probabilities(num_actions: int, count: int) -> None:
     nodes = 3000
     log_probs = np.log(np.random.default_rng(7).dirichlet(np.ones(num_actions)))
-    node, action, times = draw_actions(np.tile(log_probs, (nodes, 1)), np.full(nodes, count), np.random.default_rng(8))
+    node, action, times = draw_few_or_multinomial(
+        np.tile(log_probs, (nodes, 1)), np.full(nodes, count), np.random.default_rng(8)
+    )
     assert (times > 0).all()
     assert (np.bincount(node, times, minlength=nodes) == count).all()
     keys = node * num_actions + action
