@@ -111,6 +111,16 @@ class Evidence:
         """The k at which coverage is reported: 128, or the largest below it that was measured."""
         return max([k for k in self.ks if k <= 128], default=1)
 
+    @property
+    def reported_ks(self) -> list[int]:
+        """The k of the scores that are reported: 1 and `high_k`, once if they are equal."""
+        return sorted({1, self.high_k})
+
+    @property
+    def pass_metrics(self) -> list[str]:
+        """The columns of the scores that are reported: pass@1 and, if another, pass@k for `high_k`."""
+        return [f"pass@{k}" for k in self.reported_ks]
+
     def has(self, column: str) -> bool:
         """Whether a column of the metrics table exists and has any value."""
         return column in self.metrics and bool(self.metrics[column].notna().any())

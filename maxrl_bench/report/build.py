@@ -170,7 +170,7 @@ def stale_figures(results_root: str | Path, plots_root: str | Path) -> list[str]
 def summarise(evidence: Evidence) -> list[Row]:
     """Final scores of every series on every task, as estimates, and the rollouts to reach pass@1 = THRESHOLD."""
     rows = []
-    metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
+    metrics = evidence.pass_metrics
     for panel in evidence.panels():
         for series in evidence.series(panel):
             runs = evidence.members(series, panel)

@@ -109,19 +109,19 @@ def leaders(evidence: Evidence, metric: str, when: str = "final") -> str:
 
 def training_curves(evidence: Evidence) -> Drawing:
     """pass@1 and pass@k on held-out instances along training."""
-    drawing = draw_curves(evidence, _pass_metrics(evidence))
+    drawing = draw_curves(evidence, evidence.pass_metrics)
     return _say(drawing, f"Highest pass@1 at the end: {leaders(evidence, 'pass@1')}.")
 
 
 def cost_rollouts(evidence: Evidence) -> Drawing:
     """pass@1 and pass@k against the rollouts spent in training."""
-    drawing = draw_curves(evidence, _pass_metrics(evidence), "rollouts")
+    drawing = draw_curves(evidence, evidence.pass_metrics, "rollouts")
     return _say(drawing, "The same height further left is the same skill for fewer rollouts.")
 
 
 def cost_seconds(evidence: Evidence) -> Drawing:
     """pass@1 and pass@k against the seconds spent in training."""
-    drawing = draw_curves(evidence, _pass_metrics(evidence), "seconds")
+    drawing = draw_curves(evidence, evidence.pass_metrics, "seconds")
     return _say(drawing, "Seconds are of training alone, without evaluation, on the machine that the provenance names.")
 
 
@@ -149,10 +149,6 @@ def cosine_ml(evidence: Evidence) -> Drawing:
         "1 is the direction in which exact maximum likelihood would move the same policy on the same instances; "
         f"sampling noise lowers it too. Highest mean over training: {leaders(evidence, 'cosine_ml', 'area')}.",
     )
-
-
-def _pass_metrics(evidence: Evidence) -> list[str]:
-    return [f"pass@{k}" for k in sorted({1, evidence.high_k})]
 
 
 def _say(drawing: Drawing, text: str) -> Drawing:

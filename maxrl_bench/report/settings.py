@@ -43,7 +43,7 @@ class Line:
 
 def rollout_scaling(evidence: Evidence) -> Drawing:
     """-log pass@k against the number of rollouts per instance in training (the paper's Fig. 3)."""
-    ks = sorted({1, evidence.high_k, *evidence.ks[-1:]})
+    ks = sorted({*evidence.reported_ks, *evidence.ks[-1:]})
     lines = _lines_along(evidence, "num_rollouts")
 
     def transform(value: np.ndarray) -> np.ndarray:
@@ -62,7 +62,7 @@ def rollout_scaling(evidence: Evidence) -> Drawing:
 def learning_rate(evidence: Evidence) -> Drawing:
     """Final pass@1 and pass@k against the learning rate."""
     lines = _lines_along(evidence, "learning_rate")
-    drawing, _ = _draw(evidence, lines, _two(evidence), "learning rate")
+    drawing, _ = _draw(evidence, lines, evidence.reported_ks, "learning rate")
     best = []
     for panel in evidence.panels():
         for line_ in lines(panel):
@@ -89,17 +89,13 @@ def order(evidence: Evidence) -> Drawing:
             by_base.setdefault(base, Line(base, [])).points.append(point)
         return [Line(line_.series, sorted(line_.points, key=lambda p: p[0] or 0)) for line_ in by_base.values()]
 
-    drawing, ends = _draw(evidence, lines, _two(evidence), "truncation order T")
+    drawing, ends = _draw(evidence, lines, evidence.reported_ks, "truncation order T")
     return Drawing(
         drawing.figure,
         f"{drawing.caption} T = 1 is REINFORCE's objective, larger T comes closer to maximum likelihood. "
         f"pass@1 from the smallest to the largest T: {ends}.",
         drawing.alt,
     )
-
-
-def _two(evidence: Evidence) -> list[int]:
-    return sorted({1, evidence.high_k})
 
 
 def _mean(evidence: Evidence, runs: list[str]) -> float:

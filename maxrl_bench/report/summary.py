@@ -32,7 +32,7 @@ SIGNIFICANCE = 0.05
 
 def end_points(evidence: Evidence) -> Drawing:
     """Final pass@1 and pass@k of every series: a point and its interval per row, one column of panels per task."""
-    metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
+    metrics = evidence.pass_metrics
     facets = evidence.faceted()
     panels = evidence.panels(facets)
     all_series = evidence.series(ignore=facets)
@@ -81,7 +81,7 @@ def common_scores(evidence: Evidence, metric: str) -> dict[Series, list[np.ndarr
 
 def aggregates(evidence: Evidence) -> Drawing:
     """Over all tasks: performance profiles, and the mean and interquartile mean of final pass@1 and pass@k."""
-    metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
+    metrics = evidence.pass_metrics
     scores = {metric: common_scores(evidence, metric) for metric in metrics}
     if len(scores[metrics[0]]) < 2:
         raise NotDrawable("fewer than two objectives have runs on every task")
@@ -129,7 +129,7 @@ def aggregates(evidence: Evidence) -> Drawing:
 
 def improvement(evidence: Evidence) -> Drawing:
     """The chance that a run of the first MaxRL series scores above a run of each other objective, over all tasks."""
-    metrics = [f"pass@{k}" for k in sorted({1, evidence.high_k})]
+    metrics = evidence.pass_metrics
     all_series = list(common_scores(evidence, metrics[0]))
     ours = next((s for s in all_series if s.objective_name.startswith("maxrl")), None)
     panels = [Panel(task) for task in evidence.tasks]
