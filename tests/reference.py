@@ -35,23 +35,28 @@ def all_rollouts(graphs: StateGraphs, instance: int) -> Iterator[Rollout]:
 
 
 def unfold(rollouts: GraphRollouts) -> list[Rollout]:
-    """The N rollouts of every instance one by one, from an engine's result with paths kept apart."""
-    graphs, layers = rollouts.graphs, rollouts.layers
-    found: list[Rollout] = []
-    histories = {node: (node, (int(state),), ()) for node, state in enumerate(graphs.start)}
-    for layer in layers:
-        below = {}
-        for node, action, count, child, ended in zip(
-            layer.node, layer.action, layer.count, layer.child, layer.ended, strict=True
-        ):
-            instance, states, actions = histories[int(node)]
-            taken = (*actions, int(action))
-            if child < 0:
-                found += [Rollout(instance, states, taken, bool(ended))] * int(count)
+    """The N rollouts of every instance one by one, from an engine's result with paths kept apart.
+
+    The edges of a history come together, as many as its rollouts need; so do histories, in the order of their edges.
+    """
+    graphs, single = rollouts.graphs, []
+    edges = iter(zip(rollouts.action, rollouts.count, strict=True))
+    histories: list[tuple[int, tuple[int, ...], tuple[int, ...], int]] = [
+        (instance, (int(state),), (), rollouts.num_rollouts) for instance, state in enumerate(graphs.start)
+    ]
+    for instance, states, actions, waiting in histories:  # grows on the way
+        while waiting:
+            action, count = (int(number) for number in next(edges))
+            waiting -= count
+            assert waiting >= 0
+            taken = (*actions, action)
+            target = int(graphs.successor[states[-1], action])
+            if target < 0 or len(taken) == graphs.horizon:
+                single += [Rollout(instance, states, taken, target == SUCCESS)] * count
             else:
-                below[int(child)] = (instance, (*states, int(graphs.successor[states[-1], action])), taken)
-        histories = below
-    return found
+                histories.append((instance, (*states, target), taken, count))
+    assert next(edges, None) is None
+    return single
 
 
 def log_probability(graphs: StateGraphs, policy: torch.nn.Module, rollout: Rollout) -> torch.Tensor:

@@ -94,7 +94,6 @@ class StateGraphs:
             graphs=self,
             policy=policy,
             num_rollouts=num_rollouts,
-            layers=layers,
             successes=np.bincount(layers[0].node, weights=successes[0]).astype(np.int64),
             instance=np.concatenate([whose for whose, _ in seen]),
             observation=np.concatenate([shown for _, shown in seen]),
@@ -153,12 +152,15 @@ class StateGraphs:
 
 @dataclass(frozen=True)
 class GraphRollouts:
-    """N rollouts of each instance on state graphs (`rollouts.Rollouts`): E edges (time, state, action) with counts."""
+    """N rollouts of each instance on state graphs (`rollouts.Rollouts`): E edges (time, state, action) with counts.
+
+    In the order of time, then of the states that are reached (by index; with paths=True, by the edges that lead to
+    them), then of actions.
+    """
 
     graphs: StateGraphs
     policy: ObservationPolicy
     num_rollouts: int
-    layers: list[Layer]
     successes: np.ndarray  # [B]
     instance: np.ndarray  # [E]
     observation: np.ndarray  # [E]

@@ -90,17 +90,21 @@ def test_merging_histories_keeps_the_gradient_of_the_counts(seed: int) -> None:
 
 def signature(rollouts: GraphRollouts) -> tuple[tuple[int, ...], ...]:
     """All that a merged result says: (time, state, action, count, successes) of every edge."""
-    states, rows = rollouts.graphs.start, []
-    position = 0
-    for time, layer in enumerate(rollouts.layers):
-        through = rollouts.through[position : position + len(layer.count)]
-        position += len(layer.count)
-        rows += list(zip([time] * len(through), states[layer.node], layer.action, layer.count, through, strict=True))
-        onward = layer.child >= 0
-        following = np.zeros(layer.child.max() + 1, np.int64)
-        following[layer.child[onward]] = rollouts.graphs.successor[states[layer.node], layer.action][onward]
-        states = following
-    return tuple(sorted(tuple(int(x) for x in row) for row in rows))
+    graphs, rows = rollouts.graphs, []
+    edges = iter(zip(rollouts.action, rollouts.count, rollouts.through, strict=True))
+    reached = [(int(state), rollouts.num_rollouts) for state in graphs.start]
+    for time in range(graphs.horizon):
+        following = Counter[int]()
+        for state, waiting in reached:
+            while waiting:
+                action, count, through = (int(number) for number in next(edges))
+                waiting -= count
+                assert waiting >= 0
+                rows.append((time, state, action, count, through))
+                following[int(graphs.successor[state, action])] += count
+        reached = sorted((state, count) for state, count in following.items() if state >= 0)
+    assert next(edges, None) is None
+    return tuple(sorted(rows))
 
 
 def test_the_law_of_all_counts_is_that_of_independent_rollouts() -> None:
