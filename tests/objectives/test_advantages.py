@@ -124,9 +124,11 @@ def test_gradients_flow_into_log_probabilities_alone() -> None:
 def test_narrow_types_lose_no_weight(kind: Any) -> None:
     """float16 ends at 65,504, and bfloat16 rounds 999 to 1000."""
     for n in (1000, 100_000):
-        one = np.zeros((1, n))
-        one[0, 0] = 1
-        result = advantages(one.astype(kind) if kind is np.float16 else torch.tensor(one).to(kind), "maxrl_alg1")
+        rewards = np.zeros((1, n))
+        rewards[0, 0] = 1
+        result = advantages(
+            rewards.astype(kind) if kind is np.float16 else torch.tensor(rewards).to(kind), "maxrl_alg1"
+        )
         assert result[0, 0].item() == n - 1
         assert result[0, 1].item() == -1
 

@@ -66,8 +66,8 @@ def test_the_population_weight_fixes_the_gaps(objective: Objective) -> None:
     n = objective.num_rollouts
     p = (1 - np.cos(np.pi * (np.arange(n) + 0.5) / n)) / 2
     basis = binom.pmf(np.arange(n), n - 1, p[:, None])
-    found = np.linalg.solve(basis, objective.population_weight(p))
-    np.testing.assert_allclose(found, objective.gap(np.arange(n)), rtol=1e-9, atol=1e-11)
+    coefficients = np.linalg.solve(basis, objective.population_weight(p))
+    np.testing.assert_allclose(coefficients, objective.gap(np.arange(n)), rtol=1e-9, atol=1e-11)
 
 
 @pytest.mark.parametrize("objective", COUNTED, ids=case_id)

@@ -42,8 +42,8 @@ def test_ratios_of_binomial_coefficients_against_60_digits(total: int) -> None:
         with mpmath.workdps(60):
             exact = mpmath.binomial(total - successes, drawn) / mpmath.binomial(total, drawn)
             expected = float(exact), float(1 - exact)
-        found = miss(total, np.array([successes]), drawn)[0], hit(total, np.array([successes]), drawn)[0]
-        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-300)
+        probabilities = miss(total, np.array([successes]), drawn)[0], hit(total, np.array([successes]), drawn)[0]
+        np.testing.assert_allclose(probabilities, expected, rtol=1e-12, atol=1e-300)
 
 
 @pytest.mark.unbiased

@@ -32,12 +32,12 @@ def enumerated_weight(objective: Objective, pass_rates: np.ndarray) -> np.ndarra
     rewards = np.array(list(itertools.product([0.0, 1.0], repeat=n)))  # [2^N, N]
     successes = rewards.sum(1).astype(int)
     weights = spread(rewards, *objective.weights(successes))
-    found = []
+    of_each_rate = []
     for p in pass_rates:
         probability = p**successes * (1 - p) ** (n - successes)
         gradient = (weights * (rewards - p)).mean(1)
-        found.append(probability @ gradient / (p * (1 - p)))
-    return np.array(found)
+        of_each_rate.append(probability @ gradient / (p * (1 - p)))
+    return np.array(of_each_rate)
 
 
 @pytest.mark.parametrize("objective", all_bound([1, 2, 3, 4, 8]), ids=case_id)

@@ -110,14 +110,14 @@ def signature(rollouts: GraphRollouts) -> tuple[tuple[int, ...], ...]:
 def test_the_law_of_all_counts_is_that_of_independent_rollouts() -> None:
     """Chi-square of 20,000 draws against the law by enumeration of all triples of rollouts; 1 false alarm in 10,000."""
     graphs, policy, n = world(1, num_instances=1, states=3, horizon=3), policy_of(1), 3
-    every = list(all_rollouts(graphs, 0))
-    chances = np.exp([log_probability(graphs, policy, r).item() for r in every])
+    single_rollouts = list(all_rollouts(graphs, 0))
+    chances = np.exp([log_probability(graphs, policy, r).item() for r in single_rollouts])
     assert chances.sum() == pytest.approx(1)
     law: Counter[tuple[tuple[int, ...], ...]] = Counter()
-    for group in itertools.product(range(len(every)), repeat=n):
+    for group in itertools.product(range(len(single_rollouts)), repeat=n):
         edges: dict[tuple[int, int, int], list[int]] = {}
         for member in group:
-            rollout = every[member]
+            rollout = single_rollouts[member]
             for time, (state, action) in enumerate(zip(rollout.states, rollout.actions, strict=True)):
                 cell = edges.setdefault((time, state, action), [0, 0])
                 cell[0] += 1

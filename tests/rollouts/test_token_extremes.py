@@ -113,5 +113,5 @@ def test_a_tree_that_outgrows_its_caches_is_read_as_a_small_one() -> None:
             actions[row, depth] = tree.action[node]
             node = tree.parent[node]
     theirs = reference.log_probs(policy, batch, tree.instance[deepest], np.where(actions < 0, 0, actions))
-    at = theirs[np.arange(len(deepest)), tree.depth[deepest]].detach().numpy()
-    np.testing.assert_allclose(rollouts.log_probs[deepest], at, atol=1e-10)
+    expected = theirs[np.arange(len(deepest)), tree.depth[deepest]].detach().numpy()
+    np.testing.assert_allclose(rollouts.log_probs[deepest], expected, atol=1e-10)

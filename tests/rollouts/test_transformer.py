@@ -59,9 +59,9 @@ def test_a_fresh_policy_is_near_uniform() -> None:
 
 
 def test_the_seed_decides_the_weights() -> None:
-    one, same, other = (policy_for(seed).state_dict() for seed in (0, 0, 1))
-    assert all(torch.equal(one[key], same[key]) for key in one)
-    assert not all(torch.equal(one[key], other[key]) for key in one)
+    first, same, other = (policy_for(seed).state_dict() for seed in (0, 0, 1))
+    assert all(torch.equal(first[key], same[key]) for key in first)
+    assert not all(torch.equal(first[key], other[key]) for key in first)
 
 
 @pytest.mark.parametrize(

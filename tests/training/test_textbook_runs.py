@@ -208,7 +208,8 @@ def test_seeds_share_neither_policy_nor_instances_nor_luck(tmp_path: Path) -> No
 def test_looking_more_often_changes_nothing_of_what_is_learnt(tmp_path: Path) -> None:
     for task in ("rooms", "sampled-rooms"):
         policies = [
-            flat(trained(tmp_path, task=task, objective="grpo_entropy", eval_every=every)[2].policy) for every in (1, 5)
+            flat(trained(tmp_path, task=task, objective="grpo_entropy", eval_every=interval)[2].policy)
+            for interval in (1, 5)
         ]
         assert np.array_equal(*policies)
 
