@@ -15,15 +15,14 @@ from maxrl_bench.report.style import (
     GREY,
     Drawing,
     NotDrawable,
-    footnote,
+    finish,
     label_x,
     label_y,
-    legend,
     line,
     listed,
-    looks,
     power_ticks,
     seeds_of,
+    series_by_panel,
     small_multiples,
 )
 
@@ -91,13 +90,10 @@ def coverage(evidence: Evidence) -> Drawing:
     ks = evidence.ks
     if len(ks) < 2:
         raise NotDrawable("the tables hold pass@k for one k only")
-    facets = evidence.faceted()
-    panels = evidence.panels(facets)
-    look = looks(evidence.series(ignore=facets))
-    figure, axes = small_multiples(panels, 1, height=2.7)
+    shown, look = series_by_panel(evidence)
+    figure, axes = small_multiples(shown, 1, height=2.7)
     savings: dict[str, Saving] = {}
-    for panel, (ax,) in zip(panels, axes, strict=True):
-        present = evidence.series(panel, facets)
+    for (panel, present), (ax,) in zip(shown.items(), axes, strict=True):
         for offset, series in enumerate(present):
             runs = evidence.members(series, panel)
             values = np.stack([evidence.curves(runs, f"pass@{k}")[1][:, -1] for k in ks], axis=1)
@@ -111,16 +107,12 @@ def coverage(evidence: Evidence) -> Drawing:
                 _mark_saving(ax, saved, min(ks))
             savings[panel.title] = saved
         label_y(ax, "pass@k")
-    legend(figure, look)
-    seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets))
+    seeds = seeds_of(evidence, shown)
     over = "seeds and held-out instances" if _has_instances(evidence) else "seeds"
     doubted = any(not np.isnan(saved.factor.low) for saved in savings.values())
+    note = f"Lines: mean over {seeds.number} after training. Bands: {seeds.note}"
     figure.align_ylabels()
-    footnote(
-        figure,
-        f"Lines: mean over {seeds.number} after training. Bands: {seeds.note}"
-        + (f"; of the samples saved: over {over}." if doubted else "."),
-    )
+    finish(figure, note + (f"; of the samples saved: over {over}." if doubted else "."), look)
     caption = (
         f"Coverage: the share of held-out instances that at least one of k rollouts solves after training, mean over "
         f"{seeds.number} {seeds.intervals}. A line that starts high but stays flat has lost variety."
@@ -176,13 +168,10 @@ def pareto(evidence: Evidence) -> Drawing:
     k = evidence.high_k
     if k == 1 or 1 not in evidence.ks:
         raise NotDrawable("the tables hold no pass@1, or no pass@k beside it")
-    facets = evidence.faceted()
-    panels = evidence.panels(facets)
-    look = looks(evidence.series(ignore=facets))
-    figure, axes = small_multiples(panels, 2, height=2.6)
+    shown, look = series_by_panel(evidence)
+    figure, axes = small_multiples(shown, 2, height=2.6)
     fronts: dict[str, list[str]] = {"final": [], "best": []}
-    for panel, column in zip(panels, axes, strict=True):
-        present = evidence.series(panel, facets)
+    for (panel, present), column in zip(shown.items(), axes, strict=True):
         for when, ax in zip(fronts, column, strict=True):
             means = []
             for series in present:
@@ -225,10 +214,10 @@ def pareto(evidence: Evidence) -> Drawing:
         linewidth=1.2,
         label="frontier; grey: dominated",
     )
-    legend(figure, {s: {**style, "linestyle": "none"} for s, style in look.items()}, [frontier])
-    seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets))
+    seeds = seeds_of(evidence, shown)
+    note = f"Large: mean over {seeds.number}; small: single seeds. Crosses: {seeds.note}."
     figure.align_ylabels()
-    footnote(figure, f"Large: mean over {seeds.number}; small: single seeds. Crosses: {seeds.note}.")
+    finish(figure, note, {s: {**style, "linestyle": "none"} for s, style in look.items()}, [frontier])
     caption = (
         f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over "
         f"{seeds.number} {seeds.intervals}, small ones single seeds. Rings and dotted line: the frontier, objectives "

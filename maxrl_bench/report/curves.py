@@ -14,15 +14,14 @@ from maxrl_bench.report.style import (
     Drawing,
     NotDrawable,
     count,
-    footnote,
+    finish,
     highest,
     label_x,
     label_y,
-    legend,
     line,
     listed,
-    looks,
     seeds_of,
+    series_by_panel,
     small_multiples,
 )
 
@@ -40,11 +39,11 @@ Y_LABELS = {
 def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> Drawing:
     """Metrics (rows) against x for each panel; the caption says what is drawn and names what cannot be."""
     metrics = [metric for metric in metrics if metric in evidence.metrics]
-    facets = evidence.faceted()
+    shown, look = series_by_panel(evidence)
     found: dict[Panel, dict[Series, list[Curve]]] = {}
     absent: dict[str, list[str]] = {}
-    for panel in evidence.panels(facets):
-        for series in evidence.series(panel, facets):
+    for panel, present in shown.items():
+        for series in present:
             runs = evidence.members(series, panel)
             curves = [evidence.curves(runs, m, x) for m in metrics]
             if any(len(at) > 1 and at[-1] > 0 for at, _ in curves):
@@ -53,28 +52,26 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> 
                 absent.setdefault(series.label, []).append(panel.title)
     if not found:
         raise NotDrawable("the tables hold no values of it")
-    look = looks(evidence.series(ignore=facets))
-    figure, axes = small_multiples(list(found), len(metrics))
+    figure, axes = small_multiples(found, len(metrics))
     for (panel, lines), column in zip(found.items(), axes, strict=True):
-        order = evidence.series(panel, facets)
         for series, curves in lines.items():
             for (at, values), ax in zip(curves, column, strict=True):
-                line(ax, at, stats.curve(values), look[series], order.index(series))
+                line(ax, at, stats.curve(values), look[series], shown[panel].index(series))
         for metric, ax in zip(metrics, column, strict=True):
             ax.xaxis.set_major_locator(MaxNLocator(4, integer=x != "seconds"))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
             label_y(ax, Y_LABELS.get(metric, metric))
         label_x(column, X_LABELS[x])
     drawn = {series for lines in found.values() for series in lines}
-    legend(figure, {series: style for series, style in look.items() if series in drawn})
-    seeds = seeds_of(evidence, list(found), lambda panel: list(found[panel]))
+    seeds = seeds_of(evidence, found)
+    note = f"Lines: mean over {seeds.number}. Bands: {seeds.note}."
     figure.align_ylabels()
-    footnote(figure, f"Lines: mean over {seeds.number}. Bands: {seeds.note}.")
+    finish(figure, note, {series: style for series, style in look.items() if series in drawn})
     names = " and ".join(Y_LABELS.get(m, m) for m in metrics)
     caption = f"{names[0].upper()}{names[1:]}" if not names.startswith("pass@") else f"Held-out {names}"
     caption += f" against {X_LABELS[x]}, mean over {seeds.number} {seeds.intervals}."
     if absent:
-        caption += f" Without values, not drawn: {_absent(absent, [p.title for p in evidence.panels(facets)])}."
+        caption += f" Without values, not drawn: {_absent(absent, [panel.title for panel in shown])}."
     return Drawing(figure, caption, f"Line plots of {names} against {X_LABELS[x]}, one panel per task.")
 
 
@@ -92,10 +89,9 @@ def _absent(absent: dict[str, list[str]], panels: list[str]) -> str:
 def leaders(evidence: Evidence, metric: str, when: str = "final") -> str:
     """ "MaxRL on fourrooms (0.71, next GRPO 0.62); ...": the highest mean of each panel, and the one after it."""
     parts = []
-    facets = evidence.faceted()
-    for panel in evidence.panels(facets):
+    for panel, present in series_by_panel(evidence)[0].items():
         values = {}
-        for series in evidence.series(panel, facets):
+        for series in present:
             scores = stats.by_seed(evidence.scores(evidence.members(series, panel), metric, when))
             if np.isfinite(scores).all():
                 values[series.label] = float(scores.mean())

@@ -13,13 +13,13 @@ from maxrl_bench.report.style import (
     Drawing,
     NotDrawable,
     count_seeds,
+    finish,
     footnote,
     label_y,
-    legend,
     line,
     listed,
-    looks,
     seeds_of,
+    series_by_panel,
     small_multiples,
 )
 
@@ -85,22 +85,20 @@ def gradient_norms(evidence: Evidence) -> Drawing:
     """Per-instance gradient norm against the instance's pass rate (the paper's Fig. 6)."""
     if "grad_norm" not in evidence.pass_rates or not evidence.pass_rates["grad_norm"].notna().any():
         raise NotDrawable("the pass-rate table has no column grad_norm")
-    facets = evidence.faceted()
-    look = looks(evidence.series(ignore=facets))
+    shown, look = series_by_panel(evidence)
     pairs_of: dict[Panel, dict[Series, list[tuple[np.ndarray, np.ndarray]]]] = {}
-    for panel in evidence.panels(facets):
-        for series in evidence.series(panel, facets):
+    for panel, present in shown.items():
+        for series in present:
             pairs = [evidence.per_instance([run], "grad_norm") for run in evidence.members(series, panel)]
             stored = [pair for pair in pairs if pair is not None]
             if stored:
                 pairs_of.setdefault(panel, {})[series] = stored
-    panels = list(pairs_of)
     centres = np.linspace(-DECADES, 0, 2 * DECADES + 1)[:-1] + 0.25
-    figure, axes = small_multiples(panels, 1, height=2.7)
+    figure, axes = small_multiples(pairs_of, 1, height=2.7)
     hard = []
-    for panel, (ax,) in zip(panels, axes, strict=True):
+    for (panel, lines), (ax,) in zip(pairs_of.items(), axes, strict=True):
         shares = []
-        for offset, (series, runs) in enumerate(pairs_of[panel].items()):
+        for offset, (series, runs) in enumerate(lines.items()):
             means = np.stack([_binned(rates, norms) for rates, norms in runs])
             whole = ~np.isnan(means).any(axis=0)
             line(ax, 10 ** centres[whole], stats.curve(means[:, whole]), look[series], offset)
@@ -114,9 +112,8 @@ def gradient_norms(evidence: Evidence) -> Drawing:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: _decade(np.log10(value))))
         label_y(ax, "gradient norm")
         hard.append(f"{panel.title}: {', '.join(shares)}")
-    legend(figure, look)
-    seeds = seeds_of(evidence, panels, lambda panel: list(pairs_of[panel]))
-    footnote(figure, f"Mean over {seeds.number} within half decades of pass rate. Bands: {seeds.note}.")
+    seeds = seeds_of(evidence, pairs_of)
+    finish(figure, f"Mean over {seeds.number} within half decades of pass rate. Bands: {seeds.note}.", look)
     caption = (
         f"Norm of each instance's gradient against its pass rate, before and after training, mean over {seeds.number} "
         f"{seeds.intervals}, within half decades: high on the left is learning from hard instances. Share of the "

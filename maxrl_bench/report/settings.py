@@ -16,11 +16,10 @@ from maxrl_bench.analysis.series import Panel, Series
 from maxrl_bench.report.style import (
     Drawing,
     NotDrawable,
-    footnote,
+    finish,
     highest,
     label_x,
     label_y,
-    legend,
     line,
     listed,
     looks,
@@ -128,16 +127,16 @@ def _draw(
     transform: Callable[[np.ndarray], np.ndarray] | None = None,
     y_label: str = "pass@{}",
 ) -> tuple[Drawing, str]:
-    panels = evidence.panels()
-    all_series = list(dict.fromkeys(line_.series for panel in panels for line_ in lines(panel)))
-    xs = sorted({x for panel in panels for line_ in lines(panel) for x, _ in line_.points if x is not None})
+    shown = {panel: lines(panel) for panel in evidence.panels()}
+    all_lines = [line_ for own in shown.values() for line_ in own]
+    xs = sorted({x for line_ in all_lines for x, _ in line_.points if x is not None})
     if len(xs) < 2:
         raise NotDrawable(f"the experiment has one value only of: {x_label}")
-    look = looks(all_series)
-    figure, axes = small_multiples(panels, len(ks))
+    look = looks(list(dict.fromkeys(line_.series for line_ in all_lines)))
+    figure, axes = small_multiples(shown, len(ks))
     ends = []
-    for panel, column in zip(panels, axes, strict=True):
-        for line_ in lines(panel):
+    for (panel, own), column in zip(shown.items(), axes, strict=True):
+        for line_ in own:
             points = [p for p in line_.points if p[1]]
             for k, ax in zip(ks, column, strict=True):
                 curves = [
@@ -161,14 +160,11 @@ def _draw(
                 _log_y(ax)
             label_y(ax, y_label.format(k))
         label_x(column, x_label)
-    legend(figure, look)
-    seeds = seeds_of(evidence, panels, evidence.series)
+    seeds = seeds_of(evidence, {panel: evidence.series(panel) for panel in shown})
+    levels = any(x is None for line_ in all_lines for x, _ in line_.points)
+    note = f"Final evaluation, mean over {seeds.number}. Bands: {seeds.note}."
     figure.align_ylabels()
-    levels = any(x is None for panel in panels for line_ in lines(panel) for x, _ in line_.points)
-    footnote(
-        figure,
-        f"Final evaluation, mean over {seeds.number}. Bands: {seeds.note}." + " No marker: a level." * levels,
-    )
+    finish(figure, note + " No marker: a level." * levels, look)
     names = ", ".join(y_label.format(k) for k in ks)
     caption = f"Final {names} against {x_label}, mean over {seeds.number} {seeds.intervals}."
     alt = f"Line plots of {names} against {x_label}, one panel per task, one line per objective."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,12 +93,19 @@ def looks(all_series: Sequence[Series]) -> dict[Series, dict[str, Any]]:
     return result
 
 
-def small_multiples(panels: Sequence[Panel], rows: int, height: float = 2.3) -> tuple[Figure, list[list[Axes]]]:
+def series_by_panel(evidence: Evidence) -> tuple[dict[Panel, list[Series]], dict[Series, dict[str, Any]]]:
+    """The series on each panel, and the look of each; a setting that several objectives vary has panels of its own."""
+    facets = evidence.faceted()
+    shown = {panel: evidence.series(panel, facets) for panel in evidence.panels(facets)}
+    return shown, looks(evidence.series(ignore=facets))
+
+
+def small_multiples(panels: Collection[Panel], rows: int, height: float = 2.3) -> tuple[Figure, list[list[Axes]]]:
     """A figure with `rows` axes for every panel, panels side by side and wrapped: axes[panel][row]."""
     if len(panels) == 1:  # the rows of a single panel stand side by side
         figure = Figure(figsize=(WIDTH, height + 0.9), layout="constrained", label=SIDE_BY_SIDE)
         single = list(figure.subplots(1, rows, squeeze=False)[0])
-        single[0].set_title(panels[0].title, loc="left", fontweight="bold")
+        single[0].set_title(next(iter(panels)).title, loc="left", fontweight="bold")
         return figure, [single]
     columns = min(len(panels), MAX_COLUMNS)
     if len(panels) > MAX_COLUMNS:  # rows of similar length: 5 panels are 3 + 2, not 4 + 1
@@ -150,7 +157,13 @@ def line(
     axes.plot(x, mean, **look, markevery=(offset % spacing, spacing), markeredgecolor="white", markeredgewidth=0.5)
 
 
-def legend(figure: Figure, look: Mapping[Series, Mapping[str, Any]], extra: Sequence[Line2D] = ()) -> None:
+def finish(figure: Figure, note: str, look: Mapping[Series, Mapping[str, Any]], extra: Sequence[Line2D] = ()) -> None:
+    """What is around the panels once they are drawn: the legend above, the footnote below."""
+    _legend(figure, look, extra)
+    footnote(figure, note)
+
+
+def _legend(figure: Figure, look: Mapping[Series, Mapping[str, Any]], extra: Sequence[Line2D]) -> None:
     """One legend for the whole figure, above the panels."""
     handles = [Line2D([], [], **style, label=series.label) for series, style in look.items()] + list(extra)
     longest = max(len(str(handle.get_label())) for handle in handles)
@@ -219,10 +232,10 @@ def count_seeds(counts: Mapping[str, Mapping[str, int]]) -> Seeds:
     return Seeds(phrase, f"with 95 % intervals over seeds{gaps}", "95 % bootstrap intervals over seeds")
 
 
-def seeds_of(evidence: Evidence, panels: Sequence[Panel], series_of: Callable[[Panel], Sequence[Series]]) -> Seeds:
+def seeds_of(evidence: Evidence, shown: Mapping[Panel, Iterable[Series]]) -> Seeds:
     """The seeds of the series of each panel."""
     return count_seeds(
-        {panel.title: {s.label: len(evidence.members(s, panel)) for s in series_of(panel)} for panel in panels}
+        {panel.title: {s.label: len(evidence.members(s, panel)) for s in own} for panel, own in shown.items()}
     )
 
 

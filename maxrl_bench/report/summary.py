@@ -14,15 +14,16 @@ from maxrl_bench.report.style import (
     Drawing,
     NotDrawable,
     count_seeds,
+    finish,
     footnote,
     highest,
     label_rows,
     label_y,
-    legend,
     line,
     listed,
     looks,
     seeds_of,
+    series_by_panel,
     small_multiples,
 )
 
@@ -33,17 +34,14 @@ SIGNIFICANCE = 0.05
 def end_points(evidence: Evidence) -> Drawing:
     """Final pass@1 and pass@k of every series: a point and its interval per row, one column of panels per task."""
     metrics = evidence.pass_metrics
-    facets = evidence.faceted()
-    panels = evidence.panels(facets)
-    all_series = evidence.series(ignore=facets)
-    look = looks(all_series)
-    rows = {series: len(all_series) - 1 - i for i, series in enumerate(all_series)}
-    figure, axes = small_multiples(panels, len(metrics), height=0.7 + 0.2 * len(all_series))
+    shown, look = series_by_panel(evidence)
+    rows = {series: len(look) - 1 - i for i, series in enumerate(look)}
+    figure, axes = small_multiples(shown, len(metrics), height=0.7 + 0.2 * len(rows))
     best = []
-    for panel, column in zip(panels, axes, strict=True):
+    for (panel, present), column in zip(shown.items(), axes, strict=True):
         for metric, ax in zip(metrics, column, strict=True):
             values = {}
-            for series in evidence.series(panel, facets):
+            for series in present:
                 scores = evidence.scores(evidence.members(series, panel), metric)
                 estimate = stats.estimate([scores])
                 style = {"markersize": 7, **look[series], "linestyle": "none"}
@@ -57,7 +55,7 @@ def end_points(evidence: Evidence) -> Drawing:
             label_rows(ax, [s.label for s in rows])
             ax.set_xlabel(metric)
             ax.xaxis.set_major_locator(MaxNLocator(3))
-    seeds = seeds_of(evidence, panels, lambda panel: evidence.series(panel, facets)).over(OVER)
+    seeds = seeds_of(evidence, shown).over(OVER)
     footnote(figure, f"Mean over {seeds.number}. Bars: {seeds.note}.")
     caption = (
         f"Final held-out scores, mean over {seeds.number} {seeds.intervals}. Intervals may overlap and a paired "
@@ -114,10 +112,9 @@ def aggregates(evidence: Evidence) -> Drawing:
         bottom.xaxis.set_major_locator(MaxNLocator(3))
         label_rows(bottom, [s.label for s in rows])
         label_y(top, "share of runs above level")
-    legend(figure, look)
     panels = [Panel(task) for task in evidence.tasks]
-    seeds = seeds_of(evidence, panels, lambda _: all_series).over(OVER)
-    footnote(figure, f"{_tasks(panels)}, {seeds.number} each, tasks as strata. Bands and bars: {seeds.note}.")
+    seeds = seeds_of(evidence, dict.fromkeys(panels, all_series)).over(OVER)
+    finish(figure, f"{_tasks(panels)}, {seeds.number} each, tasks as strata. Bands and bars: {seeds.note}.", look)
     caption = (
         f"{_tasks(panels)} together, {seeds.number} each, {seeds.intervals}. Above: the "
         "share of runs whose score exceeds a level (higher is better). Below: means and interquartile means; where "
