@@ -154,8 +154,8 @@ class StateGraphs:
 class GraphRollouts:
     """N rollouts of each instance on state graphs (`rollouts.Rollouts`): E edges (time, state, action) with counts.
 
-    As sampled: in the order of time, then of states (by index; with paths=True, of the edges that lead to them), then of
-    actions.
+    As sampled: in the order of time, then of states (by index; with paths=True, of the edges that lead to them), then
+    of actions.
     """
 
     graphs: StateGraphs
