@@ -20,7 +20,7 @@ PASS_RATES = (1e-6, 1e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9
 _MAX_ROWS = 17  # of the text table of weights; the JSON has every count
 
 _NOTES: tuple[tuple[Callable[[Objective], bool], str], ...] = (
-    (lambda o: o.exact, "samples no rollouts, so that it has neither weights nor noise"),
+    (lambda o: o.is_likelihood, "samples no rollouts, so that it has neither weights nor noise"),
     (lambda o: o.row.pooled, "weighs an instance by the successes of its whole batch: no table of its own, no w(p)"),
     (
         lambda o: o.row.entropy_bonus is not None,
@@ -91,7 +91,7 @@ def _maximum(high: float | None) -> float | str | None:
 
 def _facts(objective: Objective) -> dict[str, Any]:
     p, n = np.array(PASS_RATES), objective.num_rollouts
-    weighed, of_p_alone = not (objective.exact or objective.row.pooled), not objective.row.pooled
+    weighed, of_p_alone = not (objective.is_likelihood or objective.row.pooled), not objective.row.pooled
     closed, limit = objective.closed_form(p), objective.limit(p)
     order = objective.order
     return {

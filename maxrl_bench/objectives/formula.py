@@ -89,7 +89,7 @@ class Objective:
         return " ".join([self.row.label, *(f"{knob.symbol}={value:g}" for knob, value in shown)])
 
     @property
-    def exact(self) -> bool:
+    def is_likelihood(self) -> bool:
         """True for exact maximum likelihood, whose loss is the mean of -log p: it draws no rollouts."""
         return self.row.on_success is None
 
@@ -162,7 +162,7 @@ class Objective:
         million. Raises ValueError on pass rates outside [0, 1], and as `gap` does.
         """
         p = _pass_rates(p)
-        if self.exact:
+        if self.is_likelihood:
             return maxrl_weight(p, math.inf)
         sums = [binomial_mean(self.gap, self.num_rollouts - 1, float(rate)) for rate in p.ravel()]
         return np.array(sums, np.float64).reshape(p.shape)

@@ -102,7 +102,7 @@ def effective_order(objective: Objective, p: np.ndarray) -> np.ndarray:
     1/p of maximum likelihood, or is within a relative 1e-9 of it, where rounding would decide. p in (0, 1), any shape.
     """
     p = np.asarray(p, np.float64)
-    if objective.exact:
+    if objective.is_likelihood:
         return np.full_like(p, np.inf)
     share = p * objective.population_weight(p)
     clear = share < 1 - 1e-9

@@ -264,10 +264,10 @@ def draw_card(objective: Objective) -> Drawing:
         figure = Figure(figsize=(WIDTH, 3.8), layout="constrained")
         counts, population, noise = figure.subplots(1, 3)
         _maximum_likelihood(population, p)
-        if objective.exact or objective.row.pooled:
+        if objective.is_likelihood or objective.row.pooled:
             for axes in (counts, noise):
                 axes.set(xticks=[], yticks=[])
-                _say(axes, "samples no rollouts" if objective.exact else "depends on the whole batch")
+                _say(axes, "samples no rollouts" if objective.is_likelihood else "depends on the whole batch")
             if objective.row.pooled:
                 _say(population, "none: depends on the whole batch", 0.1)
         else:
@@ -278,7 +278,7 @@ def draw_card(objective: Objective) -> Drawing:
         population.legend(frameon=False, fontsize=8, loc="upper right")
         counts.set_title("Weights", loc="left", fontweight="bold")
         noise.set_title("Noise", loc="left", fontweight="bold")
-        title = objective.label if objective.exact else f"{objective.label}, {objective.num_rollouts} rollouts"
+        title = objective.label if objective.is_likelihood else f"{objective.label}, {objective.num_rollouts} rollouts"
         figure.suptitle(f"{title}: {objective.row.paper}", x=0.01, ha="left", fontsize=10)
         alt = "Weights against counts of successes; population weight and noise against the pass rate."
         return Drawing(figure, objective.label, alt)

@@ -47,7 +47,7 @@ def _is_new(seen: set[str], key: object) -> bool:
 
 
 def _check_objective(config: RunConfig, task: Task) -> None:
-    if config.bound.exact and not task.exact:
+    if config.bound.is_likelihood and not task.exact:
         name = config.objective.name
         raise ValueError(f"objective '{name}' needs exact pass rates; task '{config.task_label}' has none")
 

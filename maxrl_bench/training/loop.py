@@ -54,7 +54,7 @@ class Run:
         self.task = make_task(**config.task)
         # Bound here, so that the code of objectives is seen to be part of a run's (see `fingerprint`).
         self.objective = bind(config.objective.name, config.num_rollouts, **config.objective.options)
-        if self.objective.exact and not self.task.exact:
+        if self.objective.is_likelihood and not self.task.exact:
             raise ValueError(
                 f"objective '{self.objective.name}' needs exact pass rates; task '{self.task.name}' has none"
             )
@@ -134,7 +134,7 @@ class Run:
 
     def _gain(self, batch: Batch, rng: np.random.Generator) -> tuple[torch.Tensor, Rollouts | torch.Tensor]:
         """The scalar to maximise, with gradients; and the rollouts that it was estimated from, or exact log p [B]."""
-        if self.objective.exact:
+        if self.objective.is_likelihood:
             log_p = batch.log_pass_rate(self.policy)
             return log_p.mean(), log_p.detach()
         return self._surrogate(batch, rng)
@@ -186,7 +186,7 @@ class Run:
             "rollouts": state.rollouts,
             "seconds": state.seconds,
             **evaluation.row(),
-            **state.tally.row(sampled=not self.objective.exact),
+            **state.tally.row(sampled=not self.objective.is_likelihood),
             "hard_gradient": metrics.share_of_harder_half(norms.numpy(), evaluation.pass_rates.numpy()),
         }
         state.rows.append(row)

@@ -28,7 +28,7 @@ def test_json_card(objective: Objective) -> None:
         assert (found["on_success"], found["weight"], found["closed_form"]) == ([], None, None)
         return
     np.testing.assert_allclose(found["weight"], objective.population_weight(p))
-    if objective.exact:
+    if objective.is_likelihood:
         assert (found["on_success"], found["order"]) == ([], None)
         np.testing.assert_allclose(found["closed_form"], 1 / p)
         return

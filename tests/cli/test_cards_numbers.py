@@ -17,7 +17,7 @@ from maxrl_bench.objectives.population import Scores, second_moment, variance
 from maxrl_bench.objectives.table import Objective, bind
 from maxrl_bench.report import objective_figures
 
-COUNTED = [o for n in (1, 2, 7) for o in default_bound(n) if not (o.exact or o.row.pooled)]
+COUNTED = [o for n in (1, 2, 7) for o in default_bound(n) if not (o.is_likelihood or o.row.pooled)]
 
 
 def card(objective: Objective) -> dict[str, Any]:

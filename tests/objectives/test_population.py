@@ -24,7 +24,7 @@ from maxrl_bench.objectives.table import Objective, bind
 
 LOGITS = np.array([0.3, -1.0, 0.2, 0.7])
 ACCEPTED = np.array([True, False, False, True])
-WITH_MOMENTS = [o for n in (2, 3) for o in default_bound(n) if not (o.exact or o.row.pooled)]
+WITH_MOMENTS = [o for n in (2, 3) for o in default_bound(n) if not (o.is_likelihood or o.row.pooled)]
 
 
 @pytest.mark.unbiased
@@ -153,7 +153,7 @@ def test_second_moment_of_orthogonal_scores_by_enumeration(objective: Objective)
 @pytest.mark.unbiased
 @pytest.mark.parametrize("objective", default_bound(6), ids=case_id)
 def test_no_estimator_beats_the_least_second_moment(objective: Objective) -> None:
-    if objective.exact or objective.row.pooled:
+    if objective.is_likelihood or objective.row.pooled:
         return
     for p in (0.001, 0.2, 0.6, 0.95):
         assert second_moment(objective, Scores(p)) >= least_second_moment(objective, p) * (1 - 1e-12)
@@ -168,7 +168,7 @@ def baselined(gap: np.ndarray, baseline: np.ndarray, p: float) -> float:
 
 @pytest.mark.unbiased
 def test_theorem_1_every_estimator_is_a_gap_and_a_baseline() -> None:
-    for objective in [o for o in all_bound([5]) if not o.exact]:
+    for objective in [o for o in all_bound([5]) if not o.is_likelihood]:
         gap, baseline = objective.gap(np.arange(5)), -objective.weights(np.arange(5))[1]
         assert second_moment(objective, Scores(0.3)) == pytest.approx(baselined(gap, baseline, 0.3), rel=1e-12, abs=0)
 
@@ -176,7 +176,7 @@ def test_theorem_1_every_estimator_is_a_gap_and_a_baseline() -> None:
 @pytest.mark.unbiased
 def test_theorem_2_the_best_baseline_is_p_times_the_gap() -> None:
     rng = np.random.default_rng(0)
-    for objective in [o for o in all_bound([5]) if not o.exact]:
+    for objective in [o for o in all_bound([5]) if not o.is_likelihood]:
         gap = objective.gap(np.arange(5))
         for p in (0.01, 0.4, 0.9):
             least = baselined(gap, p * gap, p)

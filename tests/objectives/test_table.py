@@ -87,7 +87,7 @@ def test_every_weight_is_finite_and_nobody_s_weight_is_zero(objective: Objective
     assert on_failure[n] == 0  # K = N: there is no failure
 
 
-@pytest.mark.parametrize("objective", [o for o in default_bound(2) if not o.exact], ids=case_id)
+@pytest.mark.parametrize("objective", [o for o in default_bound(2) if not o.is_likelihood], ids=case_id)
 def test_the_stated_edge_cases_hold(objective: Objective) -> None:
     n, edges = 8, objective.row.edges
     bound = next(o for o in default_bound(n) if o.name == objective.name)
@@ -125,7 +125,7 @@ def test_the_stated_edge_cases_hold(objective: Objective) -> None:
         assert weights == [1, 0]
 
 
-@pytest.mark.parametrize("objective", [o for o in default_bound(1_000_000) if not o.exact], ids=case_id)
+@pytest.mark.parametrize("objective", [o for o in default_bound(1_000_000) if not o.is_likelihood], ids=case_id)
 def test_weights_of_a_million_rollouts(objective: Objective) -> None:
     on_success, on_failure = objective.weights(np.array([0, 1, 2, 1000, 500_000, 999_999, 1_000_000]))
     assert np.isfinite(on_success).all()
@@ -199,10 +199,10 @@ def test_what_only_some_objectives_have() -> None:
         "differential_smoothing": (False, 0.05, 0),
         "raft": (False, 0, 0),
     }.items():
-        assert (bound[name].exact, bound[name].smoothing, bound[name].entropy_bonus) == has
+        assert (bound[name].is_likelihood, bound[name].smoothing, bound[name].entropy_bonus) == has
         assert not bound[name].row.count_based
     for name in plain:
-        assert (bound[name].exact, bound[name].smoothing, bound[name].entropy_bonus) == (False, 0, 0)
+        assert (bound[name].is_likelihood, bound[name].smoothing, bound[name].entropy_bonus) == (False, 0, 0)
         assert bound[name].row.count_based
 
 

@@ -20,7 +20,7 @@ from maxrl_bench.objectives.table import OBJECTIVES, Objective, advantages, bind
 
 pytestmark = pytest.mark.unbiased
 PASS_RATES = np.array([1e-3, 0.1, 0.37, 0.5, 0.8, 0.99])
-SAMPLED = [o for o in default_bound(8) if not (o.exact or o.row.pooled)]
+SAMPLED = [o for o in default_bound(8) if not (o.is_likelihood or o.row.pooled)]
 
 
 def enumerated_weight(objective: Objective, pass_rates: np.ndarray) -> np.ndarray:
@@ -55,7 +55,7 @@ def test_measured_order_is_the_claimed_order(objective: Objective, report_order:
     if objective.row.pooled:
         report_order(objective.label, "none", "depends on the batch (test_raft_averages_over_the_kept_rollouts)")
         return
-    if objective.exact:
+    if objective.is_likelihood:
         assert objective.order == math.inf
         report_order(objective.label, "inf", "inf (1/p by definition)")
         return
@@ -78,7 +78,7 @@ def test_autograd_over_all_rollouts_of_a_softmax_policy(objective: Objective) ->
     log_policy = logits.log_softmax(0)
     pass_rate = (log_policy.exp() * accepted).sum()
     (slope,) = torch.autograd.grad(pass_rate, logits, retain_graph=True)
-    if objective.exact:
+    if objective.is_likelihood:
         (gradient,) = torch.autograd.grad(pass_rate.log(), logits)
     else:
         rollouts = torch.tensor(list(itertools.product(range(5), repeat=objective.num_rollouts)))
@@ -175,7 +175,9 @@ MANY = 4096
 SIGMAS = 5.0
 
 
-@pytest.mark.parametrize("objective", [o for o in default_bound(MANY) if not (o.exact or o.row.pooled)], ids=case_id)
+@pytest.mark.parametrize(
+    "objective", [o for o in default_bound(MANY) if not (o.is_likelihood or o.row.pooled)], ids=case_id
+)
 @pytest.mark.parametrize("p", [0.002, 0.3])
 def test_monte_carlo_at_large_n(objective: Objective, p: float) -> None:
     successes = np.random.default_rng(20260101).binomial(MANY, p, size=100_000)
@@ -195,7 +197,7 @@ def test_every_objective_learns_a_bandit(objective: Objective) -> None:
     size = 1.0 if objective.row.pooled else 4 / float(objective.population_weight(np.array(0.1)))
     for _ in range(400):
         policy = np.exp(logits) / np.exp(logits).sum()
-        if objective.exact:
+        if objective.is_likelihood:
             logits = logits + 0.1 * (accepted - policy)
             continue
         draws = rng.choice(4, size=(8, objective.num_rollouts), p=policy)

@@ -226,7 +226,7 @@ class _Silent:
     """An objective whose weights are all zero."""
 
     def __init__(self, objective: objectives.Objective):
-        self.name, self.exact, self.smoothing, self.entropy_bonus = objective.name, False, 0.0, 0.0
+        self.name, self.is_likelihood, self.smoothing, self.entropy_bonus = objective.name, False, 0.0, 0.0
 
     def weights(self, successes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(len(successes)), np.zeros(len(successes))
