@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import reference_tokens as reference
 import torch
-from test_tokens import ACTIONS, WEIGHTS, distance, gradient, policy_for, toy, with_solutions
+from token_cases import ACTIONS, WEIGHTS, distance, gradient, policy_for, toy, with_solutions
 
 from maxrl_bench.rollouts.transformer import TokenPolicy
 

@@ -13,8 +13,8 @@ import torch
 from reference import unfold
 from test_textbook_runs import SETTINGS, mean_entropy, rewards
 from test_textbook_runs import recording as recording  # the fixture that registers the tasks
-from test_tokens import policy_for, toy
 from textbook import flat
+from token_cases import policy_for, toy
 
 from maxrl_bench import tasks
 from maxrl_bench.config import RunConfig
