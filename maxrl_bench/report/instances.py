@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import seaborn
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from maxrl_bench.analysis import stats
@@ -52,7 +53,9 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
         counts[panel.title] = {"base policy": len(runs)}
         exponents = np.log10(np.clip(rates, 10.0**-DECADES, 1))
         shares = np.stack([np.histogram(row, edges)[0] / len(row) for row in exponents])
-        ax.bar(edges[:-1], shares.mean(axis=0), np.diff(edges), align="edge", color="#7f9fbf", edgecolor="white")
+        seaborn.histplot(
+            x=exponents.ravel(), bins=list(edges), stat="proportion", ax=ax, color="#7f9fbf", edgecolor="white", alpha=1
+        ).set(xlabel="pass rate at step 0", ylabel="")
         mean, low, high = stats.curve(shares)
         if len(runs) >= stats.FEWEST_SEEDS:
             ax.errorbar(
@@ -67,7 +70,6 @@ def initial_pass_rates(evidence: Evidence) -> Drawing:
         ax.xaxis.set_minor_locator(NullLocator())
         ax.xaxis.set_major_formatter(FuncFormatter(lambda e, _: ("≤" if e == -DECADES else "") + _decade(e)))
         ax.grid(axis="x", visible=False)
-        ax.set_xlabel("pass rate at step 0")
         label_y(ax, "share of instances")
     if not counts:
         raise NotDrawable("the pass-rate table holds no rows of the first evaluation")
