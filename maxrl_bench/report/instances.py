@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import seaborn
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from maxrl_bench.analysis import stats
@@ -33,6 +32,8 @@ DECADES = 4  # pass rates below 10^-4 share the lowest bin
 
 def initial_pass_rates(evidence: Evidence) -> Drawing:
     """How the pass rates of the held-out instances are distributed before training."""
+    import seaborn  # loads pyplot, which nothing else here needs
+
     panels = evidence.panels([setting for setting in evidence.varied if setting in BASE])
     figure, axes = small_multiples(panels, 1, height=2.4)
     edges = np.linspace(-DECADES, 0, 2 * DECADES + 1)
