@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 from maxrl_bench import inputs
-from maxrl_bench.names import did_you_mean, is_name, label, shorten
+from maxrl_bench.names import is_name, label, shorten
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS
 from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
 from maxrl_bench.tasks import check_task_name
@@ -211,11 +211,7 @@ def brief(objective: Mapping[str, Any]) -> dict[str, Any]:
 
 def one_line(error: ValidationError, of: str = "") -> str:
     """The first thing wrong with a configuration (or with the value of its key `of`), as one line."""
-    first = error.errors(include_url=False)[0]
-    if first["type"] == "extra_forbidden":
-        key = str(first["loc"][-1])
-        return f"key {shorten(key)} is unknown; {did_you_mean(key, RunConfig.model_fields)}"
-    return inputs.one_line(error, of)
+    return inputs.one_line(error, of, RunConfig.model_fields)
 
 
 def read_config(text: str, source: str) -> RunConfig:

@@ -16,12 +16,13 @@ import re
 import stat
 import tomllib
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ConfigDict, PydanticUserError, TypeAdapter, ValidationError
 
-from maxrl_bench.names import shorten
+from maxrl_bench.names import did_you_mean, shorten
 
 TOML_BYTES, JSON_BYTES, TABLE_BYTES = 2**20, 2**24, 2**31
 DEPTH = 32  # of tables and lists in each other
@@ -150,9 +151,13 @@ def gunzip(data: bytes, source: str, limit: int = TABLE_BYTES) -> bytes:
     return inflated
 
 
-def one_line(error: ValidationError, of: str = "") -> str:
-    """The first thing wrong with a value (of the key `of`), as one line."""
-    first = error.errors(include_url=False)[0]
+def one_line(error: ValidationError, of: str = "", known: Iterable[str] = ()) -> str:
+    """The first thing wrong with a value (of the key `of`), as one line; `known` keys make a hint for unknown ones."""
+    errors = error.errors(include_url=False)
+    unknown = [str(wrong["loc"][-1]) for wrong in errors if wrong["type"] == "extra_forbidden"]
+    if unknown and known:  # a misspelt key before the one that is missing for it
+        return f"key {shorten(unknown[0])} is unknown; {did_you_mean(unknown[0], known)}"
+    first = errors[0]
     key = ".".join([of] * bool(of) + [str(part) for part in first["loc"]])
     cause = first.get("ctx", {}).get("error")
     message = _flat(cause) if cause is not None else first["msg"][0].lower() + first["msg"][1:]

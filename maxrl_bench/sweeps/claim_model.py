@@ -259,15 +259,7 @@ def read_claim(table: Mapping[str, Any] | Claim, position: int = 1) -> Claim:
     try:
         return Claim.model_validate(dict(table))
     except ValidationError as error:
-        raise ValueError(f"{name}: {_one_line(error)}") from None
-
-
-def _one_line(error: ValidationError) -> str:
-    for wrong in error.errors(include_url=False):  # a misspelt key before the one that is missing for it
-        if wrong["type"] == "extra_forbidden":
-            key = str(wrong["loc"][-1])
-            return f"key {shorten(key)} is unknown; {did_you_mean(key, Claim.model_fields)}"
-    return inputs.one_line(error)
+        raise ValueError(f"{name}: {inputs.one_line(error, known=Claim.model_fields)}") from None
 
 
 def read_claims(tables: Sequence[Mapping[str, Any] | Claim]) -> tuple[Claim, ...]:

@@ -28,7 +28,9 @@ import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from maxrl_bench import inputs
 from maxrl_bench.config import RunConfig
@@ -36,13 +38,37 @@ from maxrl_bench.names import check_name, did_you_mean, shorten
 from maxrl_bench.storage.store import STORE
 from maxrl_bench.sweeps.claim_check import check_claims
 from maxrl_bench.sweeps.claim_model import Claim, read_claims
-from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, Rates, check_table, layer, many_objects, task_layers
+from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, Rates, layer, many_objects, task_layers
 
 RECIPES = "recipes.toml"
 LEARNING_RATES = "learning_rates.toml"
 DEFAULT_PROFILE = "laptop"
 MAX_BLOCKS, MAX_PROFILES = 1000, 100
-_KEYS = ("question", "caveat", "figures", "claims", "order", "defaults", "task", "grid", "profiles")
+
+
+def _not_empty(text: str) -> str:
+    if not text:
+        raise ValueError("must be the question that the experiment answers, as text")
+    return text
+
+
+Text = Annotated[str, AfterValidator(str.strip)]
+
+
+class _File(BaseModel):
+    """The top of an experiment file; its tables of settings and its claims are checked by `_Grid` and `read_claims`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    question: Annotated[Text, AfterValidator(_not_empty)]
+    caveat: Text = ""
+    figures: list[str] = []
+    claims: list[dict[str, Any]] = []
+    order: int = 0
+    defaults: dict[str, Any] = {}
+    task: dict[str, Any] = {}
+    grid: Annotated[list[dict[str, Any]], Field(min_length=1, max_length=MAX_BLOCKS)]
+    profiles: Annotated[dict[str, Any], Field(max_length=MAX_PROFILES)] = {}
 
 
 @dataclass(frozen=True)
@@ -76,6 +102,13 @@ def _read_beside(path: Path) -> dict[str, Any]:
     return _read(path) if os.path.lexists(path) else {}
 
 
+def _read_file(path: Path) -> _File:
+    try:
+        return _File.model_validate(_read(path))
+    except ValidationError as error:
+        raise ValueError(f"{path}: {inputs.one_line(error, known=_File.model_fields)}") from None
+
+
 def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
     """Read, validate and expand an experiment file under a profile ("laptop" if None).
 
@@ -84,57 +117,36 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
     path = Path(path)
     profile = DEFAULT_PROFILE if profile is None else profile
     name = folder_name(path, profile)
-    data = _read(path)
-    for key in data:
-        if key not in _KEYS:
-            raise ValueError(f"{path}: key {shorten(key)} is unknown; {did_you_mean(key, _KEYS)}")
-    question, figures, claims, order = (
-        data.get("question"),
-        data.get("figures", []),
-        data.get("claims", []),
-        data.get("order", 0),
-    )
-    if not isinstance(question, str) or not question.strip():
-        raise ValueError(f"{path}: key 'question' must be the question that the experiment answers, as text")
-    caveat = data.get("caveat", "")
-    if not isinstance(caveat, str):
-        raise ValueError(f"{path}: key 'caveat' must be text, got {shorten(caveat)}")
-    if not isinstance(figures, list) or not all(isinstance(figure, str) for figure in figures):
-        raise ValueError(f"{path}: key 'figures' must be a list of names of figures, got {shorten(figures)}")
-    if not isinstance(claims, list) or not all(isinstance(claim, dict) for claim in claims):
-        raise ValueError(f"{path}: key 'claims' must be tables, [[claims]]")
-    if type(order) is not int:
-        raise ValueError(f"{path}: key 'order' must be a whole number, got {shorten(order)}")
-
-    grid = _Grid(path, data)
+    file = _read_file(path)
+    grid = _Grid(path, file)
     runs = grid.runs(profile)
     try:
-        checked = read_claims(claims)
-        check_claims(checked, runs, lambda: grid.elsewhere(profile))
+        claims = read_claims(file.claims)
+        check_claims(claims, runs, lambda: grid.elsewhere(profile))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Experiment(name, path, profile, question.strip(), tuple(figures), checked, order, runs, caveat.strip())
+    return Experiment(name, path, profile, file.question, tuple(file.figures), claims, file.order, runs, file.caveat)
 
 
 class _Grid:
     """The tables of an experiment file that define its runs; all are checked once, under every profile."""
 
-    def __init__(self, path: Path, data: Mapping[str, Any]):
+    def __init__(self, path: Path, file: _File):
         self._path = path
-        self._profiles = _profiles(path, data)
-        self._tables = _grid(path, data, list(self._profiles))
-        self._defaults = layer(data.get("defaults", {}), f"{path}: [defaults]")
+        self.profiles = _profiles(path, file.profiles)
+        self._tables = _grid(path, file.grid, list(self.profiles))
+        self._defaults = layer(file.defaults, f"{path}: [defaults]")
         recipes, rates = path.parent / RECIPES, path.parent / LEARNING_RATES
         self._recipes = task_layers(_read_beside(recipes), recipes)
-        self._own = task_layers(data.get("task", {}), path, "task.")
+        self._own = task_layers(file.task, path, "task.")
         self._rates = Rates(_read_beside(rates), rates)
 
     def blocks(self, profile: str) -> list[Block]:
         """The blocks that take part in a profile. Raises NoSuchProfile where there are none."""
-        if profile not in self._profiles:
-            hint = did_you_mean(profile, self._profiles)
+        if profile not in self.profiles:
+            hint = did_you_mean(profile, self.profiles)
             raise NoSuchProfile(f"{self._path}: has no profile {shorten(profile)}; {hint}")
-        upper = self._profiles[profile]
+        upper = self.profiles[profile]
         blocks = [
             Block(where, self._recipes, self._defaults, self._own, {**table, **upper})
             for where, table, only in self._tables
@@ -156,7 +168,7 @@ class _Grid:
         for block in blocks:
             for config in block.runs(self._rates):
                 # A profile that replaces an axis can make blocks meet; in the file itself a repetition is a mistake.
-                if config.hash in runs and (not self._profiles[profile] or origin[config.hash] == block.where):
+                if config.hash in runs and (not self.profiles[profile] or origin[config.hash] == block.where):
                     first = origin[config.hash].rpartition(": ")[2]
                     raise ValueError(f"{block.where}: repeats a run of {first}: {config.describe()}")
                 runs.setdefault(config.hash, config)
@@ -169,7 +181,7 @@ class _Grid:
         Raises ValueError if all of them together are too many.
         """
         others = []
-        for other in self._profiles:
+        for other in self.profiles:
             with contextlib.suppress(ValueError):
                 others += [(other, sum(map(len, self.blocks(other))))] if other != profile else []
         count = sum(count for _, count in others)
@@ -195,12 +207,9 @@ def folder_name(path: Path, profile: str) -> str:
         raise ValueError(f"{shorten(str(path), 200).strip(chr(39))}: {error}") from None
 
 
-def _profiles(path: Path, data: Mapping[str, Any]) -> dict[str, Layer]:
+def _profiles(path: Path, tables: Mapping[str, Any]) -> dict[str, Layer]:
     """The settings that each profile imposes. All profiles are checked, whichever is asked for."""
     profiles: dict[str, Layer] = {DEFAULT_PROFILE: {}}
-    tables = check_table(data.get("profiles", {}), f"{path}: [profiles]")
-    if len(tables) > MAX_PROFILES:
-        raise ValueError(f"{path}: [profiles]: has {len(tables)} profiles; at most {MAX_PROFILES} are accepted")
     for name, table in tables.items():
         try:
             check_name(name, "profile")
@@ -210,17 +219,12 @@ def _profiles(path: Path, data: Mapping[str, Any]) -> dict[str, Layer]:
     return profiles
 
 
-def _grid(path: Path, data: Mapping[str, Any], names: list[str]) -> list[tuple[str, Layer, list[str]]]:
+def _grid(path: Path, grid: list[dict[str, Any]], names: list[str]) -> list[tuple[str, Layer, list[str]]]:
     """The [[grid]] tables: where each stands, its settings, and the profiles that it takes part in."""
-    grid = data.get("grid")
-    if not isinstance(grid, list) or not grid:
-        raise ValueError(f"{path}: needs one or more [[grid]] tables")
-    if len(grid) > MAX_BLOCKS:
-        raise ValueError(f"{path}: has {len(grid)} [[grid]] tables; at most {MAX_BLOCKS} are accepted")
     tables = []
     for number, table in enumerate(grid, 1):
         where = f"{path}: [[grid]] {number}"
-        table = dict(check_table(table, where))
+        table = dict(table)
         only = table.pop("profiles", names)
         if not isinstance(only, list) or not all(isinstance(name, str) for name in only):
             raise ValueError(f"{where}: key 'profiles' must be a list of names of profiles, got {shorten(only)}")
@@ -259,9 +263,8 @@ def under_its_first_profile(path: Path) -> Experiment:
     try:
         return load_experiment(path)
     except NoSuchProfile:
-        data = _read(path)
-        grid = _Grid(path, data)
-        for profile in _profiles(path, data):
+        grid = _Grid(path, _read_file(path))
+        for profile in grid.profiles:
             with contextlib.suppress(NoSuchProfile):
                 grid.blocks(profile)
                 return load_experiment(path, profile)
