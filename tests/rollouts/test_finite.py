@@ -146,7 +146,7 @@ def test_a_weight_that_is_not_finite_is_the_objectives_fault(weights: tuple[floa
     run = started(tmp_path)
 
     class Broken:
-        name, exact, smoothing, entropy_bonus = "mine", False, 0.0, 0.0
+        name, is_likelihood, smoothing, entropy_bonus = "mine", False, 0.0, 0.0
 
         def weights(self, successes: np.ndarray) -> tuple[np.ndarray, ...]:
             return tuple(np.full(len(successes), weight) for weight in weights)
