@@ -1,8 +1,8 @@
 """What the tables say, and how sure it is.
 
-`evidence` selects runs of an experiment's tables and scores them, as the `series` that figures and claims compare;
-`stats` has the intervals and tests; `claims` judges what an experiment file claims; `tune` chooses learning rates and
-merges them into their file (`rates_file`).
+`evidence` reads an experiment's tables, selects their runs (`selecting`) as the `series` that figures and claims
+compare, and scores them (`scoring`); `stats` has the intervals and tests; `claims` judges what an experiment file
+claims; `tune` chooses learning rates and merges them into their file (`rates_file`).
 
 Comes in: tables, claims. Goes out: estimates with intervals, verdicts, tuned rates.
 """

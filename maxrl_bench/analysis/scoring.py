@@ -1,0 +1,125 @@
+"""What runs scored: their curves along training, one number per run, and pass rates per held-out instance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from maxrl_bench.analysis import stats
+from maxrl_bench.objectives.binomials import pass_at_k
+
+
+class Scores:
+    """The metrics table (a row per run and evaluation) and the pass-rate table (one per held-out instance too)."""
+
+    def __init__(self, metrics: pd.DataFrame, pass_rates: pd.DataFrame):
+        self.metrics, self.pass_rates = metrics, pass_rates
+        table = metrics.sort_values(["run", "step"], kind="stable")
+        self._rows = {
+            str(run): {str(c): rows[c].to_numpy() for c in rows} for run, rows in table.groupby("run", sort=False)
+        }
+        rates = pass_rates.sort_values(["run", "step", "instance"], kind="stable")
+        self._rates = {
+            (str(run), int(str(step))): rows for (run, step), rows in rates.groupby(["run", "step"], sort=False)
+        }
+
+    @property
+    def ks(self) -> list[int]:
+        """The k of the pass@k columns that every task has."""
+        columns = [c for c in map(str, self.metrics) if c.startswith("pass@")]
+        whole = [c for c in columns if not self.metrics[c].isna().any()]
+        return sorted(int(c.removeprefix("pass@")) for c in whole)
+
+    @property
+    def high_k(self) -> int:
+        """The k at which coverage is reported: 128, or the largest below it that was measured."""
+        return max([k for k in self.ks if k <= 128], default=1)
+
+    @property
+    def reported_ks(self) -> list[int]:
+        """The k of the scores that are reported: 1 and `high_k`, once if they are equal."""
+        return sorted({1, self.high_k})
+
+    @property
+    def pass_metrics(self) -> list[str]:
+        """The columns of the scores that are reported: pass@1 and, if another, pass@k for `high_k`."""
+        return [f"pass@{k}" for k in self.reported_ks]
+
+    def has(self, column: str) -> bool:
+        """Whether a column of the metrics table exists and has any value."""
+        return column in self.metrics and bool(self.metrics[column].notna().any())
+
+    def last_step(self, run: str) -> int:
+        """The training step of a run's last evaluation."""
+        return int(self._rows[run]["step"][-1])
+
+    def curves(self, runs: Sequence[str], metric: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
+        """A metric along training, where every run has a value: x [X], the mean over the S runs, and values [S, X]."""
+        if not runs or not {metric, x} <= set(map(str, self.metrics)):
+            return np.empty(0), np.empty((len(runs), 0))
+        xs = np.stack([self._rows[run][x].astype(np.float64) for run in runs])
+        values = np.stack([self._rows[run][metric].astype(np.float64) for run in runs])
+        whole = ~np.isnan(values).any(axis=0)
+        return xs.mean(axis=0)[whole], values[:, whole]
+
+    def scores(self, runs: Sequence[str], metric: str, when: str = "final", level: float = 0.0) -> np.ndarray:
+        """One number per run, [S], or, where the pass-rate table holds them, per run and instance, [S, I].
+
+        when: "final"; "best", the highest evaluation; "area", the mean over training steps; "drop", best minus final;
+        "rollouts_to", training rollouts until `level` is reached, infinite if never. Raises ValueError on another.
+        """
+        if when == "final" and metric.startswith("pass@"):
+            instances = self.instance_pass_at_k(runs, [int(metric.removeprefix("pass@"))])
+            if instances is not None:
+                return instances[:, :, 0]
+        x, values = self.curves(runs, metric, "rollouts" if when == "rollouts_to" else "step")
+        if not values.shape[1]:
+            return np.full(len(runs), np.nan)
+        match when:
+            case "final":
+                return values[:, -1]
+            case "best":
+                return values.max(axis=1)
+            case "area":
+                return stats.area(x, values)
+            case "drop":
+                return values.max(axis=1) - values[:, -1]
+            case "rollouts_to":
+                return stats.crossing(x, values, level)
+        raise ValueError(f"unknown moment '{when}'; accepted: final, best, area, drop, rollouts_to")
+
+    def instance_rates(self, runs: Sequence[str], end: str = "final") -> tuple[np.ndarray, int] | None:
+        """Pass rates [S, I] at the last ("final") or first ("start") step, and the rollouts n behind each (0: exact).
+
+        None if they are not stored for every run, for the same number of instances, with the same n.
+        """
+        stored: list[pd.DataFrame] = []
+        for run in runs:
+            step = int(self._rows[run]["step"][-1 if end == "final" else 0])
+            rows = self._rates.get((run, step))
+            if rows is None:
+                return None
+            stored.append(rows)
+        if (
+            not stored
+            or len({len(rows) for rows in stored}) > 1
+            or len({int(rows["n"].iloc[0]) for rows in stored}) != 1
+        ):
+            return None
+        return np.stack([rows["pass_rate"].to_numpy(np.float64) for rows in stored]), int(stored[0]["n"].iloc[0])
+
+    def instance_pass_at_k(self, runs: Sequence[str], ks: Sequence[int]) -> np.ndarray | None:
+        """Final pass@k of every instance, [S, I, len(ks)]; None where the pass-rate table does not hold it."""
+        stored = self.instance_rates(runs)
+        if stored is None or (stored[1] and max(ks) > stored[1]):
+            return None
+        return np.stack([pass_at_k(stored[0], stored[1], k) for k in ks], axis=-1)
+
+    def per_instance(self, runs: Sequence[str], column: str) -> tuple[np.ndarray, np.ndarray] | None:
+        """Pass rates [M] and another column [M] of the pass-rate table, over all runs and steps; None if absent."""
+        if column not in self.pass_rates:
+            return None
+        rows = self.pass_rates[self.pass_rates["run"].isin(runs) & self.pass_rates[column].notna()]
+        return (rows["pass_rate"].to_numpy(np.float64), rows[column].to_numpy(np.float64)) if len(rows) else None
