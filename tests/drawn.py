@@ -33,40 +33,40 @@ def panel(figure: Figure, row: int, title: str) -> Axes:
 def lines(axes: Axes, look: tuple[Any, Any], size: float | None = None) -> list[Line2D]:
     """The lines of a look; with a size, those of such markers."""
     return [
-        one
-        for one in axes.lines
-        if (to_rgb(one.get_color()), one.get_marker()) == look and size in (None, one.get_markersize())
+        line
+        for line in axes.lines
+        if (to_rgb(line.get_color()), line.get_marker()) == look and size in (None, line.get_markersize())
     ]
 
 
 def curve(axes: Axes, look: tuple[Any, Any]) -> tuple[np.ndarray, np.ndarray]:
     """x and y of the one line of a look."""
-    (one,) = lines(axes, look)
-    return np.asarray(one.get_xdata(), float), np.asarray(one.get_ydata(), float)
+    (line,) = lines(axes, look)
+    return np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float)
 
 
 def bands(axes: Axes, color: Any) -> list[np.ndarray]:
     """The bands of a colour, each as lower and upper edge at its x: [X, 3] of x, low, high."""
-    found = []
+    drawn = []
     for shape in axes.collections:
         if isinstance(shape, PolyCollection) and to_rgb(shape.get_facecolor()[0][:3]) == color:  # type: ignore[index]
             vertices = np.concatenate([path.vertices for path in shape.get_paths()])
             xs = np.unique(vertices[:, 0])
-            at = [vertices[vertices[:, 0] == x, 1] for x in xs]
-            found.append(np.array([(x, ys.min(), ys.max()) for x, ys in zip(xs, at, strict=True)]))
-    return found
+            heights = [vertices[vertices[:, 0] == x, 1] for x in xs]
+            drawn.append(np.array([(x, ys.min(), ys.max()) for x, ys in zip(xs, heights, strict=True)]))
+    return drawn
 
 
 def bars(axes: Axes, color: Any, along: int) -> dict[float, Interval]:
     """Horizontal (along = 0) or vertical (1) bars of a colour: where they stand -> their ends."""
-    found = {}
+    drawn = {}
     for shape in axes.collections:
         if isinstance(shape, LineCollection) and to_rgb(shape.get_color()[0][:3]) == color:  # type: ignore[index]
             for segment in shape.get_segments():
                 points = np.asarray(segment)
                 if len(points) == 2 and points[0, 1 - along] == points[1, 1 - along]:
-                    found[float(points[0, 1 - along])] = (float(points[0, along]), float(points[1, along]))
-    return found
+                    drawn[float(points[0, 1 - along])] = (float(points[0, along]), float(points[1, along]))
+    return drawn
 
 
 def rows(axes: Axes) -> dict[str, float]:

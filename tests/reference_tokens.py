@@ -39,8 +39,8 @@ def read(policy: TokenPolicy, tokens: Tensor) -> Tensor:
         keys, values = keys.repeat_interleave(share, 2), values.repeat_interleave(share, 2)
         scores = torch.einsum("rihd,rjhd->rhij", queries, keys) / queries.shape[-1] ** 0.5
         attention = scores.masked_fill(~seen, -torch.inf).softmax(-1)
-        found = torch.einsum("rhij,rjhd->rihd", attention, values).reshape(rows, length, -1)
-        x = x + found @ layer.out.weight.T
+        attended = torch.einsum("rhij,rjhd->rihd", attention, values).reshape(rows, length, -1)
+        x = x + attended @ layer.out.weight.T
         normed = _norm(x, layer.norm_mlp.weight)
         x = x + torch.nn.functional.silu(normed @ layer.up.weight.T) @ layer.down.weight.T
     return _norm(x, policy.norm.weight)
@@ -97,7 +97,7 @@ def entropy(policy: TokenPolicy, batch: TokenBatch, rows: tuple[np.ndarray, np.n
 
 def every_answer(batch: TokenBatch, instance: int, num_actions: int) -> tuple[np.ndarray, np.ndarray]:
     """All rollouts that an instance can have, by brute force: actions [R, T] padded by -1, success [R]."""
-    found, success = [], []
+    answers, success = [], []
     stack: list[tuple[list[int], np.ndarray]] = [([], batch.verifier.start()[[instance]])]
     while stack:
         path, state = stack.pop()
@@ -107,6 +107,6 @@ def every_answer(batch: TokenBatch, instance: int, num_actions: int) -> tuple[np
             if outcome[0] == RUNNING and len(longer) < batch.horizon:
                 stack.append((longer, after))
             else:
-                found.append(longer + [-1] * (batch.horizon - len(longer)))
+                answers.append(longer + [-1] * (batch.horizon - len(longer)))
                 success.append(outcome[0] == SUCCEEDED)
-    return np.array(found), np.array(success)
+    return np.array(answers), np.array(success)

@@ -56,8 +56,8 @@ def tables_without_seconds(root: Path, runs: tuple[RunConfig, ...]) -> dict[str,
     """The stored tables of runs as text, but for the seconds, which no two sweeps share."""
     store = Store(root / "store")
     stored = {}
-    for one in runs:
-        assert store.status(one.hash) == "done", store.check(one.hash)
-        metrics, rates = store.tables(one.hash)
-        stored[one.hash] = (metrics.drop(columns="seconds").to_csv(), rates.to_csv())
+    for config in runs:
+        assert store.status(config.hash) == "done", store.check(config.hash)
+        metrics, rates = store.tables(config.hash)
+        stored[config.hash] = (metrics.drop(columns="seconds").to_csv(), rates.to_csv())
     return stored

@@ -39,9 +39,12 @@ def gradient(value: torch.Tensor, policy: torch.nn.Module) -> torch.Tensor:
     """One vector [P]."""
     if not value.requires_grad:
         return torch.cat([torch.zeros_like(p).flatten() for p in policy.parameters()])
-    found = torch.autograd.grad(value, list(policy.parameters()), allow_unused=True)
+    gradients = torch.autograd.grad(value, list(policy.parameters()), allow_unused=True)
     return torch.cat(
-        [(torch.zeros_like(p) if g is None else g).flatten() for p, g in zip(policy.parameters(), found, strict=True)]
+        [
+            (torch.zeros_like(p) if g is None else g).flatten()
+            for p, g in zip(policy.parameters(), gradients, strict=True)
+        ]
     )
 
 

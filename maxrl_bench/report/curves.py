@@ -40,30 +40,30 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> 
     """Metrics (rows) against x for each panel; the caption says what is drawn and names what cannot be."""
     metrics = [metric for metric in metrics if metric in evidence.metrics]
     shown, look = series_by_panel(evidence)
-    found: dict[Panel, dict[Series, list[Curve]]] = {}
+    lines_of: dict[Panel, dict[Series, list[Curve]]] = {}
     absent: dict[str, list[str]] = {}
     for panel, present in shown.items():
         for series in present:
             runs = evidence.members(series, panel)
             curves = [evidence.curves(runs, m, x) for m in metrics]
-            if any(len(at) > 1 and at[-1] > 0 for at, _ in curves):
-                found.setdefault(panel, {})[series] = curves
+            if any(len(xs) > 1 and xs[-1] > 0 for xs, _ in curves):
+                lines_of.setdefault(panel, {})[series] = curves
             else:
                 absent.setdefault(series.label, []).append(panel.title)
-    if not found:
+    if not lines_of:
         raise NotDrawable("the tables hold no values of it")
-    figure, axes = small_multiples(found, len(metrics))
-    for (panel, lines), column in zip(found.items(), axes, strict=True):
+    figure, axes = small_multiples(lines_of, len(metrics))
+    for (panel, lines), column in zip(lines_of.items(), axes, strict=True):
         for series, curves in lines.items():
-            for (at, values), ax in zip(curves, column, strict=True):
-                line(ax, at, stats.curve(values), look[series], shown[panel].index(series))
+            for (xs, values), ax in zip(curves, column, strict=True):
+                line(ax, xs, stats.curve(values), look[series], shown[panel].index(series))
         for metric, ax in zip(metrics, column, strict=True):
             ax.xaxis.set_major_locator(MaxNLocator(4, integer=x != "seconds"))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
             label_y(ax, Y_LABELS.get(metric, metric))
         label_x(column, X_LABELS[x])
-    drawn = {series for lines in found.values() for series in lines}
-    seeds = seeds_of(evidence, found)
+    drawn = {series for lines in lines_of.values() for series in lines}
+    seeds = seeds_of(evidence, lines_of)
     note = f"Lines: mean over {seeds.number}. Bands: {seeds.note}."
     figure.align_ylabels()
     finish(figure, note, {series: style for series, style in look.items() if series in drawn})

@@ -190,12 +190,12 @@ def coinciding(figure: Figure) -> list[tuple[str, ...]]:
     }
     groups: dict[tuple[str, ...], None] = {}
     for axes in figure.axes:
-        at: dict[bytes, list[str]] = {}
+        at_points: dict[bytes, list[str]] = {}
         for drawn in axes.lines:
             points = (axes.transScale + axes.transLimits).transform(drawn.get_xydata())
             if len(points) > 1 and _look(drawn) in names:
-                at.setdefault((np.round(points, 3) + 0.0).tobytes(), []).append(names[_look(drawn)])
-        groups |= {labels: None for labels in map(tuple, map(dict.fromkeys, at.values())) if len(labels) > 1}
+                at_points.setdefault((np.round(points, 3) + 0.0).tobytes(), []).append(names[_look(drawn)])
+        groups |= {labels: None for labels in map(tuple, map(dict.fromkeys, at_points.values())) if len(labels) > 1}
     return list(groups)
 
 

@@ -35,19 +35,19 @@ def evidence(levels: dict[str, Any], metric: str = "entropy", **options: Any) ->
     return Evidence("made-up", metrics, pass_rates)
 
 
-def verdict(found: Evidence, **changes: Any) -> Verdict:
-    return judge(found, [{**CLAIM, **changes}])[0]
+def verdict(experiment: Evidence, **changes: Any) -> Verdict:
+    return judge(experiment, [{**CLAIM, **changes}])[0]
 
 
 def test_the_effect_is_the_paired_difference_and_p_is_of_the_paired_test() -> None:
-    found = verdict(evidence({"MaxRL (Alg. 1)": 0.8, "GRPO": 0.5}))
+    judged = verdict(evidence({"MaxRL (Alg. 1)": 0.8, "GRPO": 0.5}))
     ours, theirs = 0.8 + NOISE * 15, 0.5 + NOISE * 5
-    (one,) = found.comparisons
-    assert one.effect.value == pytest.approx((ours - theirs).mean())
-    assert one.effect.seeds == 5
-    assert found.p_value == pytest.approx(reference.ttest_rel(ours, theirs).pvalue)
-    assert (one.ours, one.theirs) == ("MaxRL (Alg. 1)", "GRPO")
-    assert [c.task for c in found.per_task] == ["a", "bb"]
+    (comparison,) = judged.comparisons
+    assert comparison.effect.value == pytest.approx((ours - theirs).mean())
+    assert comparison.effect.seeds == 5
+    assert judged.p_value == pytest.approx(reference.ttest_rel(ours, theirs).pvalue)
+    assert (comparison.ours, comparison.theirs) == ("MaxRL (Alg. 1)", "GRPO")
+    assert [c.task for c in judged.per_task] == ["a", "bb"]
 
 
 @pytest.mark.parametrize(
@@ -68,8 +68,8 @@ def test_the_effect_is_the_paired_difference_and_p_is_of_the_paired_test() -> No
     ],
 )
 def test_the_rule(ours: float, direction: str, threshold: float, expected: str) -> None:
-    found = evidence({"MaxRL (Alg. 1)": ours, "GRPO": 0.5})
-    assert verdict(found, direction=direction, threshold=threshold).verdict == expected
+    experiment = evidence({"MaxRL (Alg. 1)": ours, "GRPO": 0.5})
+    assert verdict(experiment, direction=direction, threshold=threshold).verdict == expected
 
 
 def test_every_comparison_must_hold() -> None:
@@ -78,15 +78,15 @@ def test_every_comparison_must_hold() -> None:
     assert holds.verdict == SUPPORTED
     assert holds.p_value == max(c.p_value for c in holds.comparisons) > min(c.p_value for c in holds.comparisons)
     for level, expected in ((2, NOT_SUPPORTED), (0.9, INCONCLUSIVE)):
-        found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": level})
+        experiment = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": level})
         for against in (both, both[::-1]):  # whichever comparison comes last
-            assert verdict(found, against=against).verdict == expected
+            assert verdict(experiment, against=against).verdict == expected
 
 
 def test_p_values_are_corrected_over_the_claims() -> None:
-    found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
-    alone = verdict(found)
-    many = judge(found, [{**CLAIM, "id": str(i)} for i in range(60)])
+    experiment = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
+    alone = verdict(experiment)
+    many = judge(experiment, [{**CLAIM, "id": str(i)} for i in range(60)])
     assert many[0].p_value == pytest.approx(min(1, 60 * alone.p_value))
     assert alone.verdict == SUPPORTED
     assert many[0].verdict == INCONCLUSIVE
@@ -95,42 +95,42 @@ def test_p_values_are_corrected_over_the_claims() -> None:
 
 def test_moments_of_training() -> None:
     """Entropy 1.0, 3.0, then 0.8 plus noise: best 3, drop 2.2, area (2 + 1.9) / 2."""
-    found = evidence({"MaxRL (Alg. 1)": 0.8, "GRPO": 0.0})
-    found.metrics.loc[found.metrics["step"] < 20, "entropy"] = 1.0
-    found.metrics.loc[found.metrics["step"] == 10, "entropy"] = 3.0
-    found = Evidence("made-up", found.metrics, found.pass_rates)
+    experiment = evidence({"MaxRL (Alg. 1)": 0.8, "GRPO": 0.0})
+    experiment.metrics.loc[experiment.metrics["step"] < 20, "entropy"] = 1.0
+    experiment.metrics.loc[experiment.metrics["step"] == 10, "entropy"] = 3.0
+    experiment = Evidence("made-up", experiment.metrics, experiment.pass_rates)
     noise = NOISE.mean() * (15 - 5)
     for when, expected in {"final": 0.8 + noise, "best": 0.0, "drop": -0.8 - noise, "area": (0.8 + noise) / 4}.items():
-        assert verdict(found, when=when).comparisons[0].effect.value == pytest.approx(expected)
+        assert verdict(experiment, when=when).comparisons[0].effect.value == pytest.approx(expected)
 
 
 def test_rollouts_to_a_level_are_compared_as_a_ratio_and_censored_runs_named() -> None:
-    found = evidence({})
+    experiment = evidence({})
     for label, reached in {"MaxRL (Alg. 1)": 10, "GRPO": 20, "RLOO": 99}.items():
-        rows = found.metrics["objective"] == label
-        found.metrics.loc[rows, "entropy"] = np.where(found.metrics.loc[rows, "step"] >= reached, 1.0, 0.0)
-    found = Evidence("made-up", found.metrics, found.pass_rates)
+        rows = experiment.metrics["objective"] == label
+        experiment.metrics.loc[rows, "entropy"] = np.where(experiment.metrics.loc[rows, "step"] >= reached, 1.0, 0.0)
+    experiment = Evidence("made-up", experiment.metrics, experiment.pass_rates)
     options = {"when": "rollouts_to", "level": 1.0, "direction": "lower"}
-    one = verdict(found, **options)
-    assert one.comparisons[0].effect.value == pytest.approx(-1)  # half of the rollouts
-    assert one.verdict == SUPPORTED
-    never = verdict(found, against={"objective": "rloo"}, **options)
+    judged = verdict(experiment, **options)
+    assert judged.comparisons[0].effect.value == pytest.approx(-1)  # half of the rollouts
+    assert judged.verdict == SUPPORTED
+    never = verdict(experiment, against={"objective": "rloo"}, **options)
     assert never.comparisons[0].effect.value == pytest.approx(-1)  # at least: RLOO counts with its whole budget
     assert "RLOO: 5 of 5 runs never reach 1" in never.notes[0]
 
 
 def test_gain_is_a_difference_of_differences() -> None:
-    found = evidence({}, settings=({"num_rollouts": 4}, {"num_rollouts": 64}))
+    experiment = evidence({}, settings=({"num_rollouts": 4}, {"num_rollouts": 64}))
     levels = {("MaxRL (Alg. 1)", 4): 1.0, ("MaxRL (Alg. 1)", 64): 3.0, ("GRPO", 4): 5.0, ("GRPO", 64): 5.5}
     for (label, rollouts), level in levels.items():
-        rows = (found.metrics["objective"] == label) & (found.metrics["num_rollouts"] == rollouts)
-        found.metrics.loc[rows, "entropy"] = level
-    found = Evidence("made-up", found.metrics, found.pass_rates)
-    one = verdict(found, gain={"num_rollouts": [4, 64]})
-    assert one.comparisons[0].effect.value == pytest.approx((3 - 1) - (5.5 - 5))
-    narrowed = verdict(found, where={"num_rollouts": 4})
+        rows = (experiment.metrics["objective"] == label) & (experiment.metrics["num_rollouts"] == rollouts)
+        experiment.metrics.loc[rows, "entropy"] = level
+    experiment = Evidence("made-up", experiment.metrics, experiment.pass_rates)
+    judged = verdict(experiment, gain={"num_rollouts": [4, 64]})
+    assert judged.comparisons[0].effect.value == pytest.approx((3 - 1) - (5.5 - 5))
+    narrowed = verdict(experiment, where={"num_rollouts": 4})
     assert narrowed.comparisons[0].effect.value == pytest.approx(-4)
-    assert "several runs per seed on a; tell them apart by num_rollouts" in verdict(found).notes[0]
+    assert "several runs per seed on a; tell them apart by num_rollouts" in verdict(experiment).notes[0]
 
 
 def test_pass_at_k_claims_resample_instances_too() -> None:
@@ -150,7 +150,7 @@ def test_scores_by_instance_meet_scores_by_run_as_their_means() -> None:
     whole = evidence({})
     ours, theirs = (whole.metrics["objective"] == label for label in ("MaxRL (Alg. 1)", "GRPO"))
     rates = whole.pass_rates[whole.pass_rates["run"].isin(whole.metrics.loc[ours, "run"])]
-    found = verdict(Evidence("made-up", whole.metrics, rates), metric="pass@1")
+    judged = verdict(Evidence("made-up", whole.metrics, rates), metric="pass@1")
     seeds = {run: (row["task"], row["seed"]) for run, row in whole.runs.items()}
     last = rates[rates["step"] == 20]
     left = last["pass_rate"].groupby(last["run"].map(seeds)).mean()
@@ -158,38 +158,38 @@ def test_scores_by_instance_meet_scores_by_run_as_their_means() -> None:
     right = final.set_index(["task", "seed"])["pass@1"]
     assert len(left) == len(right) == 10
     differences = np.array([[left[task, seed] - right[task, seed] for seed in range(5)] for task in ("a", "bb")])
-    (one,) = found.comparisons
-    assert one.effect.value == pytest.approx(differences.mean())
-    assert found.p_value == pytest.approx(reference.ttest_1samp(differences.mean(axis=0), 0).pvalue)
+    (comparison,) = judged.comparisons
+    assert comparison.effect.value == pytest.approx(differences.mean())
+    assert judged.p_value == pytest.approx(reference.ttest_1samp(differences.mean(axis=0), 0).pvalue)
 
 
 def test_only_common_seeds_are_compared() -> None:
-    found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
-    kept = found.metrics[~((found.metrics["objective"] == "GRPO") & found.metrics["seed"].isin([0, 3]))]
-    one = verdict(Evidence("made-up", kept, found.pass_rates)).comparisons[0]
-    assert one.effect.seeds == 3
-    assert one.effect.value == pytest.approx(0.4 + (NOISE[[1, 2, 4]] * 10).mean())
+    experiment = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
+    kept = experiment.metrics[~((experiment.metrics["objective"] == "GRPO") & experiment.metrics["seed"].isin([0, 3]))]
+    comparison = verdict(Evidence("made-up", kept, experiment.pass_rates)).comparisons[0]
+    assert comparison.effect.seeds == 3
+    assert comparison.effect.value == pytest.approx(0.4 + (NOISE[[1, 2, 4]] * 10).mean())
 
 
 def test_what_cannot_be_judged_says_why() -> None:
-    found = evidence({})
-    none = verdict(found, against={"objective": "pkpo"})
+    experiment = evidence({})
+    none = verdict(experiment, against={"objective": "pkpo"})
     assert (none.verdict, none.comparisons) == (CANNOT, [])
     assert "maxrl_alg1 and pkpo" in none.notes[0]
-    partly = verdict(found, against=[{"objective": "grpo"}, {"objective": "pkpo"}])
+    partly = verdict(experiment, against=[{"objective": "grpo"}, {"objective": "pkpo"}])
     assert partly.verdict == CANNOT
     assert len(partly.comparisons) == 1
-    assert "no runs to compare on elsewhere" in verdict(found, tasks=["a", "elsewhere"]).notes
-    empty = Evidence("made-up", pd.DataFrame(found.metrics.assign(entropy=np.nan)), found.pass_rates)
+    assert "no runs to compare on elsewhere" in verdict(experiment, tasks=["a", "elsewhere"]).notes
+    empty = Evidence("made-up", pd.DataFrame(experiment.metrics.assign(entropy=np.nan)), experiment.pass_rates)
     assert verdict(empty).verdict == CANNOT
     assert "no values of entropy" in verdict(empty).notes[0]
-    assert "no values of pass@3" in verdict(found, metric="pass@3").notes[0]
+    assert "no values of pass@3" in verdict(experiment, metric="pass@3").notes[0]
 
 
 @pytest.mark.parametrize(("seeds", "why"), [(1, "1 seed, and"), (2, "2 seeds, and")])
 def test_one_and_two_seeds_cannot_be_judged(seeds: int, why: str) -> None:
-    found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1}, seeds=seeds)
-    few = verdict(found)
+    experiment = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1}, seeds=seeds)
+    few = verdict(experiment)
     assert few.verdict == CANNOT
     assert np.isnan([few.p_value, few.comparisons[0].effect.low, few.comparisons[0].effect.high]).all()
     assert any(note.startswith(why) for note in few.notes)
@@ -197,13 +197,13 @@ def test_one_and_two_seeds_cannot_be_judged(seeds: int, why: str) -> None:
 
 def test_a_claim_that_cannot_be_judged_leaves_the_others() -> None:
     """Nor does it count among the tests that p values are corrected for."""
-    found = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
+    experiment = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.5})
     bad = [{"statment": 1}, {**CLAIM, "id": "b", "metric": 3}, {**CLAIM, "id": "c", "tasks": ["none"]}]
-    *refused, good = judge(found, [*bad, CLAIM])
+    *refused, good = judge(experiment, [*bad, CLAIM])
     assert [v.verdict for v in refused] == [CANNOT] * 3
     assert all(v.notes and np.isnan(v.p_value) for v in refused)
     assert good.verdict == SUPPORTED
-    assert good.p_value == verdict(found).p_value
+    assert good.p_value == verdict(experiment).p_value
 
 
 BOUNDS = [
@@ -231,13 +231,15 @@ def test_what_is_told_is_what_is_tested(
     for end in bounds:
         for effect in (end - 0.02, end + 0.02):
             if np.isfinite(effect):
-                found = evidence({})
+                experiment = evidence({})
                 level = {"MaxRL (Alg. 1)": 5 + effect, "GRPO": 5.0}
-                found.metrics["entropy"] = found.metrics["objective"].map(level) + 1e-3 * found.metrics["seed"] ** 2
-                ours = found.metrics["objective"] == "MaxRL (Alg. 1)"
-                found.metrics.loc[ours, "entropy"] += 1e-3 * (found.metrics.loc[ours, "seed"] - 2)
+                experiment.metrics["entropy"] = (
+                    experiment.metrics["objective"].map(level) + 1e-3 * experiment.metrics["seed"] ** 2
+                )
+                ours = experiment.metrics["objective"] == "MaxRL (Alg. 1)"
+                experiment.metrics.loc[ours, "entropy"] += 1e-3 * (experiment.metrics.loc[ours, "seed"] - 2)
                 judged = verdict(
-                    Evidence("e", found.metrics, found.pass_rates), direction=direction, threshold=threshold
+                    Evidence("e", experiment.metrics, experiment.pass_rates), direction=direction, threshold=threshold
                 )
                 assert judged.test == claim.test
                 expected = SUPPORTED if bounds[0] < effect < bounds[1] else NOT_SUPPORTED
@@ -326,28 +328,28 @@ def test_ids_differ_and_claims_have_a_number() -> None:
 
 
 def test_equality_is_two_one_sided_tests() -> None:
-    found = evidence({"MaxRL (Alg. 1)": 0.55, "GRPO": 0.5})
+    experiment = evidence({"MaxRL (Alg. 1)": 0.55, "GRPO": 0.5})
     differences = 0.05 + NOISE * 10
     below = reference.ttest_1samp(differences, 0.2, alternative="less").pvalue
     above = reference.ttest_1samp(differences, -0.2, alternative="greater").pvalue
-    assert verdict(found, direction="equal", threshold=0.2).p_value == pytest.approx(max(below, above))
+    assert verdict(experiment, direction="equal", threshold=0.2).p_value == pytest.approx(max(below, above))
     for apart in (1.5, -0.5):
         outside = evidence({"MaxRL (Alg. 1)": apart, "GRPO": 0.5})
         assert verdict(outside, direction="equal", threshold=0.2).p_value == 1
 
 
 def test_a_comparison_is_inconclusive_where_its_interval_holds_the_threshold() -> None:
-    found = verdict(evidence({"MaxRL (Alg. 1)": 0.52, "GRPO": 0.5}))
-    assert found.comparisons[0].effect.low < 0 < found.comparisons[0].effect.value
-    assert found.comparisons[0].verdict == INCONCLUSIVE
+    judged = verdict(evidence({"MaxRL (Alg. 1)": 0.52, "GRPO": 0.5}))
+    assert judged.comparisons[0].effect.low < 0 < judged.comparisons[0].effect.value
+    assert judged.comparisons[0].verdict == INCONCLUSIVE
     nearer = verdict(evidence({"MaxRL (Alg. 1)": 0.62, "GRPO": 0.5}), threshold=0.1)
-    assert nearer.comparisons[0].seeds_needed == pytest.approx(found.comparisons[0].seeds_needed, abs=20)
+    assert nearer.comparisons[0].seeds_needed == pytest.approx(judged.comparisons[0].seeds_needed, abs=20)
 
 
 def test_one_comparison_with_too_few_seeds_leaves_the_claim_unjudged() -> None:
     whole = evidence({"MaxRL (Alg. 1)": 0.9, "GRPO": 0.1, "RLOO": 0.1})
     few = whole.metrics[~((whole.metrics["objective"] == "RLOO") & (whole.metrics["seed"] > 1))]
-    found = verdict(Evidence("e", few, whole.pass_rates), against=[{"objective": "grpo"}, {"objective": "rloo"}])
-    assert [c.verdict for c in found.comparisons] == [SUPPORTED, CANNOT]
-    assert found.verdict == CANNOT
-    assert np.isnan(found.p_value)
+    judged = verdict(Evidence("e", few, whole.pass_rates), against=[{"objective": "grpo"}, {"objective": "rloo"}])
+    assert [c.verdict for c in judged.comparisons] == [SUPPORTED, CANNOT]
+    assert judged.verdict == CANNOT
+    assert np.isnan(judged.p_value)

@@ -114,14 +114,14 @@ VARIANTS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("changes", VARIANTS, ids=lambda changes: "-".join(map(str, changes.values())) or "plain")
 def test_effects_p_values_and_verdicts(table: pd.DataFrame, changes: dict[str, Any]) -> None:
     claim = {key: value for key, value in {**CLAIM, **changes}.items() if value is not None}
-    found = judge(Evidence("made-up", table, NO_RATES), [claim])[0]
+    judged = judge(Evidence("made-up", table, NO_RATES), [claim])[0]
     by_task = {task: recomputed(table, claim, task) for task in claim.get("tasks", ["a", "b", "ccc"])}
-    assert {c.task: c.effect.value for c in found.per_task} == pytest.approx(
+    assert {c.task: c.effect.value for c in judged.per_task} == pytest.approx(
         {task: np.mean(list(differences.values())) for task, differences in by_task.items()}
     )
-    assert {c.task: c.effect.seeds for c in found.per_task} == {t: len(d) for t, d in by_task.items()}
+    assert {c.task: c.effect.seeds for c in judged.per_task} == {t: len(d) for t, d in by_task.items()}
     fewest = min(map(len, by_task.values()))
-    (comparison,) = found.comparisons
+    (comparison,) = judged.comparisons
     common = np.array([list(differences.values())[:fewest] for differences in by_task.values()])
     assert comparison.effect.value == pytest.approx(common.mean())
     assert comparison.effect.seeds == fewest
@@ -135,15 +135,15 @@ def test_effects_p_values_and_verdicts(table: pd.DataFrame, changes: dict[str, A
         p = p if abs(seeds.mean()) < threshold else 1.0
     else:
         p = reference.ttest_1samp(seeds, threshold if direction == "higher" else -threshold).pvalue
-    assert found.p_value == pytest.approx(p)
-    for one in (comparison, *found.per_task):
-        low, high = one.effect.low, one.effect.high
-        assert low < one.effect.value < high
+    assert judged.p_value == pytest.approx(p)
+    for part in (comparison, *judged.per_task):
+        low, high = part.effect.low, part.effect.high
+        assert low < part.effect.value < high
         inside = {"higher": low > threshold, "lower": high < -threshold, "equal": -threshold < low and high < threshold}
         outside = {"higher": high < threshold, "lower": low > -threshold, "equal": low > threshold or high < -threshold}
         expected = SUPPORTED if inside[direction] else NOT_SUPPORTED if outside[direction] else INCONCLUSIVE
-        assert one.verdict == expected
-    assert found.verdict == (INCONCLUSIVE if comparison.verdict == SUPPORTED and p >= 0.05 else comparison.verdict)
+        assert part.verdict == expected
+    assert judged.verdict == (INCONCLUSIVE if comparison.verdict == SUPPORTED and p >= 0.05 else comparison.verdict)
     # The interval against resamples drawn here: the seeds of each task by themselves.
     rng = np.random.default_rng(0)
     drawn = np.mean([row[rng.integers(fewest, size=(20_000, fewest))].mean(axis=1) for row in common], axis=0)
@@ -156,15 +156,15 @@ def test_the_variants_lead_to_every_verdict(table: pd.DataFrame) -> None:
         {key: value for key, value in {**CLAIM, **changes, "id": str(i)}.items() if value is not None}
         for i, changes in enumerate(VARIANTS)
     ]
-    found = judge(Evidence("made-up", table, NO_RATES), claims)
-    assert {v.verdict for v in found} == {SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE}
-    assert CANNOT not in {v.verdict for v in found}
+    judged = judge(Evidence("made-up", table, NO_RATES), claims)
+    assert {v.verdict for v in judged} == {SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE}
+    assert CANNOT not in {v.verdict for v in judged}
     # Holm over all of them, by its definition: the smallest times their number, and never less than the one before.
     alone = np.array([judge(Evidence("made-up", table, NO_RATES), [claim])[0].p_value for claim in claims])
     worst = 0.0
     for rank, index in enumerate(np.argsort(alone, kind="stable")):
         worst = max(worst, min(1.0, alone[index] * (len(alone) - rank)))
-        assert found[index].p_value == pytest.approx(worst)
+        assert judged[index].p_value == pytest.approx(worst)
 
 
 def test_runs_that_never_reach_a_level_are_counted_and_named(table: pd.DataFrame) -> None:
@@ -181,6 +181,6 @@ def test_a_level_that_is_reached_before_training_has_no_ratio(table: pd.DataFram
     for names in (["GRPO"], ["GRPO", "MaxRL"]):
         begun = (table["step"] == 0) & table["objective"].isin(names) & (table["task"] == "a")
         claim = {**CLAIM, "when": "rollouts_to", "level": 1.2, "direction": "lower"}
-        found = judge(Evidence("e", table.assign(entropy=table["entropy"].mask(begun, 1.5)), NO_RATES), [claim])[0]
-        assert "a: a run has entropy of 1.2 before training, so no ratio exists" in found.notes
-        assert [c.task for c in found.per_task] == ["b", "ccc"]
+        judged = judge(Evidence("e", table.assign(entropy=table["entropy"].mask(begun, 1.5)), NO_RATES), [claim])[0]
+        assert "a: a run has entropy of 1.2 before training, so no ratio exists" in judged.notes
+        assert [c.task for c in judged.per_task] == ["b", "ccc"]

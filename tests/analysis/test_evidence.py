@@ -32,13 +32,13 @@ def test_a_run_that_stopped_early_is_in_no_mean_and_is_named() -> None:
     metrics, rates = made()
     (stopped,) = runs_of(metrics, objective="GRPO", seed=2)
     cut = metrics[(metrics["run"] != stopped) | (metrics["step"] < 20)]
-    found = Evidence("e", cut, rates)
-    (series,) = (one for one in found.series() if one.objective == "GRPO")
-    kept = found.members(series, Panel("fourrooms"))
-    assert found.seeds(kept) == [0, 1, 3]
-    assert "fourrooms, GRPO: seed 2 stopped early and is left out" in found.notes
+    experiment = Evidence("e", cut, rates)
+    (series,) = (entry for entry in experiment.series() if entry.objective == "GRPO")
+    kept = experiment.members(series, Panel("fourrooms"))
+    assert experiment.seeds(kept) == [0, 1, 3]
+    assert "fourrooms, GRPO: seed 2 stopped early and is left out" in experiment.notes
     last = metrics[(metrics["objective"] == "GRPO") & (metrics["step"] == 20) & (metrics["seed"] != 2)]
-    assert found.scores(kept, "entropy").mean() == pytest.approx(last["entropy"].mean())
+    assert experiment.scores(kept, "entropy").mean() == pytest.approx(last["entropy"].mean())
 
 
 def test_a_seed_that_no_run_has_is_counted_all_the_same() -> None:
@@ -47,8 +47,8 @@ def test_a_seed_that_no_run_has_is_counted_all_the_same() -> None:
     first = metrics.drop_duplicates("run")
     missing = {row["run"]: row for row in first[first["seed"] == 3].to_dict("records")}
     left = metrics[metrics["seed"] != 3]
-    found = Evidence("e", left, rates[rates["run"].isin(left["run"])], {"missing": missing})
-    assert found.notes == [f"fourrooms, {label}: 3 of 4 seeds" for label in TWO]
+    experiment = Evidence("e", left, rates[rates["run"].isin(left["run"])], {"missing": missing})
+    assert experiment.notes == [f"fourrooms, {label}: 3 of 4 seeds" for label in TWO]
 
 
 @pytest.mark.parametrize(("n", "ks"), [(9, [1, 4, 9]), (16, [16]), (9, [10]), (16, [1, 32])])
@@ -56,10 +56,10 @@ def test_sampled_rates_give_pass_at_k_up_to_all_rollouts(n: int, ks: list[int]) 
     metrics, rates = made()
     rng = np.random.default_rng(0)
     counts = rng.integers(0, n + 1, len(rates))
-    found = Evidence("e", metrics, rates.assign(n=n, pass_rate=counts / n))
+    experiment = Evidence("e", metrics, rates.assign(n=n, pass_rate=counts / n))
     runs = runs_of(metrics, objective="MaxRL")
     final = pd.Series(counts)[((rates["step"] == 20) & rates["run"].isin(runs)).to_numpy()].to_numpy().reshape(4, 5)
-    at_k = found.instance_pass_at_k(runs, ks)
+    at_k = experiment.instance_pass_at_k(runs, ks)
     if max(ks) > n:
         assert at_k is None
         return
@@ -74,12 +74,12 @@ def test_rates_of_other_numbers_of_rollouts_are_not_put_together() -> None:
     metrics, rates = made()
     runs = runs_of(metrics, objective="MaxRL")
     mixed = rates.assign(n=np.where(rates["run"] == runs[1], 64, 0))
-    found = Evidence("e", metrics, mixed)
-    assert found.instance_rates(runs) is None
-    assert found.instance_pass_at_k(runs, [4]) is None
+    experiment = Evidence("e", metrics, mixed)
+    assert experiment.instance_rates(runs) is None
+    assert experiment.instance_pass_at_k(runs, [4]) is None
     last = metrics[(metrics["objective"] == "MaxRL") & (metrics["step"] == 20)]
-    np.testing.assert_allclose(found.scores(runs, "pass@4"), last["pass@4"])
-    alone = found.instance_rates(runs[1:2])
+    np.testing.assert_allclose(experiment.scores(runs, "pass@4"), last["pass@4"])
+    alone = experiment.instance_rates(runs[1:2])
     assert alone is not None
     assert alone[1] == 64
 
@@ -88,18 +88,18 @@ def test_only_k_that_every_task_has_are_compared() -> None:
     metrics, rates = make_tables(tasks={"a": ("f", 0.0), "bb": ("f", 0.5)}, objectives=TWO, seeds=3, instances=4)
     beyond = metrics["task"] == "a"
     metrics = metrics.assign(**{f"pass@{k}": metrics[f"pass@{k}"].mask(beyond) for k in (64, 128, 256, 512, 1024)})
-    found = Evidence("e", metrics, rates)
-    assert found.ks == [1, 2, 4, 8, 16, 32]
-    assert found.high_k == 32
+    experiment = Evidence("e", metrics, rates)
+    assert experiment.ks == [1, 2, 4, 8, 16, 32]
+    assert experiment.high_k == 32
 
 
 def test_an_objective_that_samples_nothing_has_no_number_of_rollouts_in_its_name() -> None:
     objectives = {name: OBJECTIVES[name] for name in ("MaxRL", "exact ML")}
-    found = Evidence("e", *made(objectives=objectives, settings=({"num_rollouts": 4}, {"num_rollouts": 64})))
-    assert [one.label for one in found.series()] == ["MaxRL, N = 4", "MaxRL, N = 64", "exact ML"]
+    experiment = Evidence("e", *made(objectives=objectives, settings=({"num_rollouts": 4}, {"num_rollouts": 64})))
+    assert [entry.label for entry in experiment.series()] == ["MaxRL, N = 4", "MaxRL, N = 64", "exact ML"]
     rates = ({"learning_rate": 0.1}, {"learning_rate": 0.3})
-    found = Evidence("e", *made(objectives=objectives, settings=rates))
-    assert [one.label for one in found.series()][2] == "exact ML, learning rate 0.1"
+    experiment = Evidence("e", *made(objectives=objectives, settings=rates))
+    assert [entry.label for entry in experiment.series()][2] == "exact ML, learning rate 0.1"
 
 
 def test_a_curve_is_drawn_where_every_run_has_a_value() -> None:
@@ -108,16 +108,16 @@ def test_a_curve_is_drawn_where_every_run_has_a_value() -> None:
     runs = runs_of(metrics, objective="GRPO")
     gap = (metrics["run"] == runs[1]) & (metrics["step"] == 10)
     metrics = metrics.assign(entropy=metrics["entropy"].mask(gap))
-    found = Evidence("e", metrics, rates)
+    experiment = Evidence("e", metrics, rates)
     rows = metrics[metrics["objective"] == "GRPO"]
     for x in ("step", "seconds"):
-        at, values = found.curves(runs, "entropy", x)
+        xs, values = experiment.curves(runs, "entropy", x)
         means = rows.groupby("step")[x].mean()
-        np.testing.assert_allclose(at, means.loc[[0, 20]])
+        np.testing.assert_allclose(xs, means.loc[[0, 20]])
         kept = rows[rows["step"] != 10].pivot(index="seed", columns="step", values="entropy")
         np.testing.assert_array_equal(values, kept)
-    assert found.curves(runs[:1], "entropy")[0].tolist() == [0, 10, 20]
-    assert found.scores(runs, "entropy", "best") == pytest.approx(
+    assert experiment.curves(runs[:1], "entropy")[0].tolist() == [0, 10, 20]
+    assert experiment.scores(runs, "entropy", "best") == pytest.approx(
         rows[rows["step"] != 10].groupby("seed")["entropy"].max().to_numpy()
     )
     nothing = Evidence("e", metrics.assign(entropy=np.nan), rates)
@@ -133,9 +133,9 @@ def test_rows_may_stand_in_any_order() -> None:
         Evidence("e", m, r) for m, r in ((metrics, rates), (metrics.sample(frac=1, random_state=0), rates[::-1]))
     )
     for end in ("start", "final"):
-        (expected, _), (found, _) = (e.instance_rates(runs, end) or (None, 0) for e in (ordered, shuffled))
+        (expected, _), (actual, _) = (e.instance_rates(runs, end) or (None, 0) for e in (ordered, shuffled))
         assert expected is not None
         assert expected.shape == (4, 5)
-        np.testing.assert_array_equal(found, expected)
-    for expected, found in zip(ordered.curves(runs, "entropy"), shuffled.curves(runs, "entropy"), strict=True):
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(actual, expected)
+    for expected, actual in zip(ordered.curves(runs, "entropy"), shuffled.curves(runs, "entropy"), strict=True):
+        np.testing.assert_array_equal(actual, expected)

@@ -27,8 +27,8 @@ def test_profile_is_the_share_strictly_above() -> None:
 def test_interval_covers_95_of_100_where_the_plain_percentiles_do_not() -> None:
     """1,500 samples of five normals. Coverage is 0.933 (plain percentiles: 0.857); 0.90 is five sigma away."""
     rng = np.random.default_rng(1)
-    found = [stats.estimate([rng.normal(size=5)]) for _ in range(1500)]
-    covered = np.mean([one.low <= 0 <= one.high for one in found])
+    intervals = [stats.estimate([rng.normal(size=5)]) for _ in range(1500)]
+    covered = np.mean([interval.low <= 0 <= interval.high for interval in intervals])
     assert 0.90 < covered < 0.97
 
 
@@ -76,11 +76,11 @@ def test_seeds_needed_are_the_fewest_with_the_power_by_the_noncentral_f(spread: 
 def test_many_seeds_give_the_interval_of_student() -> None:
     """Of 40 normals; the quantiles of 4,000 resamples vary by about 3 % of the width."""
     values = np.random.default_rng(2).normal(size=40)
-    found = stats.estimate([values])
+    result = stats.estimate([values])
     expected = reference.t.interval(0.95, 39, values.mean(), reference.sem(values))
-    assert (found.low, found.high) == pytest.approx(expected, abs=0.1 * (expected[1] - expected[0]))
-    assert found.value == pytest.approx(values.mean())
-    assert found.seeds == 40
+    assert (result.low, result.high) == pytest.approx(expected, abs=0.1 * (expected[1] - expected[0]))
+    assert result.value == pytest.approx(values.mean())
+    assert result.seeds == 40
 
 
 def test_seeds_and_instances_both_add_their_variance() -> None:
@@ -95,8 +95,8 @@ def test_seeds_and_instances_both_add_their_variance() -> None:
 
 def test_tasks_are_strata() -> None:
     """Resampling across tasks would mix the two levels and give the mean a width."""
-    found = stats.estimate([np.zeros(5), np.ones(5)])
-    assert (found.value, found.low, found.high) == (0.5, 0.5, 0.5)
+    result = stats.estimate([np.zeros(5), np.ones(5)])
+    assert (result.value, result.low, result.high) == (0.5, 0.5, 0.5)
     skewed = [np.arange(5.0), np.array([10, 20, 40, 80, 160.0])]
     assert stats.estimate(skewed, stats.iqm).value == pytest.approx(stats.iqm(np.concatenate(skewed)))
 
@@ -119,10 +119,10 @@ def test_the_number_of_seeds_is_that_of_the_task_with_the_fewest() -> None:
     """It decides how wide the interval is, and whether there is one."""
     few, many = np.arange(3.0), np.arange(8.0)
     for strata in ([few, many], [many, few]):
-        found = stats.estimate(strata)
-        assert found.seeds == 3
+        result = stats.estimate(strata)
+        assert result.seeds == 3
         samples = stats.resample_strata(strata).mean(axis=1)
-        assert (found.low, found.high) == stats.limits(samples, 3) != stats.limits(samples, 8)
+        assert (result.low, result.high) == stats.limits(samples, 3) != stats.limits(samples, 8)
         assert stats.probability_of_improvement(strata, strata).seeds == 3
     assert np.isnan(stats.estimate([many, np.arange(2.0)]).low)
 
@@ -142,9 +142,9 @@ def test_resampling_is_seeded_and_large_enough() -> None:
 
 
 def test_one_seed_has_a_value_and_no_interval() -> None:
-    found = stats.estimate([np.array([0.4])])
-    assert found.value == 0.4
-    assert np.isnan([found.low, found.high]).all()
+    result = stats.estimate([np.array([0.4])])
+    assert result.value == 0.4
+    assert np.isnan([result.low, result.high]).all()
 
 
 def test_curves_are_means_with_intervals_at_every_point() -> None:
@@ -155,7 +155,7 @@ def test_curves_are_means_with_intervals_at_every_point() -> None:
     assert (mean < high).all()
     by_point = [stats.estimate([values[:, :, x]]) for x in range(3)]
     # Other resamples of the same distribution; the limits agree to a tenth of the width.
-    assert high == pytest.approx([one.high for one in by_point], abs=0.1 * float((high - low).max()))
+    assert high == pytest.approx([interval.high for interval in by_point], abs=0.1 * float((high - low).max()))
     flat = stats.curve(values.mean(axis=1))
     assert flat[0] == pytest.approx(mean)
     assert ((flat[2] - flat[1]) < (high - low)).all()
@@ -183,9 +183,9 @@ def test_paired_test_without_spread() -> None:
 def test_probability_of_improvement_is_mann_whitneys() -> None:
     ours, theirs = np.array([1.0, 5, 5, 9, 12]), np.array([0.0, 5, 6, 7, 8])
     u = reference.mannwhitneyu(ours, theirs).statistic
-    found = stats.probability_of_improvement([ours], [theirs])
-    assert found.value == pytest.approx(u / 25)
-    assert found.low <= found.value <= found.high
+    estimate = stats.probability_of_improvement([ours], [theirs])
+    assert estimate.value == pytest.approx(u / 25)
+    assert estimate.low <= estimate.value <= estimate.high
     assert stats.probability_of_improvement([theirs], [ours]).value == pytest.approx(1 - u / 25)
     two = stats.probability_of_improvement([ours, theirs], [theirs, theirs])
     assert two.value == pytest.approx((u / 25 + 0.5) / 2)
@@ -234,8 +234,8 @@ def test_samples_saved_is_the_shift_along_log_k(p: float, factor: int) -> None:
 def test_samples_saved_between_the_measured_k() -> None:
     """0.6 lies halfway from 0.4 at 2 to 0.8 at 4: at 2 * sqrt 2 along the log axis."""
     ks = np.array([1.0, 2, 4])
-    found = stats.samples_saved(ks, np.array([0.2, 0.4, 0.8]), np.array([0.1, 0.2, 0.6]), 4)
-    assert found == pytest.approx(4 / (2 * np.sqrt(2)))
+    saved = stats.samples_saved(ks, np.array([0.2, 0.4, 0.8]), np.array([0.1, 0.2, 0.6]), 4)
+    assert saved == pytest.approx(4 / (2 * np.sqrt(2)))
 
 
 def test_samples_saved_is_censored_beyond_the_curve() -> None:
@@ -259,7 +259,7 @@ def test_non_dominated_points() -> None:
 @pytest.mark.parametrize("seeds", [1, 2])
 def test_one_and_two_seeds_have_no_interval(seeds: int) -> None:
     """Two values have a range, not a 95 % interval."""
-    found = stats.estimate([np.arange(seeds, dtype=float)])
-    assert np.isnan([found.low, found.high]).all()
+    result = stats.estimate([np.arange(seeds, dtype=float)])
+    assert np.isnan([result.low, result.high]).all()
     assert np.isnan(stats.curve(np.ones((seeds, 4)))[1:]).all()
     assert np.isfinite(stats.estimate([np.arange(3.0)])[:3]).all()

@@ -26,25 +26,25 @@ def of_seeds(scores: np.ndarray, draw: tuple[np.ndarray, np.ndarray | None]) -> 
     return scores[seeds] if instances is None else scores[seeds][:, instances].mean(axis=1)
 
 
-def agree(found: tuple[float, float], samples: np.ndarray, seeds: int) -> None:
+def agree(interval: tuple[float, float], samples: np.ndarray, seeds: int) -> None:
     """Limits of an interval and those of other resamples, whose outer quantiles vary by a few per cent of the width."""
     low, high = stats.limits(samples, seeds)
-    assert found == pytest.approx((float(low), float(high)), abs=0.12 * float(high - low))
+    assert interval == pytest.approx((float(low), float(high)), abs=0.12 * float(high - low))
 
 
 @pytest.mark.parametrize("statistic", [stats.mean, stats.iqm])
 def test_estimates_over_tasks(statistic: stats.Statistic) -> None:
     rng = np.random.default_rng(1)
-    found = stats.estimate(STRATA, statistic)
+    result = stats.estimate(STRATA, statistic)
     plain = np.concatenate([STRATA[0].mean(axis=1), STRATA[1]])
-    assert found.value == pytest.approx(float(statistic(plain)))
+    assert result.value == pytest.approx(float(statistic(plain)))
     assert float(statistic(plain)) != pytest.approx(float(np.median(plain)))
     samples = [
         statistic(np.concatenate([of_seeds(scores, redrawn(scores, rng)) for scores in STRATA]))
         for _ in range(RESAMPLES)
     ]
-    agree(found[1:3], np.array(samples), 5)
-    assert found.seeds == 5
+    agree(result[1:3], np.array(samples), 5)
+    assert result.seeds == 5
 
 
 def test_curves() -> None:
@@ -68,9 +68,9 @@ def test_probability_of_improvement_over_tasks() -> None:
     def wins(a: np.ndarray, b: np.ndarray) -> float:
         return float(np.mean([(x > y) + 0.5 * (x == y) for x in a for y in b]))
 
-    found = stats.probability_of_improvement(ours, theirs)
+    estimate = stats.probability_of_improvement(ours, theirs)
     plain = [wins(stats.by_seed(a), stats.by_seed(b)) for a, b in zip(ours, theirs, strict=True)]
-    assert found.value == pytest.approx(np.mean(plain))
+    assert estimate.value == pytest.approx(np.mean(plain))
     assert np.mean(plain) != pytest.approx(np.median(plain))
     samples = []
     for _ in range(RESAMPLES):
@@ -78,8 +78,8 @@ def test_probability_of_improvement_over_tasks() -> None:
         samples.append(
             np.mean([wins(of_seeds(a, d), of_seeds(b, d)) for a, b, d in zip(ours, theirs, draws, strict=True)])
         )
-    agree(found[1:3], np.array(samples), 5)
-    assert found.seeds == 5
+    agree(estimate[1:3], np.array(samples), 5)
+    assert estimate.seeds == 5
 
 
 def test_by_seed_is_the_mean_over_instances() -> None:

@@ -110,9 +110,9 @@ def test_scores_of_runs_from_the_tables(tmp_path: Path, runs: list[RunConfig]) -
         assert final is not None
         np.testing.assert_allclose(final[position, :, 1], 1 - (1 - rates.loc[20]) ** 4, rtol=1e-4)
         for end, step in (("start", 0), ("final", 20)):
-            found = evidence.instance_rates(chosen, end)
-            assert found is not None
-            np.testing.assert_allclose(found[0][position], rates.loc[step], rtol=1e-5)
+            stored = evidence.instance_rates(chosen, end)
+            assert stored is not None
+            np.testing.assert_allclose(stored[0][position], rates.loc[step], rtol=1e-5)
 
 
 def test_sampled_pass_rates_give_unbiased_pass_at_k(tmp_path: Path) -> None:
@@ -124,11 +124,11 @@ def test_sampled_pass_rates_give_unbiased_pass_at_k(tmp_path: Path) -> None:
     experiment = Experiment("study", Path("study.toml"), "laptop", "Why?", (), (), 0, (run,))
     tabulate.write_tables(experiment, store, tmp_path)
     evidence = Evidence.load("study", tmp_path)
-    found = evidence.instance_pass_at_k([run.hash], [1, 2, 8])
-    assert found is not None
+    stored = evidence.instance_pass_at_k([run.hash], [1, 2, 8])
+    assert stored is not None
     for column, k in enumerate((1, 2, 8)):
         expected = [1 - math.comb(9 - c, k) / math.comb(9, k) for c in counts]
-        np.testing.assert_allclose(found[0, :, column], expected, atol=1e-12)
+        np.testing.assert_allclose(stored[0, :, column], expected, atol=1e-12)
     assert evidence.instance_pass_at_k([run.hash], [16]) is None
 
 

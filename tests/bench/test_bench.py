@@ -83,11 +83,11 @@ def test_arithmetic_of_attention_is_counted_by_hand() -> None:
 def test_the_table_says_which_bars_are_met() -> None:
     claim, _, bar, at_least = BARS[0]
     assert not at_least
-    found = {
+    measured = {
         "peak_gflops": 50.0, "torch": "2", "objective": "x", "engine": [], "textbook": [], "profile": {},
         "navigation": {"engine": {}, "vector_env": []},
         "bars": [{"claim": claim, "measured": m, "bar": bar, "at_least": False, "met": m <= bar} for m in (1.5, 2.5)],
     }  # fmt: skip
-    lines = table(found).splitlines()
+    lines = table(measured).splitlines()
     assert lines[-2].strip() == f"met: {claim}: 1.50 (at most 2)"
     assert lines[-1].strip() == f"NOT MET: {claim}: 2.50 (at most 2)"

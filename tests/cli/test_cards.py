@@ -21,26 +21,26 @@ from maxrl_bench.report.style import Drawing, render
 
 @pytest.mark.parametrize("objective", default_bound(8), ids=case_id)
 def test_json_card(objective: Objective) -> None:
-    found = json.loads(cards.card(objective.name, 8, dict(objective.knobs), True, None))
-    assert (found["objective"], found["rollouts"], found["knobs"]) == (objective.name, 8, objective.knobs)
-    p = np.array(found["pass_rate"])
+    numbers = json.loads(cards.card(objective.name, 8, dict(objective.knobs), True, None))
+    assert (numbers["objective"], numbers["rollouts"], numbers["knobs"]) == (objective.name, 8, objective.knobs)
+    p = np.array(numbers["pass_rate"])
     if objective.row.pooled:
-        assert (found["on_success"], found["weight"], found["closed_form"]) == ([], None, None)
+        assert (numbers["on_success"], numbers["weight"], numbers["closed_form"]) == ([], None, None)
         return
-    np.testing.assert_allclose(found["weight"], objective.population_weight(p))
+    np.testing.assert_allclose(numbers["weight"], objective.population_weight(p))
     if objective.is_likelihood:
-        assert (found["on_success"], found["order"]) == ([], None)
-        np.testing.assert_allclose(found["closed_form"], 1 / p)
+        assert (numbers["on_success"], numbers["order"]) == ([], None)
+        np.testing.assert_allclose(numbers["closed_form"], 1 / p)
         return
-    np.testing.assert_allclose(found["on_success"], objective.weights(np.arange(1, 9))[0])
-    np.testing.assert_allclose(found["on_failure"], objective.weights(np.arange(8))[1])
-    assert found["order"] == objective.order
+    np.testing.assert_allclose(numbers["on_success"], objective.weights(np.arange(1, 9))[0])
+    np.testing.assert_allclose(numbers["on_failure"], objective.weights(np.arange(8))[1])
+    assert numbers["order"] == objective.order
     closed = objective.closed_form(p)
     if closed is None:
-        assert found["closed_form"] is None
+        assert numbers["closed_form"] is None
     else:
-        np.testing.assert_allclose(found["closed_form"], found["weight"], rtol=1e-12)
-    ratio = np.array(found["second_moment"]) / np.array(found["least_second_moment"])
+        np.testing.assert_allclose(numbers["closed_form"], numbers["weight"], rtol=1e-12)
+    ratio = np.array(numbers["second_moment"]) / np.array(numbers["least_second_moment"])
     assert (ratio > 1 - 1e-12).all()
 
 

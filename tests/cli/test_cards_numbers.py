@@ -42,16 +42,16 @@ def least_noise(objective: Objective, p: float) -> float:
 @pytest.mark.parametrize("objective", COUNTED, ids=case_id)
 def test_second_moments_of_cards(objective: Objective) -> None:
     """At one rollout as well, where there are no others."""
-    found = card(objective)
-    rates = found["pass_rate"]
-    np.testing.assert_allclose(found["second_moment"], [noise(objective, p) for p in rates], rtol=1e-9, atol=1e-300)
+    numbers = card(objective)
+    rates = numbers["pass_rate"]
+    np.testing.assert_allclose(numbers["second_moment"], [noise(objective, p) for p in rates], rtol=1e-9, atol=1e-300)
     np.testing.assert_allclose(
-        found["least_second_moment"], [least_noise(objective, p) for p in rates], rtol=1e-9, atol=1e-300
+        numbers["least_second_moment"], [least_noise(objective, p) for p in rates], rtol=1e-9, atol=1e-300
     )
     n = objective.num_rollouts
-    gaps = np.array(found["on_success"]) - np.array(found["on_failure"])
+    gaps = np.array(numbers["on_success"]) - np.array(numbers["on_failure"])
     weights = [binom.pmf(np.arange(n), n - 1, p) @ gaps for p in rates]
-    np.testing.assert_allclose(found["weight"], weights, rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(numbers["weight"], weights, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.unbiased
@@ -74,14 +74,14 @@ def test_limits_of_cards_are_what_many_rollouts_weigh() -> None:
     for objective in default_bound(8):
         if objective.row.pooled:
             continue
-        found = card(objective)
-        if found["limit"] is None:
+        numbers = card(objective)
+        if numbers["limit"] is None:
             continue
-        chosen = [i for i, p in enumerate(found["pass_rate"]) if 0.05 < p < 0.95]
-        rates, limit = np.array(found["pass_rate"])[chosen], np.array(found["limit"])[chosen]
+        chosen = [i for i, p in enumerate(numbers["pass_rate"]) if 0.05 < p < 0.95]
+        rates, limit = np.array(numbers["pass_rate"])[chosen], np.array(numbers["limit"])[chosen]
         many = bind(objective.name, 20_000, **objective.knobs).population_weight(rates)
         np.testing.assert_allclose(limit, many, rtol=2e-3)
-        if not np.allclose(limit, np.array(found["weight"])[chosen], rtol=0.02):
+        if not np.allclose(limit, np.array(numbers["weight"])[chosen], rtol=0.02):
             apart.add(objective.name)
     assert {"mean_baseline", "grpo", "maxrl_eq9", "maxrl_alg1", "maxrl_uniform", "f_grpo"} <= apart
 
@@ -90,9 +90,9 @@ def test_limits_of_cards_are_what_many_rollouts_weigh() -> None:
 def test_effective_orders_of_cards(name: str) -> None:
     """The T for which MaxRL of order T weighs as much at p; none at or beyond maximum likelihood."""
     n, knobs = 12, {"k": 4} if name == "pkpo" else {}
-    found = card(bind(name, n, **knobs))
+    numbers = card(bind(name, n, **knobs))
     known = 0
-    for p, weight, order in zip(found["pass_rate"], found["weight"], found["effective_order"], strict=True):
+    for p, weight, order in zip(numbers["pass_rate"], numbers["weight"], numbers["effective_order"], strict=True):
         if order is None:
             assert p * weight >= 1 - 1e-8
         else:
@@ -122,11 +122,11 @@ def test_tables_of_text_cards(name: str) -> None:
 @pytest.mark.parametrize("name", ["reinforce", "grpo", "maxrl_eq9", "maxrl_alg1"])
 def test_population_tables_of_text_cards(name: str) -> None:
     """Every cell from the card's JSON; a difference is one in proportion to the closed form."""
-    text, found = cards.card(name, 60, {}, False, None), card(bind(name, 60))
+    text, numbers = cards.card(name, 60, {}, False, None), card(bind(name, 60))
     lines = text.splitlines()
     header = next(i for i, line in enumerate(lines) if line.lstrip().startswith("pass rate p"))
-    rows = list(zip(found["pass_rate"], found["weight"], found["effective_order"], strict=True))
-    closed = found["closed_form"] or [None] * len(rows)
+    rows = list(zip(numbers["pass_rate"], numbers["weight"], numbers["effective_order"], strict=True))
+    closed = numbers["closed_form"] or [None] * len(rows)
     for line, (p, weight, order), form in zip(lines[header + 1 :], rows, closed, strict=False):
         difference = "-" if form is None else f"{abs(weight - form) / form:.1e}"
         expected = [f"{p:.6g}", f"{weight:.8g}", "-" if form is None else f"{form:.8g}", difference]
@@ -136,20 +136,20 @@ def test_population_tables_of_text_cards(name: str) -> None:
 @pytest.mark.parametrize("name", ["mean_baseline", "grpo", "maxrl_alg1", "reinforce", "rloo", "ml"])
 def test_cards_have_the_limit_that_the_closed_form_approaches(name: str) -> None:
     """Where a closed form holds for all N alike it is the limit; else the limit is that of many rollouts."""
-    found = card(bind(name, 16))
-    assert found["limit"] is not None
-    pass_rate = np.array(found["pass_rate"])
+    numbers = card(bind(name, 16))
+    assert numbers["limit"] is not None
+    pass_rate = np.array(numbers["pass_rate"])
     near = pass_rate * 200_000 > 1000  # where so many rollouts are many
     many = bind(name, 200_000).population_weight(pass_rate[near])
-    np.testing.assert_allclose(np.array(found["limit"])[near], many, rtol=0.02)
+    np.testing.assert_allclose(np.array(numbers["limit"])[near], many, rtol=0.02)
 
 
 @pytest.fixture
 def drawings(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Figures as they would be written."""
-    found: list[Any] = []
-    monkeypatch.setattr(objective_figures, "save", lambda drawing, path: found.append(drawing.figure) or [path])
-    return found
+    figures: list[Any] = []
+    monkeypatch.setattr(objective_figures, "save", lambda drawing, path: figures.append(drawing.figure) or [path])
+    return figures
 
 
 @pytest.mark.parametrize("name", ["grpo", "maxrl_eq10", "maxrl_alg1"])

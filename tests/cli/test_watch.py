@@ -84,8 +84,8 @@ def test_the_base_policy_of_a_run_is_shown_and_the_store_left_as_it_was(
     (root / config.hash).mkdir()
     (root / config.hash / "config.json").write_text(config.model_dump_json())
     before = sorted(path for path in root.glob("*/*") if path.parent.name != ".locks")
-    found = torch.load(io.BytesIO(base_state(config, Store(root))), weights_only=True)
-    assert all(torch.equal(found[name], tensor) for name, tensor in base.state_dict().items())
+    loaded = torch.load(io.BytesIO(base_state(config, Store(root))), weights_only=True)
+    assert all(torch.equal(loaded[name], tensor) for name, tensor in base.state_dict().items())
     assert main(["watch", "--run", config.hash, "--base", "--results", str(tmp_path)]) == 0
     with torch.no_grad():
         p = float(make_task("add-2").batch("test", [0]).log_pass_rate(base).exp()[0])

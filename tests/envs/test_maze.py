@@ -98,9 +98,9 @@ def test_verifier_agrees_with_the_rules(size: int) -> None:
 
 def test_small_mazes_are_nearly_all_drawn_and_lie_in_one_split() -> None:
     task = make_task("maze-7")
-    found = {split: {row.numpy().tobytes() for row in task.batch(split, range(1200)).prompts} for split in SPLITS}
-    together = len(set.union(*found.values()))
-    assert sum(map(len, found.values())) == together
+    prompts = {split: {row.numpy().tobytes() for row in task.batch(split, range(1200)).prompts} for split in SPLITS}
+    together = len(set.union(*prompts.values()))
+    assert sum(map(len, prompts.values())) == together
     # A 3 x 3 lattice of rooms has 192 spanning trees; Prim's algorithm draws some of them rarely.
     assert 150 < together <= 192
 

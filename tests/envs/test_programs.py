@@ -104,20 +104,20 @@ def inputs() -> list[tuple[int, list[int]]]:
 
 
 def packed(n: int, x: list[int]) -> tuple[Values, Values]:
-    def one(numbers: list[int]) -> Values:
+    def values_of(numbers: list[int]) -> Values:
         data = np.zeros((1, WIDTH), np.int16)
         data[0, : len(numbers)] = numbers
         return Values(data, np.array([len(numbers)], np.int16), np.array([True]))
 
-    return one([n]), one(x)
+    return values_of([n]), values_of(x)
 
 
 def parse(text: str) -> Program:
     """A program from text, one that the language has."""
     actions = [SAYINGS.index(word) for word in text.split()]
-    found = table(3).find(actions)
-    assert found >= 0
-    return table(3).programs[found]
+    row = table(3).find(actions)
+    assert row >= 0
+    return table(3).programs[row]
 
 
 @pytest.mark.parametrize("lines", [1, 2, 3])
@@ -171,11 +171,11 @@ def test_limits_and_nulls(text: str, n: int, x: list[int], expected: Value) -> N
 
 
 def test_the_language_holds_exactly_the_well_formed_programs() -> None:
-    one, end = table(1), SAYINGS.index("END")
+    shortest, end = table(1), SAYINGS.index("END")
     for length in (0, 1, 2, 3):
         for sequence in itertools.product(range(len(SAYINGS)), repeat=length):
             well_formed = interpret([*(SAYINGS[a] for a in sequence), "END"], 1, [1, 2], 1) != "malformed"
-            assert (one.find([*sequence, end]) >= 0) == well_formed
+            assert (shortest.find([*sequence, end]) >= 0) == well_formed
     known, rng = table(3), np.random.default_rng(2)
     accepted = 0
     for number in rng.permutation(len(known.programs))[:3000]:

@@ -132,9 +132,9 @@ def test_instances_are_pure_and_independent_of_their_batch(name: str) -> None:
     else:
         assert isinstance(together, StateGraphs)
         for row, i in enumerate((2**40 + 7, 1, 0)):
-            one = task_of(name).batch("train", [i])
-            assert isinstance(one, StateGraphs)
-            seen = [b.observations[b.observation_of[b.start[r]]] for b, r in ((together, row), (one, 0))]
+            single = task_of(name).batch("train", [i])
+            assert isinstance(single, StateGraphs)
+            seen = [b.observations[b.observation_of[b.start[r]]] for b, r in ((together, row), (single, 0))]
             assert torch.equal(*seen)
 
 
@@ -282,7 +282,7 @@ def test_bad_requests_are_refused_with_one_line(name: str) -> None:
 
 def accepted(batch: TokenBatch, row: int, num_actions: int) -> set[tuple[int, ...]]:
     """All answers that the verifier accepts, by trying every action at every prefix that it has not refused."""
-    found: set[tuple[int, ...]] = set()
+    answers: set[tuple[int, ...]] = set()
     states, prefixes = batch.verifier.start()[row : row + 1], np.zeros((1, 0), np.int64)
     for _ in range(batch.horizon):
         if not len(states):
@@ -290,9 +290,9 @@ def accepted(batch: TokenBatch, row: int, num_actions: int) -> set[tuple[int, ..
         actions = np.tile(np.arange(num_actions), len(states))
         longer = np.column_stack([np.repeat(prefixes, num_actions, axis=0), actions])
         states, outcome = batch.verifier.advance(np.repeat(states, num_actions, axis=0), actions)
-        found |= {tuple(answer) for answer in longer[outcome == SUCCEEDED].tolist()}
+        answers |= {tuple(answer) for answer in longer[outcome == SUCCEEDED].tolist()}
         states, prefixes = states[outcome == RUNNING], longer[outcome == RUNNING]
-    return found
+    return answers
 
 
 EXACT_TOKENS = [name for name in NAMES if TASKS[name].family in ("arithmetic", "programs") and task_of(name).exact]

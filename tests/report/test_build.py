@@ -74,7 +74,7 @@ class Page(HTMLParser):
         self.text += data
 
     def attributes(self, tag: str, name: str) -> list[str]:
-        return [str(attributes[name]) for found, attributes in self.tags if found == tag and name in attributes]
+        return [str(attributes[name]) for other, attributes in self.tags if other == tag and name in attributes]
 
 
 def parse(path: Path) -> Page:
@@ -103,9 +103,9 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_what_was_asked_is_drawn_and_what_cannot_be_is_said(drawn: Path) -> None:
     folder = drawn / "plots" / "headline"
-    found = {path.name for path in folder.iterdir()}
+    names = {path.name for path in folder.iterdir()}
     figures = {f"{name}.png" for name in ("coverage", "entropy")}
-    assert found == figures | {"summary.csv", "claims.csv", "figures.json"}
+    assert names == figures | {"summary.csv", "claims.csv", "figures.json"}
     text = parse(drawn / "plots" / "index.html").text
     assert "order (the experiment has one value only of: truncation order T)" in text
     assert "paretto (there is no such figure; did you mean 'pareto'?)" in text
@@ -129,10 +129,10 @@ def test_limits_of_claims_lie_on_either_side_of_their_effects(drawn: Path) -> No
     assert (rows["low"] < rows["effect"]).all()
     assert (rows["effect"] < rows["high"]).all()
     entry = json.loads((drawn / "plots" / "headline" / "figures.json").read_text())["claims"][0]
-    found = {row["task"]: row for row in entry["comparisons"] + entry["per_task"]}
+    rows = {row["task"]: row for row in entry["comparisons"] + entry["per_task"]}
     for _, row in rows.iterrows():
         for name in ("effect", "low", "high", "p"):
-            assert found[row["task"]][name] == row[name]
+            assert rows[row["task"]][name] == row[name]
 
 
 def test_the_page_needs_nothing_but_itself(drawn: Path) -> None:
@@ -363,7 +363,7 @@ def test_committed_figures_are_of_the_committed_tables() -> None:
 @pytest.mark.skipif(not COMMITTED, reason="no reference results in results/ yet")
 def test_the_smallest_committed_experiment_redraws_to_the_same_statements(tmp_path: Path) -> None:
     """Numbers, captions and verdicts; not pixels, which differ between versions of matplotlib's fonts."""
-    name = min(COMMITTED, key=lambda one: (ROOT / "results" / one / "metrics.csv").stat().st_size)
+    name = min(COMMITTED, key=lambda folder: (ROOT / "results" / folder / "metrics.csv").stat().st_size)
     profile = results.load(name, ROOT / "results").provenance["profile"]
     shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
     report.draw(
@@ -383,4 +383,4 @@ def test_the_readme_tells_the_verdicts_of_the_report() -> None:
     assert len(rows) >= 5
     for name, claim, verdict in rows:
         page = json.loads((ROOT / "plots" / name / "figures.json").read_text())
-        assert {one["id"]: one["verdict"] for one in page["claims"]}[claim] == verdict
+        assert {entry["id"]: entry["verdict"] for entry in page["claims"]}[claim] == verdict

@@ -109,7 +109,7 @@ def test_training_curves_are_the_means_of_the_table(plain: Evidence) -> None:
     table = plain.metrics[(plain.metrics["task"] == "fourrooms") & (plain.metrics["objective"] == "GRPO")]
     for axes, metric in ((figure.axes[0], "pass@1"), (figure.axes[2], "pass@128")):
         expected = table.groupby("step")[metric].mean()
-        (line,) = [one for one in axes.lines if np.allclose(one.get_ydata(), expected)]
+        (line,) = [curve for curve in axes.lines if np.allclose(curve.get_ydata(), expected)]
         assert list(line.get_xdata()) == list(expected.index)
 
 
@@ -124,7 +124,7 @@ def test_coverage_is_drawn_for_every_k_and_marks_the_samples_saved() -> None:
         rates.loc[rates["run"].isin(metrics.loc[rows, "run"]), "pass_rate"] = 1 - (1 - 0.003) ** shift
     drawing = draw("coverage", Evidence("made-up", metrics, rates))
     axes = drawing.figure.axes[0]
-    grpo = next(one for one in axes.lines if one.get_ydata()[0] == pytest.approx(0.003))
+    grpo = next(line for line in axes.lines if line.get_ydata()[0] == pytest.approx(0.003))
     assert list(grpo.get_xdata()) == [2**i for i in range(11)]
     assert "one 4x [4x, 4x]" in drawing.caption
     assert axes.get_xlabel().endswith("\nsaves 4x [4x, 4x]")  # below the axis, where no line runs through it
@@ -149,9 +149,9 @@ def test_pareto_names_the_frontier() -> None:
         "MaxRL": (0.1, 0.7),
         "exact ML": (0.15, 0.8),
     }
-    for label, (one, many) in points.items():
+    for label, (pass_1, pass_k) in points.items():
         rows = evidence.metrics["objective"] == label
-        evidence.metrics.loc[rows, ["pass@1", "pass@128"]] = one, many
+        evidence.metrics.loc[rows, ["pass@1", "pass@128"]] = pass_1, pass_k
         evidence.metrics.loc[rows & (evidence.metrics["step"] == 40), "pass@1"] += 0.2 * (label == "MaxRL")
     drawing = draw("pareto", Evidence("e", evidence.metrics, evidence.pass_rates))
     final, best = re.findall(r"one: ([^.;]*)[.;]", drawing.caption)
@@ -197,8 +197,8 @@ def test_panels_with_too_few_seeds_are_named() -> None:
     on_maze = metrics["task"] == "maze-9"
     few = Evidence("e", metrics[~on_maze | (metrics["seed"] < 2)], rates)
     assert "with 95 % intervals over seeds (none on maze-9: fewer than 3 seeds)" in draw("training", few).caption
-    one = Evidence("e", metrics[~on_maze | (metrics["seed"] < 2) | (metrics["objective"] != "GRPO")], rates)
-    assert "(none on maze-9 for GRPO: fewer than 3 seeds)" in draw("training", one).caption
+    few = Evidence("e", metrics[~on_maze | (metrics["seed"] < 2) | (metrics["objective"] != "GRPO")], rates)
+    assert "(none on maze-9 for GRPO: fewer than 3 seeds)" in draw("training", few).caption
 
 
 def test_values_that_do_not_exist_are_named_not_drawn(plain: Evidence) -> None:
@@ -234,13 +234,13 @@ def test_one_seed_is_drawn_without_intervals() -> None:
 def test_settings_become_panels_for_many_objectives_and_shades_for_one(varied: dict[str, Evidence]) -> None:
     many = varied["rollout_scaling"]
     assert [p.title for p in many.panels(many.faceted())][:3] == [f"fourrooms, N = {n}" for n in (4, 64, 1024)]
-    one = make(
+    varied = make(
         objectives={name: OBJECTIVES[name] for name in ("MaxRL", "exact ML")},
         settings=({"num_rollouts": 16}, {"num_rollouts": 1024}),
     )
-    assert one.faceted() == []
-    assert [s.label for s in one.series()] == ["MaxRL, N = 16", "MaxRL, N = 1024", "exact ML"]
-    styles = list(looks(one.series()).values())
+    assert varied.faceted() == []
+    assert [s.label for s in varied.series()] == ["MaxRL, N = 16", "MaxRL, N = 1024", "exact ML"]
+    styles = list(looks(varied.series()).values())
     assert len({(str(s["color"]), s["marker"]) for s in styles}) == 3
 
 

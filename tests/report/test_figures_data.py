@@ -29,26 +29,28 @@ def evidence(**options: Any) -> Evidence:
 @pytest.fixture(scope="module")
 def plain() -> Evidence:
     """Three tasks, five objectives, five seeds, twelve instances: no two numbers can be mistaken."""
-    found = evidence(grad_norm=True)
+    experiment = evidence(grad_norm=True)
     # One objective is at its best before the end, at another evaluation on each seed.
-    even = found.metrics["seed"] % 2 == 0
-    best = (found.metrics["objective"] == "MaxRL") & (found.metrics["step"] == even.map({True: 160, False: 200}))
-    found.metrics.loc[best, "pass@1"] += 0.2 + 0.05 * found.metrics["seed"]
-    return Evidence("made-up", found.metrics, found.pass_rates)
+    even = experiment.metrics["seed"] % 2 == 0
+    best = (experiment.metrics["objective"] == "MaxRL") & (
+        experiment.metrics["step"] == even.map({True: 160, False: 200})
+    )
+    experiment.metrics.loc[best, "pass@1"] += 0.2 + 0.05 * experiment.metrics["seed"]
+    return Evidence("made-up", experiment.metrics, experiment.pass_rates)
 
 
-def curves(found: Evidence, task: str, label: str, metric: str) -> pd.DataFrame:
+def curves(experiment: Evidence, task: str, label: str, metric: str) -> pd.DataFrame:
     """Steps in rows, seeds in columns."""
-    table = found.metrics[(found.metrics["task"] == task) & (found.metrics["objective"] == label)]
+    table = experiment.metrics[(experiment.metrics["task"] == task) & (experiment.metrics["objective"] == label)]
     return table.pivot(index="step", columns="seed", values=metric)
 
 
-def final_rates(found: Evidence, task: str, label: str, k: int, **where: Any) -> np.ndarray:
+def final_rates(experiment: Evidence, task: str, label: str, k: int, **where: Any) -> np.ndarray:
     """Final pass@k [S, I] from the table of exact pass rates."""
-    table = found.metrics[(found.metrics["task"] == task) & (found.metrics["objective"] == label)]
+    table = experiment.metrics[(experiment.metrics["task"] == task) & (experiment.metrics["objective"] == label)]
     for column, value in where.items():
         table = table[table[column] == value]
-    last = found.pass_rates[found.pass_rates["step"] == found.pass_rates["step"].max()]
+    last = experiment.pass_rates[experiment.pass_rates["step"] == experiment.pass_rates["step"].max()]
     joined = last.merge(table[["run", "seed"]].drop_duplicates(), on="run")
     return 1 - (1 - joined.pivot(index="seed", columns="instance", values="pass_rate").to_numpy()) ** k
 
@@ -75,8 +77,8 @@ def test_curves_and_their_bands(name: str, plain: Evidence) -> None:
             for row, metric in enumerate(metrics):
                 axes = drawn.panel(figure, row, task)
                 values = curves(plain, task, label, metric).dropna()
-                at = curves(plain, task, label, x).loc[values.index] if x != "step" else None
-                expected = values.index if at is None else at.mean(axis=1)
+                at_step = curves(plain, task, label, x).loc[values.index] if x != "step" else None
+                expected = values.index if at_step is None else at_step.mean(axis=1)
                 mean, low, high = stats.curve(values.to_numpy().T)
                 assert np.allclose(mean, values.mean(axis=1))
                 xs, ys = drawn.curve(axes, look)
@@ -139,8 +141,8 @@ def test_captions_tell_no_tie_as_a_win() -> None:
 
 
 def test_lines_that_hide_one_another_are_named(plain: Evidence) -> None:
-    def small_print(found: Evidence) -> str:
-        return " ".join(draw("training", found).figure.get_supxlabel().split())
+    def small_print(experiment: Evidence) -> str:
+        return " ".join(draw("training", experiment).figure.get_supxlabel().split())
 
     assert "coincide" not in small_print(plain)
     table = plain.metrics.copy()
@@ -177,8 +179,8 @@ def test_samples_saved_are_marked_where_the_coverage_is_equal(plain: Evidence) -
         def needed(
             ours: np.ndarray, theirs: np.ndarray, seeds: np.ndarray, instances: np.ndarray
         ) -> tuple[float, float]:
-            one, other = (values[seeds][:, instances].mean(axis=(0, 1)) for values in (ours, theirs))
-            return float(other[7]), float(np.exp(np.interp(other[7], one, np.log(ks))))
+            our_curve, their_curve = (values[seeds][:, instances].mean(axis=(0, 1)) for values in (ours, theirs))
+            return float(their_curve[7]), float(np.exp(np.interp(their_curve[7], our_curve, np.log(ks))))
 
         level, end = needed(ours, theirs, np.arange(SEEDS), np.arange(12))
         panel = drawn.panel(drawing.figure, 0, task)
@@ -211,9 +213,9 @@ def test_pareto(plain: Evidence) -> None:
             assert K in figure.axes[row * len(TASKS)].get_ylabel()
             means = {}
             for label, look in list(drawn.looks(figure).items())[:-1]:
-                one, many = (curves(plain, task, label, metric).to_numpy() for metric in ("pass@1", K))
-                at = [len(STEPS) - 1] * SEEDS if when == "final" else (one + many).argmax(axis=0)
-                points = np.stack([one[at, range(SEEDS)], many[at, range(SEEDS)]], axis=1)
+                pass_1, pass_k = (curves(plain, task, label, metric).to_numpy() for metric in ("pass@1", K))
+                columns = [len(STEPS) - 1] * SEEDS if when == "final" else (pass_1 + pass_k).argmax(axis=0)
+                points = np.stack([pass_1[columns, range(SEEDS)], pass_k[columns, range(SEEDS)]], axis=1)
                 (large,) = drawn.lines(axes, look, 7.5)
                 (small,) = drawn.lines(axes, look, 2.5)
                 np.testing.assert_allclose(np.stack(small.get_data(), axis=1), points)
@@ -225,7 +227,7 @@ def test_pareto(plain: Evidence) -> None:
                 assert across == pytest.approx((low[0], high[0]))
                 assert upright == pytest.approx((low[1], high[1]))
             beaten = {a for a, x in means.items() for y in means.values() if (y >= x).all() and (y > x).any()}
-            (rings,) = [one for one in axes.lines if one.get_markersize() == 13]
+            (rings,) = [line for line in axes.lines if line.get_markersize() == 13]
             expected = sorted(tuple(point) for label, point in means.items() if label not in beaten)
             np.testing.assert_allclose(sorted(zip(*rings.get_data(), strict=True)), expected)
 
@@ -244,8 +246,8 @@ def test_end_points(plain: Evidence) -> None:
                 scores = final_rates(plain, task, label, k)
                 (point,) = drawn.lines(axes, look)
                 assert np.ravel(point.get_data()) == pytest.approx([scores.mean(), heights[label]])
-                found = stats.estimate([scores])
-                assert drawn.bars(axes, look[0], 0)[heights[label]] == pytest.approx((found.low, found.high))
+                expected = stats.estimate([scores])
+                assert drawn.bars(axes, look[0], 0)[heights[label]] == pytest.approx((expected.low, expected.high))
                 means[label] = scores.mean()
             best = max(means, key=means.__getitem__)
             assert f"pass@{k} on {task} {best} ({means[best]:.3g})" in drawing.caption
@@ -259,13 +261,13 @@ def test_aggregates(plain: Evidence) -> None:
         best = {}
         for label, look in drawn.looks(drawing.figure).items():
             strata = [final_rates(plain, task, label, k) for task in TASKS]
-            runs = np.concatenate([one.mean(axis=1) for one in strata])
+            runs = np.concatenate([rates.mean(axis=1) for rates in strata])
             xs, ys = drawn.curve(top, look)
             np.testing.assert_allclose(ys, [(runs > x).mean() for x in xs])
             (band,) = drawn.bands(top, look[0])
             assert (band[:, 1] <= ys + 1e-12).all()
             assert (band[:, 2] >= ys - 1e-12).all()
-            filled, hollow = sorted(drawn.lines(bottom, look), key=lambda one: one.get_fillstyle() != "full")
+            filled, hollow = sorted(drawn.lines(bottom, look), key=lambda line: line.get_fillstyle() != "full")
             for point, value, statistic in (
                 (filled, runs.mean(), stats.mean),
                 (hollow, reference.trim_mean(runs, 0.25), stats.iqm),
@@ -273,8 +275,8 @@ def test_aggregates(plain: Evidence) -> None:
                 x, y = np.ravel(point.get_data())
                 assert x == pytest.approx(value)
                 assert abs(y - heights[label]) < 0.5
-                found = stats.estimate(strata, statistic)
-                assert drawn.bars(bottom, look[0], 0)[float(y)] == pytest.approx((found.low, found.high))
+                expected = stats.estimate(strata, statistic)
+                assert drawn.bars(bottom, look[0], 0)[float(y)] == pytest.approx((expected.low, expected.high))
             assert runs.mean() != pytest.approx(reference.trim_mean(runs, 0.25))
             best[label] = reference.trim_mean(runs, 0.25)
         assert f"pass@{k} {max(best.values()):.3g}, {max(best, key=best.__getitem__)} [" in drawing.caption
@@ -284,9 +286,9 @@ def test_improvement() -> None:
     """On seeds in common: two objectives lack one each; p is of the paired t test, by Holm over the objectives."""
     whole = evidence()
     gone = (whole.metrics["objective"] == "GRPO") & (whole.metrics["task"] == "maze-9") & (whole.metrics["seed"] == 1)
-    found = Evidence("made-up", whole.metrics[~gone], whole.pass_rates)
-    drawing = draw("improvement", found)
-    looks = drawn.looks(draw("training", found).figure)
+    experiment = Evidence("made-up", whole.metrics[~gone], whole.pass_rates)
+    drawing = draw("improvement", experiment)
+    looks = drawn.looks(draw("training", experiment).figure)
     others = [label for label in OBJECTIVES if label != "MaxRL"]
     for column, k in enumerate((1, 128)):
         axes = drawing.figure.axes[column]
@@ -334,7 +336,7 @@ def test_initial_pass_rates(plain: Evidence) -> None:
         boxes = [box for box in axes.patches if box.get_width() == 0.5]  # type: ignore[attr-defined]
         np.testing.assert_allclose([box.get_x() for box in boxes], np.arange(-4, 0, 0.5))  # type: ignore[attr-defined]
         np.testing.assert_allclose([box.get_height() for box in boxes], np.mean(shares, axis=1))  # type: ignore[attr-defined]
-        middle = [one for one in axes.lines if one.get_linestyle() == "--"]
+        middle = [line for line in axes.lines if line.get_linestyle() == "--"]
         assert middle[0].get_xdata()[0] == pytest.approx(np.log10(rates["pass_rate"].median()))  # type: ignore[index]
 
 
@@ -368,16 +370,18 @@ VARIED = {
 @pytest.mark.parametrize("name", VARIED)
 def test_figures_along_a_setting(name: str) -> None:
     setting, values, ks = VARIED[name]
-    found = evidence(
+    experiment = evidence(
         settings=tuple({setting: value} for value in values), tasks={n: TASKS[n] for n in ("fourrooms", "maze-9")}
     )
-    drawing = draw(name, found)
+    drawing = draw(name, experiment)
     looks = drawn.looks(drawing.figure)
     looks = {label.partition(", learning")[0]: look for label, look in looks.items()}  # of the one that has one rate
     assert list(looks) == list(OBJECTIVES)
     for task in ("fourrooms", "maze-9"):
         for label in OBJECTIVES:
-            table = found.metrics[(found.metrics["task"] == task) & (found.metrics["objective"] == label)]
+            table = experiment.metrics[
+                (experiment.metrics["task"] == task) & (experiment.metrics["objective"] == label)
+            ]
             last = table[table["step"] == 210].groupby(setting)
             for row, k in enumerate(ks):
                 axes = drawn.panel(drawing.figure, row, task)
@@ -385,7 +389,7 @@ def test_figures_along_a_setting(name: str) -> None:
                 if name == "rollout_scaling":
                     expected = -np.log(expected.clip(1e-4, 1 - 1e-4))
                 if label == "exact ML":  # without choice of the setting: a level, without a marker
-                    (level,) = [one for one in axes.lines if to_rgb(one.get_color()) == looks[label][0]]
+                    (level,) = [line for line in axes.lines if to_rgb(line.get_color()) == looks[label][0]]
                     np.testing.assert_allclose(level.get_ydata(), expected.iloc[0])
                     continue
                 xs, ys = drawn.curve(axes, looks[label])
@@ -408,16 +412,16 @@ def test_figures_along_a_setting(name: str) -> None:
 
 def test_figure_along_the_order() -> None:
     orders = {f"MaxRL T={t}": ("maxrl_order", -1 + 0.5 * i, 2.0) for i, t in enumerate((16, 1, 4))}
-    found = evidence(objectives={"GRPO": OBJECTIVES["GRPO"], **orders}, tasks={"fourrooms": TASKS["fourrooms"]})
-    drawing = draw("order", found)
+    experiment = evidence(objectives={"GRPO": OBJECTIVES["GRPO"], **orders}, tasks={"fourrooms": TASKS["fourrooms"]})
+    drawing = draw("order", experiment)
     looks = drawn.looks(drawing.figure)
     for axes, metric in zip(drawing.figure.axes, ("pass@1", K), strict=True):
         assert axes.get_ylabel() == metric
-        final = {label: curves(found, "fourrooms", label, metric).iloc[-1].mean() for label in ("GRPO", *orders)}
+        final = {label: curves(experiment, "fourrooms", label, metric).iloc[-1].mean() for label in ("GRPO", *orders)}
         xs, ys = drawn.curve(axes, looks["MaxRL"])
         assert xs.tolist() == [1, 4, 16]
         np.testing.assert_allclose(ys, [final[f"MaxRL T={t}"] for t in (1, 4, 16)])
-        (level,) = [one for one in axes.lines if to_rgb(one.get_color()) == looks["GRPO"][0]]
+        (level,) = [line for line in axes.lines if to_rgb(line.get_color()) == looks["GRPO"][0]]
         np.testing.assert_allclose(level.get_ydata(), final["GRPO"])
         if metric == "pass@1":
             ends = f"fourrooms, MaxRL {final['MaxRL T=1']:.3g} to {final['MaxRL T=16']:.3g}."

@@ -34,7 +34,7 @@ def test_profiles_span_all_levels_and_their_bands_are_those_of_the_fewest_seeds(
     for column, k in enumerate((1, 128)):
         for label, look in drawn.looks(figure).items():
             strata = [final_rates(unequal, task, label, k) for task in TWO]
-            assert [len(one) for one in strata] == [5, 3]
+            assert [len(scores) for scores in strata] == [5, 3]
             levels, _ = drawn.curve(figure.axes[column], look)
             assert (levels[0], levels[-1]) == (0, 1)
             samples = stats.profile(stats.resample_strata(strata), levels)
@@ -66,11 +66,13 @@ def test_whiskers_of_initial_pass_rates_reach_from_limit_to_limit(unequal: Evide
 def test_captions_tell_how_hard_the_instances_are(unequal: Evidence) -> None:
     """Mean, median and the share without a success, over all seeds; of nine rollouts each."""
     counts = np.random.default_rng(2).integers(0, 10, len(unequal.pass_rates)) ** 2 // 9
-    found = Evidence("made-up", unequal.metrics, unequal.pass_rates.assign(n=9, pass_rate=counts / 9))
-    caption = draw("initial_pass_rates", found).caption
-    first = found.pass_rates[found.pass_rates["step"] == 0]
+    experiment = Evidence("made-up", unequal.metrics, unequal.pass_rates.assign(n=9, pass_rate=counts / 9))
+    caption = draw("initial_pass_rates", experiment).caption
+    first = experiment.pass_rates[experiment.pass_rates["step"] == 0]
     for task in TWO:
-        runs = found.metrics[(found.metrics["task"] == task) & (found.metrics["objective"] == "REINFORCE")]["run"]
+        runs = experiment.metrics[
+            (experiment.metrics["task"] == task) & (experiment.metrics["objective"] == "REINFORCE")
+        ]["run"]
         rates = first[first["run"].isin(runs)]["pass_rate"]
         none = f"{(rates == 0).mean():.0%} without a success among 9"
         assert f"{task} mean {rates.mean():.2g}, median {rates.median():.2g}, {none}" in caption
@@ -79,13 +81,15 @@ def test_captions_tell_how_hard_the_instances_are(unequal: Evidence) -> None:
 def test_the_staircase_holds_what_the_frontier_dominates() -> None:
     """Of four objectives none of which is best on both axes: at each pass@1 the most pass@k of those that have it."""
     skills = {"GRPO": (0.5, 0.2), "MaxRL": (0.3, 0.7), "RLOO": (0.4, 0.5), "REINFORCE": (0.2, 0.3)}
-    found = evidence(objectives={name: OBJECTIVES[name] for name in skills}, tasks={"fourrooms": TASKS["fourrooms"]})
+    experiment = evidence(
+        objectives={name: OBJECTIVES[name] for name in skills}, tasks={"fourrooms": TASKS["fourrooms"]}
+    )
     for position, metric in enumerate(("pass@1", "pass@128")):
-        values = found.metrics["objective"].map({name: skill[position] for name, skill in skills.items()})
-        found.metrics[metric] = values + 0.001 * found.metrics["seed"]
-    found = Evidence("made-up", found.metrics, found.pass_rates)
-    front = sorted((one + 0.002, many + 0.002) for name, (one, many) in skills.items() if name != "REINFORCE")
-    for axes in draw("pareto", found).figure.axes:
+        values = experiment.metrics["objective"].map({name: skill[position] for name, skill in skills.items()})
+        experiment.metrics[metric] = values + 0.001 * experiment.metrics["seed"]
+    experiment = Evidence("made-up", experiment.metrics, experiment.pass_rates)
+    front = sorted((pass_1 + 0.002, pass_k + 0.002) for name, (pass_1, pass_k) in skills.items() if name != "REINFORCE")
+    for axes in draw("pareto", experiment).figure.axes:
         (area,) = (a for a in axes.collections if isinstance(a, PolyCollection))
         corners = np.concatenate([path.vertices for path in area.get_paths()])
         for x, y in front:  # each point of the frontier is a corner, under which all is grey
@@ -100,33 +104,33 @@ def test_the_staircase_holds_what_the_frontier_dominates() -> None:
 
 def test_the_best_checkpoint_is_best_on_both_axes_together() -> None:
     """By pass@1 alone it would be step 40, by pass@128 alone step 200, by the last evaluation 210."""
-    found = evidence(tasks={"fourrooms": TASKS["fourrooms"]})
+    experiment = evidence(tasks={"fourrooms": TASKS["fourrooms"]})
     curves = {40: (0.6, 0.2), 100: (0.55, 0.65), 200: (0.1, 0.9), 210: (0.3, 0.3)}
     for position, metric in enumerate(("pass@1", "pass@128")):
-        heights = found.metrics["step"].map({step: pair[position] for step, pair in curves.items()}).fillna(0.0)
-        found.metrics[metric] = heights + 0.01 * found.metrics["seed"]
-    figure = draw("pareto", Evidence("made-up", found.metrics, found.pass_rates)).figure
-    for axes, (one, many) in zip(figure.axes, (curves[210], curves[100]), strict=True):
+        heights = experiment.metrics["step"].map({step: pair[position] for step, pair in curves.items()}).fillna(0.0)
+        experiment.metrics[metric] = heights + 0.01 * experiment.metrics["seed"]
+    figure = draw("pareto", Evidence("made-up", experiment.metrics, experiment.pass_rates)).figure
+    for axes, (pass_1, pass_k) in zip(figure.axes, (curves[210], curves[100]), strict=True):
         for look in list(drawn.looks(figure).values())[:-1]:
             (large,) = drawn.lines(axes, look, 7.5)
-            assert np.ravel(large.get_data()) == pytest.approx((one + 0.02, many + 0.02))
+            assert np.ravel(large.get_data()) == pytest.approx((pass_1 + 0.02, pass_k + 0.02))
 
 
 @pytest.mark.parametrize("setting", ["num_rollouts", "learning_rate"])
 def test_shades_grow_darker_with_the_setting(setting: str) -> None:
     values = (4, 64, 1024) if setting == "num_rollouts" else (1e-4, 1e-3, 1e-2)
-    found = evidence(
+    experiment = evidence(
         objectives={"MaxRL": OBJECTIVES["MaxRL"]},
         tasks={"fourrooms": TASKS["fourrooms"]},
         settings=tuple({setting: value} for value in values),
     )
-    figure = draw("training", found).figure
+    figure = draw("training", experiment).figure
     looks = drawn.looks(figure)
     light = [sum(color) for color, _ in looks.values()]
     assert light == sorted(light, reverse=True)
     assert len(set(light)) == 3
     for value, look in zip(values, looks.values(), strict=True):
-        rows = found.metrics[(found.metrics[setting] == value) & (found.metrics["step"] == 210)]
+        rows = experiment.metrics[(experiment.metrics[setting] == value) & (experiment.metrics["step"] == 210)]
         assert drawn.curve(figure.axes[0], look)[1][-1] == pytest.approx(rows["pass@1"].mean())
 
 

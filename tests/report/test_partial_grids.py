@@ -36,32 +36,32 @@ def run(number: int, task: str, name: str, seed: int, **settings: Any) -> Run:
 def tables(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Made-up results of some runs: three evaluations, four instances, every column that a figure may ask for."""
     metrics, rates = [], []
-    for one in runs:
-        rng = np.random.default_rng(int(one["run"], 16))
+    for row in runs:
+        rng = np.random.default_rng(int(row["run"], 16))
         for step in (0, 10, 20):
             p = rng.random(4) ** 2
             trained = {c: rng.random() if step else np.nan for c in ("success_share", "cosine_ml", "hard_gradient")}
             pass_at_k = {f"pass@{k}": float(np.mean(1 - (1 - p) ** k)) for k in (1, 8, 128)}
-            costs = {"rollouts": step * one["num_rollouts"] * (one["objective_name"] != "ml"), "seconds": step / 10}
+            costs = {"rollouts": step * row["num_rollouts"] * (row["objective_name"] != "ml"), "seconds": step / 10}
             own = {"log_p": float(np.log(p).mean()), "entropy": rng.random(), **trained, **pass_at_k, **costs}
-            metrics.append({**one, "step": step, **own})
+            metrics.append({**row, "step": step, **own})
             if step != 10:
                 columns = {"instance": range(4), "pass_rate": p, "n": 0, "grad_norm": rng.random(4)}
-                rates.append(pd.DataFrame({"run": one["run"], "step": step, **columns}))
+                rates.append(pd.DataFrame({"run": row["run"], "step": step, **columns}))
     return pd.DataFrame(metrics), pd.concat(rates, ignore_index=True)
 
 
 def evidence(runs: Sequence[Run], missing: Sequence[Run] = ()) -> Evidence:
-    return Evidence("partial", *tables(runs), {"missing": {one["run"]: one for one in missing}})
+    return Evidence("partial", *tables(runs), {"missing": {row["run"]: row for row in missing}})
 
 
-def every_figure(found: Evidence) -> dict[str, str]:
+def every_figure(experiment: Evidence) -> dict[str, str]:
     """Captions of all figures; of one that cannot be drawn, nothing."""
     captions = {}
     for name, draw in FIGURES.items():
         try:
             with style():
-                captions[name] = draw(found).caption
+                captions[name] = draw(experiment).caption
         except NotDrawable:
             continue
         assert not re.search(r"\b(nan|inf)\b", captions[name]), captions[name]
@@ -118,44 +118,45 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_grid_with_an_empty_cell_is_drawn_and_judged_and_the_cell_is_named(lacking: Run) -> None:
     runs = full_grid()
-    missing = [one for one in runs if all(one[key] == value for key, value in lacking.items())]
-    found = evidence([one for one in runs if one not in missing], missing)
-    assert {"coverage", "training", "end_points"} <= every_figure(found).keys()
-    assert summarise(found)
-    assert len(judge(found, CLAIMS)) == len(CLAIMS)
-    notes = " | ".join(found.notes)
-    for one in missing:
-        cell = rf"{one['task']}(, N = {one['num_rollouts']})?"
-        label = "Exact ML" if one["objective_name"] == "ml" else one["objective"]
+    missing = [row for row in runs if all(row[key] == value for key, value in lacking.items())]
+    experiment = evidence([row for row in runs if row not in missing], missing)
+    assert {"coverage", "training", "end_points"} <= every_figure(experiment).keys()
+    assert summarise(experiment)
+    assert len(judge(experiment, CLAIMS)) == len(CLAIMS)
+    notes = " | ".join(experiment.notes)
+    for row in missing:
+        cell = rf"{row['task']}(, N = {row['num_rollouts']})?"
+        label = "Exact ML" if row["objective_name"] == "ml" else row["objective"]
         gone = rf"{cell}: no runs( of [^|]*{label})?(?= \||,|$)"
-        assert re.search(rf"{gone}|{cell}, {label}: 2 of 3 seeds", notes), (one, notes)
+        assert re.search(rf"{gone}|{cell}, {label}: 2 of 3 seeds", notes), (row, notes)
 
 
 @pytest.mark.filterwarnings("error")
 def test_objectives_with_other_values_of_a_setting_share_the_panels_that_both_have() -> None:
     values = {"grpo": (4, 8), "maxrl_alg1": (8, 16)}
     cells = [(name, n, seed) for name, own in values.items() for n in own for seed in range(3)]
-    found = evidence([run(i, "a", name, seed, num_rollouts=n) for i, (name, n, seed) in enumerate(cells)])
+    experiment = evidence([run(i, "a", name, seed, num_rollouts=n) for i, (name, n, seed) in enumerate(cells)])
     panels = {
-        panel.title: [s.label for s in found.series(panel, ["num_rollouts"])] for panel in found.panels(found.faceted())
+        panel.title: [s.label for s in experiment.series(panel, ["num_rollouts"])]
+        for panel in experiment.panels(experiment.faceted())
     }
     assert panels == {"a, N = 4": ["GRPO"], "a, N = 8": ["GRPO", "MaxRL"], "a, N = 16": ["MaxRL"]}
-    assert found.notes == ["a, N = 4: no runs of MaxRL", "a, N = 16: no runs of GRPO"]
-    assert len(every_figure(found)) >= 10
-    assert len(judge(found, CLAIMS)) == len(CLAIMS)
+    assert experiment.notes == ["a, N = 4: no runs of MaxRL", "a, N = 16: no runs of GRPO"]
+    assert len(every_figure(experiment)) >= 10
+    assert len(judge(experiment, CLAIMS)) == len(CLAIMS)
 
 
 def test_a_panel_never_shows_runs_of_another_setting() -> None:
     """While a sweep is going on an objective may have one of its values yet; it has a choice all the same."""
-    runs = [one for one in full_grid() if one["objective_name"] != "ml"]
-    missing = [one for one in runs if one["objective_name"] == "maxrl_alg1" and one["num_rollouts"] == 8]
+    runs = [row for row in full_grid() if row["objective_name"] != "ml"]
+    missing = [row for row in runs if row["objective_name"] == "maxrl_alg1" and row["num_rollouts"] == 8]
     for told in (missing, []):
-        found = evidence([one for one in runs if one not in missing], told)
-        for panel in found.panels(found.faceted()):
-            for series in found.series(panel, found.faceted()):
-                for own in found.members(series, panel):
+        experiment = evidence([row for row in runs if row not in missing], told)
+        for panel in experiment.panels(experiment.faceted()):
+            for series in experiment.series(panel, experiment.faceted()):
+                for own in experiment.members(series, panel):
                     settings = {**dict(panel.settings), **dict(series.settings)}
-                    assert found.runs[own]["num_rollouts"] == settings["num_rollouts"], (panel, series)
+                    assert experiment.runs[own]["num_rollouts"] == settings["num_rollouts"], (panel, series)
 
 
 def test_a_legend_does_not_change_while_runs_come_in() -> None:
@@ -172,7 +173,7 @@ def prefixes(name: str) -> list[tuple[str, list[Run], list[Run]]]:
         run(i, c.task_label, c.objective["name"], c.seed, num_rollouts=c.num_rollouts) for i, c in enumerate(loaded)
     ]
     shuffled = random.Random(0).sample(runs, len(runs))
-    longest_first = sorted(runs, key=lambda one: -one["num_rollouts"])
+    longest_first = sorted(runs, key=lambda row: -row["num_rollouts"])
     orders = {"file": runs, "longest first": longest_first, "shuffled": shuffled}
     return [(f"{order}, {k}", rs[:k], rs[k:]) for order, rs in orders.items() for k in range(1, len(rs) + 1)]
 
@@ -186,17 +187,22 @@ def test_every_series_of_a_panel_has_runs_at_every_moment_of_a_sweep() -> None:
     for moment, (what, done, missing) in enumerate(moments):
         if moment > 90 and moment % 4:  # the file's order at every moment, the others now and then
             continue
-        here = {one["run"] for one in done}
-        told = {"missing": {one["run"]: one for one in missing}}
-        found = Evidence("partial", metrics[metrics["run"].isin(here)], rates[rates["run"].isin(here)], told)
-        for facets in ((), found.faceted()):
-            for panel in found.panels(facets):
-                assert all(found.members(series, panel) for series in found.series(panel, facets)), what
-        assert [run for panel in found.panels() for s in found.series(panel) for run in found.members(s, panel)]
+        here = {row["run"] for row in done}
+        told = {"missing": {row["run"]: row for row in missing}}
+        experiment = Evidence("partial", metrics[metrics["run"].isin(here)], rates[rates["run"].isin(here)], told)
+        for facets in ((), experiment.faceted()):
+            for panel in experiment.panels(facets):
+                assert all(experiment.members(series, panel) for series in experiment.series(panel, facets)), what
+        assert [
+            run
+            for panel in experiment.panels()
+            for s in experiment.series(panel)
+            for run in experiment.members(s, panel)
+        ]
         if moment in (3, 40, 84, 140, 200):
-            assert "coverage" in every_figure(found), what
-            summarise(found)
-            judge(found, claims)
+            assert "coverage" in every_figure(experiment), what
+            summarise(experiment)
+            judge(experiment, claims)
 
 
 def test_a_whole_grid_has_no_notes() -> None:
@@ -209,9 +215,9 @@ def test_a_whole_grid_has_no_notes() -> None:
 def test_two_objectives_under_one_label_are_told_apart() -> None:
     runs = [run(seed, "a", "grpo", seed) for seed in range(3)]
     others = [{**run(3 + seed, "a", "grpo", seed), "objective_name": "my_grpo"} for seed in range(3)]
-    found = evidence([*runs, *others])
-    assert [series.label for series in found.series()] == ["GRPO (grpo)", "GRPO (my_grpo)"]
-    assert all(len(found.members(series, Panel("a"))) == 3 for series in found.series())
+    experiment = evidence([*runs, *others])
+    assert [series.label for series in experiment.series()] == ["GRPO (grpo)", "GRPO (my_grpo)"]
+    assert all(len(experiment.members(series, Panel("a"))) == 3 for series in experiment.series())
 
 
 def test_values_that_differ_in_the_seventh_digit_have_labels_of_their_own() -> None:

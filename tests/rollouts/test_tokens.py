@@ -232,12 +232,14 @@ def test_pass_rates_have_the_gradient_of_finite_differences() -> None:
     direction = torch.randn(len(slope), generator=generator, dtype=torch.float64)
     start = torch.nn.utils.parameters_to_vector(policy.parameters()).detach()
 
-    def at(distance: float) -> float:
+    def value_at(distance: float) -> float:
         torch.nn.utils.vector_to_parameters(start + distance * direction, policy.parameters())
         return float(batch.log_pass_rate(policy).sum().detach())
 
     step = 1e-6
-    assert abs((at(step) - at(-step)) / (2 * step) - float(slope @ direction)) < 1e-6 * abs(float(slope @ direction))
+    assert abs((value_at(step) - value_at(-step)) / (2 * step) - float(slope @ direction)) < 1e-6 * abs(
+        float(slope @ direction)
+    )
 
 
 def test_demonstrations_are_read_as_the_textbook_reads_them() -> None:

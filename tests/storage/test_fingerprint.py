@@ -174,12 +174,12 @@ def test_every_row_counts_by_itself() -> None:
 @pytest.mark.parametrize("version", ["3.12", "3.13"])
 def test_other_pythons_agree(tmp_path: Path, version: str) -> None:
     """They need nothing installed: `fingerprint` is read and run alone."""
-    found = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), shutil.which(f"python{version}")]
-    if not found[0]:
+    pythons = [*Path.home().glob(f".pyenv/versions/{version}.*/bin/python"), shutil.which(f"python{version}")]
+    if not pythons[0]:
         pytest.skip(f"there is no Python {version} here")
     # Among them an f-string whose parts Pythons tell apart.
     edits = [("envs/navigation.py", "from __future__", "def f(x):\n    return 'a' f'{x=!r:>{x}}' f''\nfrom __future__")]
-    assert edited(tmp_path, "grpo", *edits, version=str(found[0])) == edited(tmp_path, "grpo", *edits)
+    assert edited(tmp_path, "grpo", *edits, version=str(pythons[0])) == edited(tmp_path, "grpo", *edits)
 
 
 def test_what_objectives_share_is_told_apart(tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ from maxrl_bench.sweeps import tabulate
 from maxrl_bench.sweeps.worker import execute
 
 OTHERS = (config(0), config(1))
-A, B = (one.hash for one in OTHERS)
+A, B = (config.hash for config in OTHERS)
 BASES = ("base-0", "base-1")  # of fake_run: one for each seed
 
 
@@ -41,9 +41,9 @@ def contents(folder: Path) -> dict[str, Any]:
 
 
 def swap(first: Path, second: Path) -> None:
-    one, other = first.read_bytes(), second.read_bytes()
+    ours, other = first.read_bytes(), second.read_bytes()
     first.write_bytes(other)
-    second.write_bytes(one)
+    second.write_bytes(ours)
 
 
 # --- blobs --------------------------------------------------------------------------------------------------------

@@ -43,8 +43,8 @@ def store(tmp_path: Path) -> Store:
 
 
 def finish(store: Store, *configs: RunConfig) -> None:
-    for one in configs:
-        store.finish(one, ROWS, RATES, {"seconds": 2.5})
+    for stored in configs:
+        store.finish(stored, ROWS, RATES, {"seconds": 2.5})
 
 
 def test_a_finished_run_reads_back_bit_for_bit(store: Store) -> None:
@@ -238,11 +238,11 @@ def test_tables_join_runs_with_their_configuration_in_the_order_of_the_experimen
 
 
 def test_a_run_whose_name_looks_like_a_number_stays_text(store: Store) -> None:
-    config_like_number = next(c for c in map(config, range(10**6)) if c.hash.isdigit())
-    finish(store, config_like_number)
-    tables = tabulate.write_tables(experiment(config_like_number), store, store.root.parent)
+    storedlike_number = next(c for c in map(config, range(10**6)) if c.hash.isdigit())
+    finish(store, storedlike_number)
+    tables = tabulate.write_tables(experiment(storedlike_number), store, store.root.parent)
     assert tables is not None
-    assert set(tables.metrics["run"]) == {config_like_number.hash}
+    assert set(tables.metrics["run"]) == {storedlike_number.hash}
 
 
 def test_tables_that_are_not_whole_are_refused_in_one_line(store: Store) -> None:

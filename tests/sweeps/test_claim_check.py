@@ -133,9 +133,9 @@ def test_a_claim_without_runs_under_one_profile_cannot_be_judged_there(tmp_path:
         rates = pd.DataFrame({"step": [0, 2], "instance": 0, "pass_rate": 0.5, "n": 0})
         store.finish(config, [{"step": s, "rollouts": s, "seconds": 0.0, "pass@1": 0.5} for s in (0, 2)], rates, {})
     write_tables(experiment, store, tmp_path / "results")
-    (found,) = judge(Evidence.load(experiment.name, tmp_path / "results"), experiment.claims)
-    assert found.verdict == CANNOT
-    assert found.notes
+    (verdict,) = judge(Evidence.load(experiment.name, tmp_path / "results"), experiment.claims)
+    assert verdict.verdict == CANNOT
+    assert verdict.notes
 
 
 def test_shipped_claims_can_be_judged_under_every_profile() -> None:

@@ -88,10 +88,10 @@ def test_too_little_room_is_told_before_anything_runs(tmp_path: Path, monkeypatc
 
 @pytest.mark.parametrize("damage", ["truncated", "half-written", "foreign"])
 def test_what_is_not_whole_is_reported_and_computed_again(tmp_path: Path, damage: str, capsys) -> None:
-    one, other = config(0), config(1)
-    run_sweep(tmp_path, experiment(one, other))
-    good = tables_without_seconds(tmp_path, (one, other))
-    folder = tmp_path / "store" / one.hash
+    first, other = config(0), config(1)
+    run_sweep(tmp_path, experiment(first, other))
+    good = tables_without_seconds(tmp_path, (first, other))
+    folder = tmp_path / "store" / first.hash
     if damage == "truncated":
         (folder / "metrics.csv").write_bytes((folder / "metrics.csv").read_bytes()[:-20])
     elif damage == "half-written":
@@ -100,12 +100,12 @@ def test_what_is_not_whole_is_reported_and_computed_again(tmp_path: Path, damage
         for path in (tmp_path / "store" / other.hash).iterdir():
             (folder / path.name).write_bytes(path.read_bytes())
     capsys.readouterr()
-    report = run_sweep(tmp_path, experiment(one, other))
+    report = run_sweep(tmp_path, experiment(first, other))
     assert report.computed == 1
     reported = capsys.readouterr().err
     assert "1 stored runs are not used but run again" in reported
-    assert one.hash in reported
-    assert tables_without_seconds(tmp_path, (one, other)) == good
+    assert first.hash in reported
+    assert tables_without_seconds(tmp_path, (first, other)) == good
 
 
 def test_results_of_other_code_are_computed_again_unless_they_are_to_be_kept(tmp_path: Path, capsys) -> None:
@@ -145,11 +145,11 @@ def test_longest_runs_first_from_recorded_durations(tmp_path: Path) -> None:
     assert known.seconds(unknown) == 60  # same task and rollouts
     runs = [config(1, num_rollouts=16), config(1), unknown]
     # The same from the store: durations are read back from provenance.
-    for one, seconds in ((fast, 60.0), (slow, 6.0)):
-        run_sweep(tmp_path, experiment(one))
-        made = store.provenance(one.hash)
-        metrics, rates = store.tables(one.hash)
-        Store(store.root, made["code"]).finish(one, metrics.to_dict("records"), rates, {"wall_seconds": seconds})
+    for run, seconds in ((fast, 60.0), (slow, 6.0)):
+        run_sweep(tmp_path, experiment(run))
+        made = store.provenance(run.hash)
+        metrics, rates = store.tables(run.hash)
+        Store(store.root, made["code"]).finish(run, metrics.to_dict("records"), rates, {"wall_seconds": seconds})
     plan = sweep.make_plan([experiment(slow, fast, *runs)], tmp_path, run_function=RUN)
     assert plan.todo[-1] == runs[0].hash
     assert plan.seconds(plan.todo) == pytest.approx(126)
@@ -224,7 +224,7 @@ def test_a_poisonous_run_is_struck_out_and_every_other_run_succeeds(tmp_path: Pa
     poison = config(0, policy={"die_at": 3})
     others = [config(seed, policy={"step_ms": 5}) for seed in range(1, 6)]
     report = run_sweep(tmp_path, experiment(*others, poison), pool=two_workers)
-    assert report.done == {one.hash for one in others}
+    assert report.done == {other.hash for other in others}
     assert report.failed == {poison.hash: "its worker died 3 times (killed, out of memory, or crashed)"}
     assert capsys.readouterr().err.count("died; it is run again") == sweep.STRIKES - 1
     assert Store(tmp_path / "store").status(poison.hash) == "failed"
@@ -289,7 +289,7 @@ def test_no_finished_future_is_kept_alive(tmp_path: Path) -> None:
 
     class Watching(Serial):
         def submit(self, function, job):
-            alive.append(sum(one() is not None for one in seen))
+            alive.append(sum(reference() is not None for reference in seen))
             future = super().submit(function, job)
             seen.append(weakref.ref(future))
             return future

@@ -253,12 +253,12 @@ def mutations(text: str, rng: random.Random) -> str:
     ]
     for _ in range(rng.randint(1, 3)):
         lines = text.split("\n")
-        kind, at = rng.randrange(6), rng.randrange(len(text))
+        kind, position = rng.randrange(6), rng.randrange(len(text))
         line = rng.randrange(len(lines))
         if kind == 0:
-            text = text[:at] + text[at + rng.randint(1, 4) :]
+            text = text[:position] + text[position + rng.randint(1, 4) :]
         elif kind == 1:
-            text = text[:at] + rng.choice("[]{}=\"'#,.\n\\\x00é9a ") + text[at:]
+            text = text[:position] + rng.choice("[]{}=\"'#,.\n\\\x00é9a ") + text[position:]
         elif kind == 2:
             text = "\n".join([*lines[:line], *lines[line + 1 :]])
         elif kind == 3:
