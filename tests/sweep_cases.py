@@ -49,7 +49,7 @@ def run_sweep(root: Path, *experiments: Experiment, pool=None, handed=None, **op
     plan = sweep.make_plan(experiments, root, run_function=RUN, **options)
     progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
     record = (lambda e, done: handed.append((e.name, done))) if handed is not None else (lambda e, done: None)
-    return sweep.Sweep(plan, pool or Serial(), progress, record).run()
+    return sweep.Sweep(plan, pool or Serial(), progress, record).carry_out()
 
 
 def tables_without_seconds(root: Path, runs: tuple[RunConfig, ...]) -> dict[str, tuple[str, str]]:

@@ -151,7 +151,7 @@ def sweep(options: SweepOptions) -> int:
             pool = _pool(options, plan, workers)
             progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
             running = Sweep(plan, pool, progress, publisher.submit)
-            report = running.run()
+            report = running.carry_out()
             pool.shutdown()
             drawn = publisher.wait()
         except DiskFull as error:

@@ -168,7 +168,7 @@ class Sweep:
         self.shown_at, self.shown = time.monotonic(), len(self.report.done)
         self.busy = self.capacity = 0.0
 
-    def run(self) -> Report:
+    def carry_out(self) -> Report:
         """Go on until every run has ended. Raises DiskFull, PoolLost and KeyboardInterrupt after ending the workers."""
         self.plan.store.tidy_all()
         unusable = Counter(check.why for check in self.plan.found.values() if check.state in ("corrupt", "stale"))

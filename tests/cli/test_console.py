@@ -156,7 +156,7 @@ def test_whatever_a_run_function_raises_is_a_failed_run(
 ) -> None:
     function = own_function(tmp_path, f"own_{abs(hash(body))}", body, monkeypatch)
     plan = sweep.make_plan([experiment(config(0), config(1))], tmp_path, run_function=function)
-    report = sweep.Sweep(plan, Serial(), sweep.Progress(2, 0)).run()
+    report = sweep.Sweep(plan, Serial(), sweep.Progress(2, 0)).carry_out()
     assert len(report.failed) == 2
     assert all(told in why and len(why) <= 500 and why.isprintable() for why in report.failed.values()), report.failed
     kept = plan.store.failure(config(0).hash)

@@ -129,10 +129,10 @@ def test_limits_of_claims_lie_on_either_side_of_their_effects(drawn: Path) -> No
     assert (rows["low"] < rows["effect"]).all()
     assert (rows["effect"] < rows["high"]).all()
     entry = json.loads((drawn / "plots" / "headline" / "figures.json").read_text())["claims"][0]
-    rows = {row["task"]: row for row in entry["comparisons"] + entry["per_task"]}
+    judged = {row["task"]: row for row in entry["comparisons"] + entry["per_task"]}
     for _, row in rows.iterrows():
         for name in ("effect", "low", "high", "p"):
-            assert rows[row["task"]][name] == row[name]
+            assert judged[row["task"]][name] == row[name]
 
 
 def test_the_page_needs_nothing_but_itself(drawn: Path) -> None:
