@@ -5,11 +5,14 @@ from __future__ import annotations
 from operator import and_
 
 import numpy as np
+import pandas as pd
 import torch
 
-from envs.minigrid_simulator import ACTIONS, CLOSED, DOOR, EMPTY, GOAL, KEY, OPEN, RUNNING, Level, Levels
+from envs.minigrid_simulator import CLOSED, DOOR, EMPTY, GOAL, KEY, OPEN, RUNNING, Level, Levels
+from envs.minigrid_view import unpack, views
 from maxrl_bench.rollouts.graphs import StateGraphs
 
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits are as good as random
 MAX_STATES = 100_000  # of one level: beyond, a graph takes longer to compile than to train on
 
 
@@ -19,71 +22,51 @@ def compile_graphs(levels: Levels, horizon: int) -> StateGraphs:
     Raises ValueError if a level has more than MAX_STATES of them.
     """
     starts = levels.starts()
-    numbering = _Numbering(levels)
-    index = np.full(numbering.size, -1, np.int64)
+    index = np.full(levels.num_codes, -1, np.int64)
     # Where nothing but the agent moves, all its poses can be expanded at once; the search is then one wave.
-    wave = starts if numbering.changing else np.concatenate([starts, _all_poses(levels)])
-    codes, first = np.unique(numbering.encode(wave), return_index=True)
-    wave = wave[first]
-    index[codes] = np.arange(len(codes))
+    moving = levels.keys is not None or levels.doors.shape[1] > 0
+    wave = starts if moving else levels.poses()
+    index[wave] = np.arange(len(wave))
     waves, successors, total = [wave], [], len(wave)
-    actions = np.arange(len(ACTIONS))
     while len(wave):
-        following, outcome = levels.step(np.repeat(wave, len(actions), 0), np.tile(actions, len(wave)))
-        codes = numbering.encode(following)
+        following, outcome = levels.step(wave)
         runs = outcome == RUNNING
-        fresh = np.flatnonzero(runs & (index[codes] < 0))
-        new_codes, first = np.unique(codes[fresh], return_index=True)
-        index[new_codes] = total + np.arange(len(new_codes))
-        total += len(new_codes)
+        fresh = following[runs & (index[following] < 0)]
+        index[fresh] = np.arange(len(fresh))  # of a state that occurs several times, the last one stays
+        wave = fresh[index[fresh] == np.arange(len(fresh))]
+        index[wave] = total + np.arange(len(wave))
+        total += len(wave)
         if total > MAX_STATES * len(starts):
             raise ValueError(f"levels of this size have more than {MAX_STATES} states; choose a smaller size")
-        successors.append(np.where(runs, index[codes], outcome))
-        wave = following[fresh[first]]
+        successors.append(np.where(runs, index[following], outcome))
         waves.append(wave)
-    observations, observation_of = distinct_rows(levels.observe(np.concatenate(waves)))
+    seen = views(levels, np.concatenate(waves))
+    first, observation_of = distinct_columns(seen)
     return StateGraphs(
-        observations=torch.from_numpy(observations.astype(np.int64)),
+        observations=torch.from_numpy(unpack(seen[:, first])),
         observation_of=observation_of,
-        successor=np.concatenate(successors).reshape(-1, len(actions)),
-        start=index[numbering.encode(starts)],
+        successor=np.concatenate(successors),
+        start=index[starts],
         horizon=horizon,
     )
 
 
-class _Numbering:
-    """States as integers: level, cell, direction, key and doors as the digits of a number of mixed radix."""
+def distinct_columns(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each distinct column of integers [F, M] occurs first [O], and which of them each column is [M].
 
-    def __init__(self, levels: Levels):
-        keys = 1 if levels.keys is None else levels.num_cells + 1
-        radices = [levels.num_cells, 4, keys, *[3] * levels.doors.shape[1]]
-        self.changing = len(radices) > 3 or keys > 1
-        self.weights = np.cumprod([1, *radices[:0:-1]])[::-1]
-        self.weights = np.r_[self.weights[0] * radices[0], self.weights]
-        self.size = int(self.weights[0]) * len(levels.levels)
-        self.offset = 0 if keys > 1 else int(self.weights[3])  # an absent key is -1
-
-    def encode(self, states: np.ndarray) -> np.ndarray:
-        return states @ self.weights + self.offset
-
-
-def _all_poses(levels: Levels) -> np.ndarray:
-    level, cell = np.nonzero(levels.fixed == EMPTY)
-    pose = np.column_stack([level, cell, np.zeros_like(cell), np.full_like(cell, -1)])
-    return np.concatenate([pose + np.array([0, 0, direction, 0]) for direction in range(4)])
-
-
-def distinct_rows(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct rows [O, F] of small integers [M, F], and which of them each row is [M].
-
-    By 64-bit fingerprints, which sort ten times faster than rows; a clash of fingerprints is seen and resolved.
+    By 64-bit fingerprints; a clash of fingerprints is seen and resolved.
     """
-    multipliers = np.random.Generator(np.random.SFC64(0)).integers(1, 2**63, rows.shape[1], dtype=np.uint64)
-    _, first, index = np.unique(rows.astype(np.uint64) @ multipliers, return_index=True, return_inverse=True)
-    if (rows[first][index] == rows).all():
-        return rows[first], index
-    distinct, index = np.unique(rows, axis=0, return_inverse=True)
-    return distinct, index.reshape(-1)
+    fingerprint = np.zeros(columns.shape[1], np.uint64)
+    for row in columns.astype(np.uint64, copy=False):
+        fingerprint = (fingerprint ^ row) * FACTOR
+        fingerprint ^= fingerprint >> np.uint64(32)
+    index, distinct = pd.factorize(fingerprint)
+    first = np.full(len(distinct), -1)
+    first[index[::-1]] = np.arange(len(index))[::-1]
+    if all((row[first][index] == row).all() for row in columns):
+        return first, index
+    _, first, index = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+    return first, index.reshape(-1)
 
 
 def shortest_solution(level: Level, limit: int, *, open_to_win: bool = False) -> int | None:

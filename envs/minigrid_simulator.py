@@ -1,15 +1,15 @@
-"""MiniGrid's transitions and its egocentric view, in numpy, for many states of many levels at once.
+"""MiniGrid's transitions in numpy, for many states of many levels at once.
 
 Agrees with minigrid 3.2 step by step (tests/envs/test_minigrid_simulator.py) for levels of walls, lava, goals, doors
-and at most one key. A state is a row of integers: level, cell, direction, key, and one door state per door. A cell is
-x * height + y; the key lies on a cell, is CARRIED, or is absent.
+and at most one key. A cell is x * height + y; the key lies on a cell or is carried.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 from minigrid.core.constants import COLOR_TO_IDX, OBJECT_TO_IDX
@@ -40,8 +40,6 @@ NUM_CODES = len(TRIPLES)
 CARDINALITIES = (NUM_CODES,) * VIEW**2 + (len(DIRECTIONS),)
 _CODE_OF = {tuple(triple): code for code, triple in enumerate(TRIPLES.tolist())}
 _NOTHING = tuple(TRIPLES[EMPTY].tolist())
-_BLOCK = 2048  # states whose views are built together: small enough for the processor's cache
-_AGENT = (VIEW // 2) * VIEW + VIEW - 1  # where the agent stands in its own view: [3, 6], looking up
 
 
 @dataclass(frozen=True)
@@ -87,6 +85,7 @@ def _encode(triples: list[tuple[int, ...]]) -> np.ndarray:
 class Levels:
     """B levels of equal size and equal numbers of doors and keys, side by side.
 
+    A state is one integer, its *code*: level, cell, direction, door states and key are its digits, of mixed radix.
     `see_through` lifts the walls' and doors' occlusion; `open_to_win` makes opening a door the success (Unlock).
     Raises ValueError, once read, on unequal sizes or numbers of doors and on more than one key in a level.
     """
@@ -109,7 +108,7 @@ class Levels:
 
     @property
     def carried(self) -> int:
-        """The value of a state's key column while the agent carries it."""
+        """The value of a state's key digit while the agent carries it."""
         return self.num_cells
 
     @cached_property
@@ -151,139 +150,76 @@ class Levels:
         """The cells' fixed content [B, cells]: walls, goals and lava; empty where a door or the key is."""
         return np.where(self.codes >= DOOR, EMPTY, self.codes).astype(np.uint8)
 
+    # --- states as integers -----------------------------------------------------------------------------------------
+
     @cached_property
-    def _padded(self) -> np.ndarray:
-        """`fixed`, with the grey wall that minigrid shows outside of the grid, as one flat array."""
-        grid = self.fixed.reshape(-1, self.width, self.height)
-        return np.pad(grid, ((0, 0), (VIEW, VIEW), (VIEW, VIEW)), constant_values=WALL).reshape(-1)
+    def radices(self) -> tuple[int, ...]:
+        """How many values each digit has, the most significant first: level, cell, direction, doors, key."""
+        keys = 1 if self.keys is None else self.num_cells + 1  # a cell, or carried
+        return (len(self.levels), self.num_cells, 4, *[3] * self.doors.shape[1], keys)
+
+    @cached_property
+    def weights(self) -> np.ndarray:
+        """What each digit counts for, [4 + D]."""
+        return np.cumprod([1, *self.radices[:0:-1]])[::-1]
+
+    @property
+    def num_codes(self) -> int:
+        """The codes of states are below this."""
+        return math.prod(self.radices)
+
+    def decode(self, states: np.ndarray) -> list[np.ndarray]:
+        """The digits of states [M]: level, cell, direction, one state per door, key (0 where there is none)."""
+        digits = []
+        for radix in self.radices[:0:-1]:
+            states, digit = np.divmod(states, radix)
+            digits.append(digit)
+        return [states, *digits[::-1]]
 
     def starts(self) -> np.ndarray:
-        """The state in which each level begins, [B, 4 + D]."""
+        """The state in which each level begins, [B]."""
         poses = [(i, v.x * self.height + v.y, v.direction) for i, v in enumerate(self.levels)]
-        key = np.full(len(poses), -1) if self.keys is None else self.keys
+        key = np.zeros(len(poses), np.int64) if self.keys is None else self.keys
         doors = (np.take_along_axis(self.codes, self.doors, 1).astype(np.int64) - DOOR) % 3
-        return np.column_stack([np.array(poses), key, doors])
+        return np.asarray(np.column_stack([np.array(poses), doors, key]) @ self.weights)
 
-    def front(self, states: np.ndarray) -> np.ndarray:
-        """The cell before the agent, [M]. There always is one: levels are walled in."""
-        step = DIRECTIONS @ (self.height, 1)
-        return states[:, 1] + step[states[:, 2]]
+    def poses(self) -> np.ndarray:
+        """All states of levels in which nothing but the agent moves, [M]."""
+        level, cell = np.nonzero(self.fixed == EMPTY)
+        pose = level * self.weights[0] + cell * self.weights[1]
+        return np.asarray((pose[:, None] + np.arange(4) * self.weights[2]).reshape(-1))
 
-    def step(self, states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """States [M, 4 + D] and actions [M] -> next states, outcomes [M] (RUNNING, SUCCESS, FAILURE)."""
-        states = states.copy()
-        level, direction, key = states[:, 0], states[:, 2], states[:, 3]
-        front = self.front(states)
-        fixed = self.fixed[level, front]
-        at_door = self.doors[level] == front[:, None]  # [M, D]
-        door_states = np.where(at_door, states[:, 4:], -1).max(1, initial=-1)
-        at_key = key == front
-        outcome = np.zeros(len(states), np.int64)
+    # --- transitions ------------------------------------------------------------------------------------------------
 
-        states[:, 2] = (direction + (actions == RIGHT) - (actions == LEFT)) % 4
-        forward = actions == FORWARD
-        goes = forward & (fixed != WALL) & ~at_key & (door_states <= OPEN)
-        states[goes, 1] = front[goes]
-        outcome[forward & (fixed == GOAL)] = SUCCESS
-        outcome[forward & (fixed == LAVA)] = FAILURE
+    def step(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Where each action leads from each state [M]: states [M, A], outcomes [M, A] (RUNNING, SUCCESS, FAILURE)."""
+        level, cell, direction, *doors, key = self.decode(states)
+        ahead = (DIRECTIONS @ (self.height, 1))[direction]
+        front = cell + ahead  # there always is a cell before the agent: levels are walled in
+        fixed = self.fixed.reshape(-1)[level * self.num_cells + front]
+        following = np.repeat(states[:, None], len(ACTIONS), 1)
+        outcome = np.zeros(following.shape, np.int64)
+        following[:, LEFT] += ((direction + 3) % 4 - direction) * self.weights[2]
+        following[:, RIGHT] += ((direction + 1) % 4 - direction) * self.weights[2]
+        blocked, at_door = fixed == WALL, np.zeros(len(states), bool)
+        carries = np.zeros(len(states), bool)
         if self.keys is not None:
-            states[(actions == PICKUP) & at_key, 3] = self.carried
-            drops = (actions == DROP) & (key == self.carried) & (fixed == EMPTY) & (door_states < 0)
-            states[drops, 3] = front[drops]
-        if self.doors.shape[1]:
-            fits = (key == self.carried)[:, None] & (self.key_colors[level][:, None] == self.door_colors[level])
-            before = states[:, 4:]
-            after = np.where(before == LOCKED, np.where(fits, OPEN, LOCKED), CLOSED - before)
-            toggles = (actions == TOGGLE)[:, None] & at_door
-            states[:, 4:] = np.where(toggles, after, before)
+            at_key, carries = key == front, key == self.carried
+            blocked |= at_key
+            following[:, PICKUP] += np.where(at_key, self.carried - key, 0)
+        for door, state in enumerate(doors):
+            here = self.doors[level, door] == front
+            fits = carries & (self.key_colors[level] == self.door_colors[level, door])
+            after = np.where(state == LOCKED, np.where(fits, OPEN, LOCKED), CLOSED - state)
+            following[:, TOGGLE] += np.where(here, after - state, 0) * self.weights[3 + door]
+            blocked |= here & (state != OPEN)
+            at_door |= here
             if self.open_to_win:
-                outcome[(toggles & (after == OPEN)).any(1)] = SUCCESS
-        return states, outcome
-
-    def observe(self, states: np.ndarray) -> np.ndarray:
-        """What the agent sees: [M, 50] uint8, the codes of the 7 x 7 view by [x, y], then the direction."""
-        seen = np.empty((len(states), VIEW**2 + 1), np.uint8)
-        for first in range(0, len(states), _BLOCK):
-            block = slice(first, first + _BLOCK)
-            seen[block, :-1] = self._views(states[block])
-        seen[:, -1] = states[:, 2]
-        return seen
-
-    def _views(self, states: np.ndarray) -> np.ndarray:
-        level, direction, key = states[:, 0], states[:, 2], states[:, 3]
-        x, y = np.divmod(states[:, 1], self.height)
-        stride = self.height + 2 * VIEW
-        corner = (level * (self.width + 2 * VIEW) + x + VIEW) * stride + y + VIEW
-        view = self._padded[corner[:, None] + _view_offsets(stride)[direction]]
-        opaque = view == WALL
-        for door in range(self.doors.shape[1]):
-            rows, place = self._in_view(x, y, direction, self.doors[level, door])
-            state = states[rows, 4 + door]
-            view[rows, place] = DOOR + 3 * self.door_colors[level[rows], door] + state
-            opaque[rows, place] = state != OPEN
+                outcome[here & (after == OPEN), TOGGLE] = SUCCESS
         if self.keys is not None:
-            rows, place = self._in_view(x, y, direction, key)
-            view[rows, place] = KEY + self.key_colors[level[rows]]
-        if not self.see_through:
-            view *= _visible(opaque)  # UNSEEN is 0
-        view[:, _AGENT] = np.where(key == self.carried, KEY + self.key_colors[level], EMPTY)
-        return view
-
-    def _in_view(
-        self, x: np.ndarray, y: np.ndarray, direction: np.ndarray, cell: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """Which views show this cell, and in which place of the 49; a carried key's cell is in none."""
-        cell_x, cell_y = np.divmod(cell, self.height)
-        ahead = DIRECTIONS[direction]
-        dx, dy = cell_x - x, cell_y - y
-        depth = dx * ahead[:, 0] + dy * ahead[:, 1]
-        right = dy * ahead[:, 0] - dx * ahead[:, 1]
-        within = (depth >= 0) & (depth < VIEW) & (np.abs(right) <= VIEW // 2) & (cell < self.num_cells)
-        rows = np.flatnonzero(within)
-        return rows, (right[rows] + VIEW // 2) * VIEW + VIEW - 1 - depth[rows]
-
-
-@lru_cache
-def _view_offsets(stride: int) -> np.ndarray:
-    """Where the cells of the view lie relative to the agent's, by direction, in a flat grid: [4, 49]."""
-    i, j = np.divmod(np.arange(VIEW**2), VIEW)
-    ahead, right = DIRECTIONS, np.stack([-DIRECTIONS[:, 1], DIRECTIONS[:, 0]], 1)
-    cells = (VIEW - 1 - j)[:, None] * ahead[:, None] + (i - VIEW // 2)[:, None] * right[:, None]
-    return cells @ (stride, 1)
-
-
-@lru_cache
-def _sweeps() -> tuple[np.ndarray, np.ndarray]:
-    """Visibility within a row of the view: [row mask, opaque cells] -> the row's final mask, and the next row's first.
-
-    minigrid looks along each row from left to right and back; what is transparent lights its neighbours beside, above
-    and diagonally above. Both arguments have 7 bits, so the two sweeps are a table of 128 x 128.
-    """
-    lit = np.zeros((2**VIEW, 2**VIEW), np.uint8)
-    above = np.zeros_like(lit)
-    opaque = np.arange(2**VIEW)
-    for mask in range(2**VIEW):
-        row, up = np.full(2**VIEW, mask), np.zeros(2**VIEW, np.int64)
-        for cells, beside in ((range(VIEW - 1), 1), (range(VIEW - 1, 0, -1), -1)):
-            for i in cells:
-                passes = ((row >> i) & 1) & ~(opaque >> i) & 1
-                row |= passes << (i + beside)
-                up |= (passes << (i + beside)) | (passes << i)
-        lit[mask], above[mask] = row, up
-    return lit, above
-
-
-def _visible(opaque: np.ndarray) -> np.ndarray:
-    """Which cells of each view the agent sees, given which are opaque: [M, 49] bool -> [M, 49] uint8, 0 or 1."""
-    lit, above = _sweeps()
-    columns = opaque.reshape(-1, VIEW, VIEW).view(np.uint8)  # [M, x, y]
-    bits = np.zeros((len(opaque), VIEW), np.uint8)  # per y, one bit per x
-    for x in range(VIEW):
-        bits |= columns[:, x] << x
-    mask = np.full(len(opaque), 1 << (VIEW // 2), np.uint8)
-    rows = np.empty_like(bits)
-    for y in range(VIEW - 1, -1, -1):
-        rows[:, y] = lit[mask, bits[:, y]]
-        mask = above[mask, bits[:, y]]
-    seen = (rows[:, None, :] >> np.arange(VIEW, dtype=np.uint8)[:, None]) & 1
-    return seen.reshape(-1, VIEW**2)
+            drops = carries & (fixed == EMPTY) & ~at_door
+            following[:, DROP] += np.where(drops, front - self.carried, 0)
+        following[:, FORWARD] += np.where(blocked, 0, ahead) * self.weights[1]
+        outcome[fixed == GOAL, FORWARD] = SUCCESS
+        outcome[fixed == LAVA, FORWARD] = FAILURE
+        return following, outcome

@@ -1,8 +1,8 @@
 """Memoryless policies on finite deterministic worlds: rollouts as counts, exact pass rates, demonstrations.
 
 The states of all B instances are the nodes of one graph. The policy sees an observation of the state and nothing else,
-so the network is run once on each distinct observation of the batch, and everything else is table look-up. Rollouts in
-the same state at the same time are counted together from there on.
+so the network is run once on each distinct observation of the batch, and everything else is table look-up. A few
+rollouts are followed one by one; of many, those in the same state at the same time are counted together from there on.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ import torch
 from scipy import sparse
 
 from maxrl_bench.rollouts import finite
-from maxrl_bench.rollouts.counts import Layer, carry_down, draw_multinomial, successes_through, sum_up
+from maxrl_bench.rollouts.counts import Layer, draw_multinomial, successes_through
 from maxrl_bench.rollouts.policies import ObservationPolicy
 
 SUCCESS, FAILURE = -1, -2
+# Up to so many rollouts, times actions, each is followed by itself, which is then faster than counting (`make bench`).
+FEW = 2**15
 
 
 @dataclass(frozen=True)
@@ -58,12 +60,65 @@ class StateGraphs:
     ) -> GraphRollouts:
         """N independent rollouts of every instance.
 
-        paths: rollouts with different histories are not counted together, at up to N times the memory. grad: changes
+        paths: each rollout is followed by itself, at up to N times the memory. grad: changes
         nothing; `surrogate` and `entropy` run the network again, on the observations that were visited.
         """
         with torch.no_grad():
             log_probs = self.log_probs(policy).double().log_softmax(1).cpu().numpy()
         probs = finite.probabilities(log_probs)
+        if paths or num_rollouts * self.num_instances * probs.shape[1] <= FEW:
+            return self._one_by_one(policy, num_rollouts, rng, probs, log_probs if paths else None)
+        return self._counted(policy, num_rollouts, rng, probs)
+
+    def _one_by_one(
+        self,
+        policy: ObservationPolicy,
+        num_rollouts: int,
+        rng: np.random.Generator,
+        probs: np.ndarray,
+        log_probs: np.ndarray | None,
+    ) -> GraphRollouts:
+        """Follows each rollout by itself: the edges of a time step are in the order of the rollouts."""
+        bounds = np.cumsum(probs, axis=1)
+        bounds /= bounds[:, -1:].copy()  # exactly 1 at the end, so that no action of probability zero is ever drawn
+        rollout = np.arange(num_rollouts * self.num_instances)
+        states = np.repeat(self.start, num_rollouts)
+        success = np.zeros(len(rollout), bool)
+        rollouts, observations, actions = [], [], []
+        for _ in range(self.horizon):
+            observation = self.observation_of[states]
+            action = (rng.random(len(states))[:, None] >= bounds[observation]).sum(1)
+            rollouts.append(rollout)
+            observations.append(observation)
+            actions.append(action)
+            states = self.successor[states, action]
+            success[rollout[states == SUCCESS]] = True
+            going = states >= 0
+            states, rollout = states[going], rollout[going]
+            if not len(states):
+                break
+        taken, observation, action = (np.concatenate(part) for part in (rollouts, observations, actions))
+        smooth = None
+        if log_probs is not None:
+            mean = np.bincount(taken, log_probs[observation, action]) / np.bincount(taken)
+            smooth = np.where(success, -mean, mean)[taken]
+        return GraphRollouts(
+            graphs=self,
+            policy=policy,
+            num_rollouts=num_rollouts,
+            successes=success.reshape(-1, num_rollouts).sum(1),
+            instance=taken // num_rollouts,
+            observation=observation,
+            action=action,
+            count=np.ones(len(taken), np.int64),
+            through=success[taken].astype(np.int64),
+            smooth=smooth,
+        )
+
+    def _counted(
+        self, policy: ObservationPolicy, num_rollouts: int, rng: np.random.Generator, probs: np.ndarray
+    ) -> GraphRollouts:
+        """Follows how many rollouts are in each state: those with different histories are counted together."""
         states, counts = self.start, np.full(self.num_instances, num_rollouts, np.int64)
         instance = np.arange(self.num_instances)
         layers, seen = [], []
@@ -71,10 +126,7 @@ class StateGraphs:
             node, action, count = draw_multinomial(counts, probs[self.observation_of[states]], rng)
             target = self.successor[states[node], action]
             onward = np.flatnonzero(target >= 0) if step + 1 < self.horizon else np.zeros(0, np.int64)
-            if paths:
-                states_next, index = target[onward], np.arange(len(onward))
-            else:
-                states_next, index = np.unique(target[onward], return_inverse=True)
+            states_next, index = np.unique(target[onward], return_inverse=True)
             child = np.full(len(node), -1)
             child[onward] = index
             layers.append(Layer(node, action, count, child, np.where(target == SUCCESS, count, 0)))
@@ -86,10 +138,6 @@ class StateGraphs:
             instance_next[index] = instance[node[onward]]
             states, instance = states_next, instance_next
         successes = successes_through(layers, rng)
-        smooth = None
-        if paths:
-            taken = [log_probs[shown, layer.action] for (_, shown), layer in zip(seen, layers, strict=True)]
-            smooth = _smoothing(layers, successes, taken)
         return GraphRollouts(
             graphs=self,
             policy=policy,
@@ -100,7 +148,7 @@ class StateGraphs:
             action=np.concatenate([layer.action for layer in layers]),
             count=np.concatenate([layer.count for layer in layers]),
             through=np.concatenate(successes),
-            smooth=smooth,
+            smooth=None,
         )
 
     def log_pass_rate(self, policy: ObservationPolicy) -> torch.Tensor:
@@ -154,8 +202,7 @@ class StateGraphs:
 class GraphRollouts:
     """N rollouts of each instance on state graphs (`rollouts.Rollouts`): E edges (time, state, action) with counts.
 
-    As sampled: in the order of time, then of states (by index; with paths=True, of the edges that lead to them), then
-    of actions.
+    As sampled: in the order of time, then of rollouts where each is followed by itself, else of states and actions.
     """
 
     graphs: StateGraphs
@@ -167,7 +214,9 @@ class GraphRollouts:
     action: np.ndarray  # [E]
     count: np.ndarray  # [E]
     through: np.ndarray  # [E] how many of the `count` rollouts that take the edge succeed in the end
-    smooth: np.ndarray | None  # [E] see `_smoothing`; only if sampled with paths=True
+    smooth: (
+        np.ndarray | None
+    )  # [E] the rollout's mean log-probability per action, negated for a success; with paths=True
 
     @property
     def contexts_evaluated(self) -> int:
@@ -205,21 +254,6 @@ class GraphRollouts:
             return torch.zeros(())
         terms = term(self.graphs.log_probs(self.policy, rows))
         return (torch.from_numpy(table[rows]).to(terms) * terms).sum()
-
-
-def _smoothing(layers: list[Layer], successes: list[np.ndarray], log_probs: list[np.ndarray]) -> np.ndarray:
-    """For each edge, the sum over its rollouts of their mean log-probability per action, negated for successes: [E].
-
-    Of each layer: the successes among its edges' rollouts and its actions' log-probabilities. Needs `paths=True`, with
-    which every edge has one history.
-    """
-    forest = [(layer.node, layer.child) for layer in layers]
-    of_path = np.split(carry_down(forest, np.concatenate(log_probs)), np.cumsum([len(node) for node, _ in forest])[:-1])
-    ending = [
-        np.where(layer.child < 0, (layer.count - 2 * good) * log_prob / length, 0.0)
-        for length, (layer, good, log_prob) in enumerate(zip(layers, successes, of_path, strict=True), 1)
-    ]
-    return sum_up(forest, np.concatenate(ending))
 
 
 class _PassRate(torch.autograd.Function):

@@ -16,6 +16,33 @@ from maxrl_bench.rollouts.transformer import TokenPolicy
 from maxrl_bench.tasks import CategoricalContexts, Contexts, PixelContexts, TokenContexts
 
 
+class _SumOfRows(torch.autograd.Function):
+    """The sum of the rows that each bag names: table [C, width], bags [O, F] int64 -> [O, width].
+
+    As torch's embedding_bag, whose gradient sorts all names: here it is one product with the bags as columns of zeros
+    and ones, of the few rows that occur at all.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, table: torch.Tensor, bags: torch.Tensor) -> torch.Tensor:
+        ctx.save_for_backward(bags)
+        ctx.shape = table.shape
+        return nn.functional.embedding_bag(bags, table, mode="sum")
+
+    @staticmethod
+    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None]:
+        (grad,), (bags,) = grads, ctx.saved_tensors
+        occurs = torch.zeros(ctx.shape[0], dtype=torch.bool, device=bags.device)
+        occurs[bags.flatten()] = True
+        column = occurs.cumsum(0) - 1
+        counts = grad.new_zeros(len(bags), int(occurs.sum()))
+        counts.scatter_add_(1, column[bags], torch.ones_like(counts[:1, :1]).expand(bags.shape))
+        result = grad.new_zeros(ctx.shape)
+        with torch.autocast(grad.device.type, enabled=False):  # sums of many rows are no work for bfloat16
+            result[occurs] = counts.T @ grad
+        return result, None
+
+
 class OneHotLinear(nn.Module):
     """A linear layer on one-hot codes of categorical features, as a sum of table rows: [O, F] int64 -> [O, width]."""
 
@@ -24,12 +51,12 @@ class OneHotLinear(nn.Module):
     def __init__(self, cardinalities: tuple[int, ...], width: int):
         super().__init__()
         self.register_buffer("offsets", torch.tensor([0, *cardinalities[:-1]]).cumsum(0))
-        self.rows = nn.EmbeddingBag(sum(cardinalities), width, mode="sum")
+        self.rows = nn.Embedding(sum(cardinalities), width)
         self.bias = nn.Parameter(torch.zeros(width))
         self.fan_in = len(cardinalities)
 
     def forward(self, observations: torch.Tensor) -> torch.Tensor:
-        features: torch.Tensor = self.rows(observations + self.offsets)
+        features: torch.Tensor = _SumOfRows.apply(self.rows.weight, observations + self.offsets)
         return features + self.bias
 
 

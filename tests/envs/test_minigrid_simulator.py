@@ -8,7 +8,7 @@ import pytest
 from minigrid.core.constants import OBJECT_TO_IDX
 from minigrid.envs import DoorKeyEnv
 
-from envs.minigrid_graph import compile_graphs, distinct_rows, shortest_solution
+from envs.minigrid_graph import FACTOR, compile_graphs, distinct_columns, shortest_solution
 from envs.minigrid_simulator import (
     ACTIONS,
     DOOR,
@@ -24,6 +24,7 @@ from envs.minigrid_simulator import (
     encode_grid,
     encode_level,
 )
+from envs.minigrid_view import unpack, views
 from envs.navigation import LEVELS, Navigation
 
 KINDS: list[dict[str, Any]] = [
@@ -45,12 +46,12 @@ def levels_of(task: Navigation, count: int, split: str = "train") -> Levels:
     return task.levels(split, range(count))
 
 
-def whole_grid(levels: Levels, state: np.ndarray) -> np.ndarray:
+def whole_grid(levels: Levels, doors: list[int], key: int) -> np.ndarray:
     """All cells of a one-level state, as minigrid encodes them: [W, H, 3]."""
     codes = levels.fixed[0].astype(np.int64)
-    codes[levels.doors[0]] = DOOR + 3 * levels.door_colors[0] + state[4:]
-    if 0 <= state[3] < levels.carried:
-        codes[state[3]] = KEY + levels.key_colors[0]
+    codes[levels.doors[0]] = DOOR + 3 * levels.door_colors[0] + doors
+    if levels.keys is not None and key < levels.carried:
+        codes[key] = KEY + levels.key_colors[0]
     return TRIPLES[codes].reshape(levels.width, levels.height, 3)
 
 
@@ -69,18 +70,20 @@ def test_every_step_is_the_packages(kind: dict[str, Any]) -> None:
         distance = np.r_[graphs.distances, task.horizon + 1, 0]  # the sinks come last: failure, success
         node, state = int(graphs.start[0]), levels.starts()
         for _ in range(env.max_steps):
-            view = levels.observe(state)[0]
+            view = unpack(views(levels, state))[0]
+            _, cell, _, *doors, key = (int(digit[0]) for digit in levels.decode(state))
             assert (TRIPLES[view[:-1]].reshape(7, 7, 3) == obs["image"]).all()
             assert view[-1] == obs["direction"] == env.agent_dir
             assert (graphs.observations[graphs.observation_of[node]].numpy() == view).all()
-            assert divmod(int(state[0, 1]), levels.height) == tuple(int(v) for v in env.agent_pos)
-            assert (whole_grid(levels, state[0]) == env.grid.encode()).all()
-            assert (state[0, 3] == levels.carried) == (env.carrying is not None)
+            assert divmod(cell, levels.height) == tuple(int(v) for v in env.agent_pos)
+            assert (whole_grid(levels, doors, key) == env.grid.encode()).all()
+            assert (levels.keys is not None and key == levels.carried) == (env.carrying is not None)
 
             towards = int(distance[graphs.successor[node]].argmin())
             action = towards if rng.random() < 0.5 else int(rng.choice(7, p=[0.15, 0.15, 0.3, 0.1, 0.1, 0.15, 0.05]))
             before = state
-            state, outcome = levels.step(state, np.array([action]))
+            following, outcomes = levels.step(state)
+            state, outcome = following[:, action], outcomes[:, action]
             obs, reward, terminated, truncated, _ = env.step(action)
             assert (outcome[0] == SUCCESS) == (reward > 0)
             assert (outcome[0] != 0) == terminated
@@ -109,15 +112,17 @@ def test_a_batch_is_its_levels_side_by_side(kind: dict[str, Any]) -> None:
     states, alone = levels.starts(), [single.starts() for single in singles]
     for _ in range(200):
         actions = rng.integers(0, len(ACTIONS), 4)
-        views = levels.observe(states)
-        stepped, outcome = levels.step(states, actions)
+        seen = views(levels, states)
+        following, outcomes = levels.step(states)
         for i, single in enumerate(singles):
-            assert (single.observe(alone[i])[0] == views[i]).all()
-            alone[i], fate = single.step(alone[i], actions[i : i + 1])
-            assert (alone[i][0, 1:] == stepped[i, 1:]).all()
-            assert fate[0] == outcome[i]
-        states = np.where((outcome != 0)[:, None], levels.starts(), stepped)
-        alone = [single.starts() if outcome[i] else alone[i] for i, single in enumerate(singles)]
+            assert (views(single, alone[i])[:, 0] == seen[:, i]).all()
+            stepped, outcome = single.step(alone[i])
+            _, *poses = levels.decode(following[i])
+            assert np.array_equal(single.decode(stepped[0])[1:], poses)
+            assert (outcome[0] == outcomes[i]).all()
+            alone[i] = single.starts() if outcome[0, actions[i]] else stepped[:, actions[i]]
+        chosen = np.arange(4), actions
+        states = np.where(outcomes[chosen] != 0, levels.starts(), following[chosen])
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=NAMES)
@@ -151,16 +156,21 @@ def test_the_shortest_solution_is_that_of_the_graph(kind: dict[str, Any]) -> Non
     assert len(set(fewest)) > 3
 
 
-def test_observations_are_distinct_and_fingerprint_clashes_are_resolved() -> None:
-    rows = np.random.default_rng(0).integers(0, 2, (500, 7))
-    distinct, index = distinct_rows(rows)
-    assert len(np.unique(distinct, axis=0)) == len(distinct) == len(np.unique(rows, axis=0))
-    assert (distinct[index] == rows).all()
-    a, b = np.random.Generator(np.random.SFC64(0)).integers(1, 2**63, 2, dtype=np.uint64)  # the fingerprints' factors
-    clash = np.array([[b, 0], [0, a], [b, 0]], np.uint64)
-    distinct, index = distinct_rows(clash)
-    assert len(distinct) == 2
-    assert (distinct[index] == clash).all()
+def test_distinct_columns_and_clashes_of_their_fingerprints() -> None:
+    columns = np.random.default_rng(0).integers(0, 2, (7, 500))
+    first, index = distinct_columns(columns)
+    assert len(first) == len(np.unique(columns, axis=1).T)
+    assert (columns[:, first][:, index] == columns).all()
+
+    def mixed(value: int) -> int:
+        product = value * int(FACTOR) % 2**64
+        return product ^ product >> 32
+
+    other = mixed(1) ^ mixed(2)  # so that (1, 0) and (2, other) have the same fingerprint
+    clash = np.array([[1, 2, 1], [0, other, 0]], np.uint64)
+    first, index = distinct_columns(clash)
+    assert len(first) == 2
+    assert (clash[:, first][:, index] == clash).all()
 
 
 def test_a_key_of_another_color_opens_nothing_and_a_load_is_shown_once() -> None:
@@ -174,13 +184,15 @@ def test_a_key_of_another_color_opens_nothing_and_a_load_is_shown_once() -> None
         levels = Levels([encode_level(env)], see_through=True)
         state = levels.starts()
         for _ in range(50):
-            assert (TRIPLES[levels.observe(state)[0, :-1]].reshape(7, 7, 3) == obs["image"]).all()
-            assert (whole_grid(levels, state[0]) == env.grid.encode()).all()
+            assert (TRIPLES[unpack(views(levels, state))[0, :-1]].reshape(7, 7, 3) == obs["image"]).all()
+            _, _, _, *doors, key = (int(digit[0]) for digit in levels.decode(state))
+            assert (whole_grid(levels, doors, key) == env.grid.encode()).all()
             ahead = env.grid.get(*env.front_pos)
             usual = {"key": PICKUP, "door": TOGGLE}.get(ahead.type if ahead is not None else "", 2)
             action = usual if rng.random() < 0.4 else int(rng.integers(3))
             toggled[bool(seed % 2)] += action == TOGGLE and env.carrying is not None
-            state, outcome = levels.step(state, np.array([action]))
+            following, outcomes = levels.step(state)
+            state, outcome = following[:, action], outcomes[:, action]
             obs, _, terminated, _, _ = env.step(action)
             assert (outcome[0] != 0) == terminated
             steps += 1

@@ -11,6 +11,7 @@ from reference import all_rollouts, log_probability, textbook_surrogate, unfold
 from scipy import stats
 
 from maxrl_bench.objectives import table as objectives
+from maxrl_bench.rollouts import graphs as graphs_module
 from maxrl_bench.rollouts.counts import split_successes
 from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, GraphRollouts, StateGraphs
 from maxrl_bench.rollouts.policies import ObservationPolicy, make_policy
@@ -72,8 +73,9 @@ def test_gradient_is_the_textbook_loops(seed: int, smoothing: float, dtype: torc
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_merging_histories_keeps_the_gradient_of_the_counts(seed: int) -> None:
+def test_merging_histories_keeps_the_gradient_of_the_counts(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """With equal weights on success and failure no fate matters, and merged counts give the tree's gradient exactly."""
+    monkeypatch.setattr(graphs_module, "FEW", 0)
     graphs, policy = world(seed), policy_of(seed)
     rollouts = graphs.sample(policy, 400, np.random.default_rng(seed))
     assert len(rollouts.count) < len(graphs.sample(policy, 400, np.random.default_rng(seed), paths=True).count)
@@ -88,8 +90,23 @@ def test_merging_histories_keeps_the_gradient_of_the_counts(seed: int) -> None:
     )
 
 
-def signature(rollouts: GraphRollouts) -> tuple[tuple[int, ...], ...]:
-    """All that a merged result says: (time, state, action, count, successes) of every edge."""
+@pytest.fixture(params=["one by one", "counted"])
+def one_by_one(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Rollouts are followed in the one way or the other, however many they are."""
+    monkeypatch.setattr(graphs_module, "FEW", 10**9 if request.param == "one by one" else 0)
+    return bool(request.param == "one by one")
+
+
+def signature(rollouts: GraphRollouts, one_by_one: bool) -> tuple[tuple[int, ...], ...]:
+    """All that a result says, merged: (time, state, action, count, successes) of every edge."""
+    if one_by_one:
+        cells: dict[tuple[int, int, int], list[int]] = {}
+        for rollout in unfold(rollouts):
+            for time, (state, action) in enumerate(zip(rollout.states, rollout.actions, strict=True)):
+                cell = cells.setdefault((time, state, action), [0, 0])
+                cell[0] += 1
+                cell[1] += rollout.success
+        return tuple(sorted((*key, *cell) for key, cell in cells.items()))
     graphs, rows = rollouts.graphs, []
     edges = iter(zip(rollouts.action, rollouts.count, rollouts.through, strict=True))
     reached = [(int(state), rollouts.num_rollouts) for state in graphs.start]
@@ -107,7 +124,7 @@ def signature(rollouts: GraphRollouts) -> tuple[tuple[int, ...], ...]:
     return tuple(sorted(rows))
 
 
-def test_the_law_of_all_counts_is_that_of_independent_rollouts() -> None:
+def test_the_law_of_all_counts_is_that_of_independent_rollouts(one_by_one: bool) -> None:
     """Chi-square of 20,000 draws against the law by enumeration of all triples of rollouts; 1 false alarm in 10,000."""
     graphs, policy, n = world(1, num_instances=1, states=3, horizon=3), policy_of(1), 3
     single_rollouts = list(all_rollouts(graphs, 0))
@@ -127,7 +144,7 @@ def test_the_law_of_all_counts_is_that_of_independent_rollouts() -> None:
     assert any(0 < row[4] < row[3] for outcome in law for row in outcome)
 
     rng, draws = np.random.default_rng(7), 20_000
-    seen = Counter(signature(graphs.sample(policy, n, rng)) for _ in range(draws))
+    seen = Counter(signature(graphs.sample(policy, n, rng), one_by_one) for _ in range(draws))
     assert set(seen) <= set(law)
     common = [outcome for outcome, chance in law.items() if chance * draws >= 10]
     observed = np.array([seen[outcome] for outcome in common] + [draws - sum(seen[o] for o in common)])
@@ -137,7 +154,7 @@ def test_the_law_of_all_counts_is_that_of_independent_rollouts() -> None:
     assert stats.chisquare(observed, expected).pvalue > 1e-4
 
 
-def test_successes_are_binomial() -> None:
+def test_successes_are_binomial(one_by_one: bool) -> None:
     """Chi-square of K against Bin(N, p) with the exact p; false alarm: 1 in 10,000 per instance."""
     graphs, policy, n = world(2), policy_of(2), 9
     pass_rates = graphs.log_pass_rate(policy).exp().detach().numpy()
@@ -220,11 +237,19 @@ def test_a_million_rollouts_cost_no_more_memory_than_the_world_has_contexts() ->
     assert (np.abs(rollouts.successes / 1e6 - pass_rates) < 5 * deviation).all()  # false alarm: 1 in 500,000
 
 
-def test_same_generator_same_rollouts_and_zero_weights_no_graph() -> None:
+def test_same_generator_same_rollouts_and_zero_weights_no_graph(one_by_one: bool) -> None:
     graphs, policy = world(0), policy_of(0)
     a, b = (graphs.sample(policy, 50, np.random.default_rng(5)) for _ in range(2))
-    assert signature(a) == signature(b)
+    assert signature(a, one_by_one) == signature(b, one_by_one)
     assert not a.surrogate(np.zeros(3), np.zeros(3)).requires_grad
+
+
+def test_an_action_of_probability_zero_is_never_drawn() -> None:
+    graphs, policy = world(0), policy_of(0)
+    with torch.no_grad():
+        policy.last.bias[2] = -torch.inf
+    rollouts = graphs.sample(policy, 2000, np.random.default_rng(0), paths=True)
+    assert set(rollouts.action) == {0, 1}
 
 
 def test_smoothing_needs_paths() -> None:

@@ -232,6 +232,7 @@ def test_rows_are_recomputed_from_raw_rollouts(tmp_path: Path, task: str, split:
     evaluations = held_out(config)
     assert len(rows) == len(evaluations) == 4
     assert {use.split for use in recorded.USES} == {"train", split}
+    skewed = []
     for (_, row), use in zip(rows.iterrows(), evaluations, strict=True):
         assert use.indices == tuple(range(7))
         stored = rates[rates["step"] == row["step"]]
@@ -253,8 +254,9 @@ def test_rows_are_recomputed_from_raw_rollouts(tmp_path: Path, task: str, split:
             assert stored["n"].tolist() == [n] * 7
         for k, per_instance in expected.items():
             assert row[f"pass@{k}"] == pytest.approx(per_instance.mean())
-        assert abs(expected[1].mean() - np.median(expected[1])) > 1e-3  # which the row must not be
+        skewed.append(abs(expected[1].mean() - np.median(expected[1])) > 1e-3)
         np.testing.assert_allclose(stored["pass_rate"], expected[1])
+    assert any(skewed)  # else a median would pass as well
 
 
 @pytest.mark.parametrize("name", ["grpo_entropy", "differential_smoothing", "raft", "ml"])
