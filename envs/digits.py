@@ -7,7 +7,7 @@ Every image belongs to one split, by its content; instances of a split are compo
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 
 import numpy as np
@@ -61,17 +61,17 @@ class Digits:
         self.contexts = PixelContexts((8, 8 * places))
         self.name = f"digits-{places}"
 
-    def _draw(self, split: str, indices: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    def draw(self, split: str, indices: Sequence[int]) -> dict[str, np.ndarray]:
         """Pictures [B, 8, 8 * places] uint8 from 0 to 16, and their numbers [B]."""
         images, labels, *_ = _images()
         propose = partial(_propose, places=self._places)
         chosen = np.array([draw_instance(_SPACE, split, index, propose, _key) for index in check_indices(indices)])
         pictures = images[chosen].transpose(0, 2, 1, 3).reshape(len(chosen), *self.contexts.shape)
-        return pictures, labels[chosen] @ 10 ** np.arange(self._places - 1, -1, -1)
+        return {"pictures": pictures, "numbers": labels[chosen] @ 10 ** np.arange(self._places - 1, -1, -1)}
 
-    def batch(self, split: str, indices: Sequence[int]) -> StateGraphs:
-        """The pictures at these indices of a split. Raises ValueError on an unknown split or a bad index."""
-        pictures, numbers = self._draw(split, indices)
+    def build(self, drawn: Mapping[str, np.ndarray]) -> StateGraphs:
+        """A batch of pictures that were drawn."""
+        pictures, numbers = drawn["pictures"], drawn["numbers"]
         states = np.arange(len(numbers))
         successor = np.full((len(numbers), self.num_actions), FAILURE)
         successor[states, numbers] = SUCCESS
@@ -83,9 +83,13 @@ class Digits:
             horizon=self.horizon,
         )
 
+    def batch(self, split: str, indices: Sequence[int]) -> StateGraphs:
+        """The pictures at these indices of a split. Raises ValueError on an unknown split or a bad index."""
+        return self.build(self.draw(split, indices))
+
     def render(self, split: str, index: int, actions: Sequence[int]) -> str:
         """The picture in ten shades of text, the right number and the one that the policy named."""
-        pictures, numbers = self._draw(split, [index])
+        pictures, numbers = self.draw(split, [index]).values()
         rows = ["".join(_SHADES[min(int(ink) * 10 // 17, 9)] * 2 for ink in row) for row in pictures[0]]
         actions = check_actions(actions, self.num_actions)
         named = ", ".join(f"{action:0{self._places}d}" for action in actions) or "(nothing)"

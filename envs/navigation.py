@@ -141,14 +141,27 @@ class Navigation:
                 return seed, level
         raise ValueError(f"none of {attempts} levels can be solved within a horizon of {self.horizon} actions")
 
-    def levels(self, split: str, indices: Sequence[int]) -> Levels:
-        """Instances as levels side by side."""
-        drawn = tuple(self.instance(split, index)[1] for index in check_indices(indices))
-        return Levels(drawn, see_through=self.kind.see_through, open_to_win=self.kind.open_to_win)
+    def draw(self, split: str, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """Instances as arrays: cells [B, width, height] uint8, and poses [B, 3] of x, y and direction."""
+        levels = [self.instance(split, index)[1] for index in check_indices(indices)]
+        return {
+            "cells": np.stack([level.cells for level in levels]),
+            "poses": np.array([(level.x, level.y, level.direction) for level in levels]),
+        }
+
+    def levels(self, drawn: Mapping[str, np.ndarray]) -> Levels:
+        """Drawn instances as levels side by side."""
+        poses = drawn["poses"].tolist()
+        levels = tuple(Level(cells, *pose) for cells, pose in zip(drawn["cells"], poses, strict=True))
+        return Levels(levels, see_through=self.kind.see_through, open_to_win=self.kind.open_to_win)
+
+    def build(self, drawn: Mapping[str, np.ndarray]) -> StateGraphs:
+        """Drawn instances as the graphs of their reachable states."""
+        return compile_graphs(self.levels(drawn), self.horizon)
 
     def batch(self, split: str, indices: Sequence[int]) -> StateGraphs:
         """Instances as the graphs of their reachable states; a pure function of (task, split, index)."""
-        return compile_graphs(self.levels(split, indices), self.horizon)
+        return self.build(self.draw(split, indices))
 
     def render(self, split: str, index: int, actions: Sequence[int]) -> list[np.ndarray]:
         """RGB frames [H, W, 3] of a rollout, drawn by the package: the start and the state after each action."""

@@ -12,9 +12,9 @@ import importlib
 import importlib.metadata
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, runtime_checkable
 
 import numpy as np
 
@@ -103,6 +103,23 @@ class Task(Protocol):
 
     def render(self, split: str, index: int, actions: Sequence[int]) -> str | list[np.ndarray]:
         """One rollout for human eyes: text, or RGB frames [H, W, 3] uint8."""
+        ...
+
+
+@runtime_checkable
+class DrawingTask(Task, Protocol):
+    """A task whose instances take long to draw: they are arrays, which can be kept and made a batch of again.
+
+    `batch(split, indices)` is `build(draw(split, indices))`. Arrays of one name have one shape and type in all batches
+    of a size, and no objects in them.
+    """
+
+    def draw(self, split: str, indices: Sequence[int]) -> dict[str, np.ndarray]:
+        """The instances at these indices of a split."""
+        ...
+
+    def build(self, drawn: Mapping[str, np.ndarray]) -> Batch:
+        """A batch of instances that were drawn."""
         ...
 
 

@@ -162,7 +162,12 @@ class Store:
 
     def _code_of(self, run: str) -> str:
         """The code that a blob depends on: a base policy is shared by all objectives."""
-        return shared_part(self.code) if run.startswith(BASE) else self.code
+        return self.shared_code if run.startswith(BASE) else self.code
+
+    @property
+    def shared_code(self) -> str:
+        """The part of `code` that does not depend on the objective."""
+        return shared_part(self.code)
 
     def drop(self, run: str, name: str, problem: str) -> None:
         """Report a blob that cannot be used, and remove it, so that it is made again. Hold the run's lock."""

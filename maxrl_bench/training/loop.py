@@ -28,8 +28,9 @@ from maxrl_bench.rollouts.counts import Rollouts
 from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import Batch, make_task
 from maxrl_bench.training import measuring, metrics, parameters
+from maxrl_bench.training.instances import TrainingBatches
 from maxrl_bench.training.state import State, Tally, check_optimizer, is_due, restore
-from maxrl_bench.training.streams import random_stream, training_indices
+from maxrl_bench.training.streams import random_stream
 from maxrl_bench.training.warm_start import POLICY, base_policy
 
 CHECKPOINT = "checkpoint.pt"
@@ -59,6 +60,7 @@ class Run:
                 f"objective '{self.objective.name}' needs exact pass rates; task '{self.task.name}' has none"
             )
         self.held_out = measuring.HeldOut(config, self.task)
+        self.batches = TrainingBatches(config, self.task, store)
         self._begin()
 
     def _begin(self) -> None:
@@ -118,7 +120,7 @@ class Run:
     def _step(self) -> None:
         config, state = self.config, self.state
         with measuring.clock(state):
-            batch = self.task.batch("train", training_indices(config, state.step - 1))
+            batch = self.batches(state.step - 1)
             gain, outcomes = self._gain(batch, self.rng)
             self._differentiate(gain)
             compared = self.task.exact and is_due(config, state.step)

@@ -52,8 +52,8 @@ class HeldOut:
         self.config, self.task = config, task
         self.num_rollouts = ENTROPY_ROLLOUTS if task.exact else config.eval_rollouts
         block_size, size = max(1, EVAL_BLOCK // self.num_rollouts), config.eval_instances
-        blocks = (range(first, min(first + block_size, size)) for first in range(0, size, block_size))
-        self.batches = [task.batch(config.eval_split, block) for block in blocks]
+        blocks = [range(first, min(first + block_size, size)) for first in range(0, size, block_size)]
+        self.batches = _held_out(task, config.task.text, config.eval_split, blocks)
 
     @torch.no_grad()
     def evaluate(self, policy: torch.nn.Module, step: int) -> Evaluation:
@@ -99,6 +99,18 @@ class HeldOut:
                 norms[index] = torch.cat([g.double().flatten() for g in gradients if g is not None]).norm()
                 finite.check_value(norms[index], f"the gradient of held-out instance {index}")
         return norms
+
+
+# The last batches made: a worker's runs, one after another, are mostly of one task.
+_made: dict[tuple[type[Task], str, str, str], list[Batch]] = {}
+
+
+def _held_out(task: Task, settings: str, split: str, blocks: Sequence[range]) -> list[Batch]:
+    key = (type(task), settings, split, str(blocks))
+    if key not in _made:
+        _made.clear()
+        _made[key] = [task.batch(split, block) for block in blocks]
+    return _made[key]
 
 
 def cosine_to_likelihood(

@@ -43,7 +43,7 @@ STEPS = 2000  # per kind
 
 
 def levels_of(task: Navigation, count: int, split: str = "train") -> Levels:
-    return task.levels(split, range(count))
+    return task.levels(task.draw(split, range(count)))
 
 
 def whole_grid(levels: Levels, doors: list[int], key: int) -> np.ndarray:
@@ -63,7 +63,7 @@ def test_every_step_is_the_packages(kind: dict[str, Any]) -> None:
     seen: Counter[str] = Counter()
     index = 0
     while seen["steps"] < STEPS:
-        levels = task.levels("test", [index])
+        levels = task.levels(task.draw("test", [index]))
         obs, _ = env.reset(seed=task.instance("test", index)[0])
         index += 1
         graphs = compile_graphs(levels, task.horizon)
@@ -129,7 +129,7 @@ def test_a_batch_is_its_levels_side_by_side(kind: dict[str, Any]) -> None:
 def test_a_batch_of_graphs_is_its_graphs_side_by_side(kind: dict[str, Any]) -> None:
     task = Navigation(**kind)
     together = compile_graphs(levels_of(task, 3), task.horizon)
-    alone = [compile_graphs(task.levels("train", [i]), task.horizon) for i in range(3)]
+    alone = [compile_graphs(task.levels(task.draw("train", [i])), task.horizon) for i in range(3)]
     assert len(together.successor) == sum(len(graph.successor) for graph in alone)
     for i, graph in enumerate(alone):
         rng, node, single = np.random.default_rng(i), int(together.start[i]), int(graph.start[0])

@@ -22,11 +22,15 @@ from maxrl_bench.tasks import SPLITS, TASKS, make_task
 NAVIGATION = [name for name, entry in TASKS.items() if entry.family == "navigation"]
 
 
+def levels_of(task: Navigation, split: str, count: int) -> Levels:
+    return task.levels(task.draw(split, range(count)))
+
+
 @pytest.mark.parametrize("name", NAVIGATION)
 def test_every_level_can_be_solved_within_the_horizon(name: str) -> None:
     task = make_task(name)
     assert isinstance(task, Navigation)
-    levels = task.levels("test", range(30))
+    levels = levels_of(task, "test", 30)
     for level in levels.levels:
         assert shortest_solution(level, task.horizon, open_to_win=levels.open_to_win) is not None
 
@@ -34,7 +38,7 @@ def test_every_level_can_be_solved_within_the_horizon(name: str) -> None:
 def test_levels_that_cannot_be_solved_in_time_are_not_drawn() -> None:
     lengths = {
         horizon: [
-            shortest_solution(v, 100) or 0 for v in Navigation("fourrooms", horizon).levels("train", range(40)).levels
+            shortest_solution(v, 100) or 0 for v in levels_of(Navigation("fourrooms", horizon), "train", 40).levels
         ]
         for horizon in (12, 60)
     }
@@ -53,7 +57,7 @@ def test_splits_share_no_level(options: dict[str, Any]) -> None:
 
 def test_rooms_that_are_only_shifted_are_the_same_instance() -> None:
     """To the agent they are: they must not be in two splits."""
-    levels = Navigation("multiroom").levels("train", range(20)).levels
+    levels = levels_of(Navigation("multiroom"), "train", 20).levels
     level = next(v for v in levels if (v.cells[-1] == EMPTY).all())
     shifted = Level(np.roll(level.cells, 1, axis=0), level.x + 1, level.y, level.direction)
     assert shifted.key() == level.key()

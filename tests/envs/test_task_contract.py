@@ -17,7 +17,16 @@ import envs.registration  # noqa: F401  the import registers the environments
 from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, StateGraphs
 from maxrl_bench.rollouts.policies import make_policy
 from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
-from maxrl_bench.tasks import SPLITS, TASKS, CategoricalContexts, PixelContexts, Task, TokenContexts, make_task
+from maxrl_bench.tasks import (
+    SPLITS,
+    TASKS,
+    CategoricalContexts,
+    DrawingTask,
+    PixelContexts,
+    Task,
+    TokenContexts,
+    make_task,
+)
 
 NAMES = list(TASKS)
 # Small networks: the contract is about tasks.
@@ -136,6 +145,17 @@ def test_instances_are_pure_and_independent_of_their_batch(name: str) -> None:
             assert isinstance(single, StateGraphs)
             seen = [b.observations[b.observation_of[b.start[r]]] for b, r in ((together, row), (single, 0))]
             assert torch.equal(*seen)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_instances_that_are_drawn_as_arrays_make_the_batch_again(name: str) -> None:
+    task = task_of(name)
+    if not isinstance(task, DrawingTask):
+        pytest.skip("draws and builds in one step")
+    first, second = (task.draw("train", indices) for indices in ([3, 1, 4], [1, 5, 9]))
+    assert {key: (a.shape, a.dtype) for key, a in first.items()} == {k: (a.shape, a.dtype) for k, a in second.items()}
+    assert not any(values.dtype.hasobject for values in first.values())
+    assert content(task.build(first)) == content(task.batch("train", [3, 1, 4])) != content(task.build(second))
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -17,6 +17,7 @@ from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import CategoricalContexts
 from maxrl_bench.training import loop as train
 from maxrl_bench.training import measuring, metrics
+from maxrl_bench.training.streams import training_indices
 
 NUM_DOORS = 4
 BOTH_KINDS = ("doors", "sampled-doors")
@@ -180,8 +181,8 @@ def test_all_objectives_start_from_the_same_policy_and_meet_the_same_instances(t
     }
     assert len(set(rows.values())) == 1
     a, b = config(objective={"name": "grpo"}), config(objective={"name": "ml"})
-    assert train.training_indices(a, 7) == train.training_indices(b, 7)
-    assert not set(train.training_indices(a, 7)) & set(train.training_indices(config(seed=1), 7))
+    assert training_indices(a, 7) == training_indices(b, 7)
+    assert not set(training_indices(a, 7)) & set(training_indices(config(seed=1), 7))
 
 
 def test_warm_start_learns_from_demonstrations_and_is_made_once(tmp_path: Path, monkeypatch: Any) -> None:
@@ -197,14 +198,14 @@ def test_warm_start_learns_from_demonstrations_and_is_made_once(tmp_path: Path, 
 
 def test_scarce_data_is_a_fixed_set_in_epochs() -> None:
     settings = config(train_instances=12, batch_size=5)
-    seen = [i for step in range(12) for i in train.training_indices(settings, step)]
+    seen = [i for step in range(12) for i in training_indices(settings, step)]
     epochs = [seen[i : i + 12] for i in range(0, 60, 12)]
     assert all(set(epoch) == set(range(12)) for epoch in epochs)
     assert len({tuple(epoch) for epoch in epochs}) == 5
 
 
 def test_rich_data_never_repeats() -> None:
-    seen = [i for step in range(50) for i in train.training_indices(config(), step)]
+    seen = [i for step in range(50) for i in training_indices(config(), step)]
     assert len(set(seen)) == len(seen)
 
 

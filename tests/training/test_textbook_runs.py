@@ -19,6 +19,7 @@ from maxrl_bench import tasks
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage.store import Store
 from maxrl_bench.training import loop as train
+from maxrl_bench.training.streams import training_indices
 
 SETTINGS: dict[str, Any] = {
     "task": "rooms",
@@ -124,11 +125,11 @@ def test_a_run_is_the_textbook_loop(tmp_path: Path, name: str) -> None:
     adam = Adam(policy, config.learning_rate, config.max_grad_norm)
     if name == "ml":  # samples nothing, so that the world was not asked for rollouts
         task: Any = tasks.make_task("rooms")
-        batches = [task.batch("train", train.training_indices(config, step)) for step in range(config.steps)]
+        batches = [task.batch("train", training_indices(config, step)) for step in range(config.steps)]
         steps = [recorded.Use("train", batch.indices, batch, policy, None) for batch in batches]
     else:
         steps = [use for use in recorded.USES if use.split == "train" and use.rollouts]
-    assert [use.indices for use in steps] == [tuple(train.training_indices(config, s)) for s in range(config.steps)]
+    assert [use.indices for use in steps] == [tuple(training_indices(config, s)) for s in range(config.steps)]
     norms, cosines, rate, with_success = [], [], [], []
     for use in steps:
         ours = gradient(ascended(use, policy, name), policy)
@@ -175,7 +176,7 @@ def test_the_warm_start_is_the_textbook_loop_on_instances_of_its_own(tmp_path: P
     shown = [use for use in recorded.USES if use.rollouts is None]
     assert [len(use.indices) for use in shown] == [5, 5, 5]
     assert {use.split for use in shown} == {"train"}
-    used = {i for step in range(200) for i in train.training_indices(config, step)}
+    used = {i for step in range(200) for i in training_indices(config, step)}
     assert not used & {i for use in shown for i in use.indices}
     assert len({i for use in shown for i in use.indices}) == 15
     policy: Any = copy.deepcopy(shown[0].policy)
