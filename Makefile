@@ -55,8 +55,13 @@ tune: $(VENV)/.base ## choose learning rates on the validation split; writes exp
 plots: $(VENV)/.base ## redraw every figure and the report from the tables alone
 	$(CLI) plot $(EXPERIMENT)
 
-bench: $(VENV)/.base ## time the rollout engine against the textbook loop and others
-	$(CLI) bench
+# The version that `make bench` compares with.
+PREVIOUS ?= c309639
+bench: $(VENV)/.base ## time the rollout engine against its previous version, the textbook loop and others
+	@rm -rf build/bench/previous && mkdir -p build/bench/previous
+	@git archive $(PREVIOUS) maxrl_bench envs 2>/dev/null | tar -x -C build/bench/previous 2>/dev/null || \
+		echo "This checkout does not hold commit $(PREVIOUS): no comparison with the previous version."
+	$(CLI) bench $$(test -d build/bench/previous/envs && echo --against build/bench/previous)
 
 stress: $(VENV)/.dev ## the long fault-injection tests
 	$(PY) -m pytest -m stress

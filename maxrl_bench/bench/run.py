@@ -8,14 +8,10 @@ is 0, so that the policy remains the warm-started one.
 from __future__ import annotations
 
 import contextlib
-import ctypes
-import gc
 import importlib.util
 import json
 import platform
-import resource
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,7 +22,10 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from maxrl_bench.bench.baselines import textbook_step, trl_seconds, vector_step
+from maxrl_bench.bench.parts import parts_of_a_step
 from maxrl_bench.bench.table import draw, table
+from maxrl_bench.bench.timing import PeakMemory, matrix_peak, median_seconds, seconds
+from maxrl_bench.bench.versions import CELLS, OBJECTIVE, QUICK_CELLS, STILL, compare
 from maxrl_bench.inputs import read_bytes
 from maxrl_bench.objectives.table import bind
 from maxrl_bench.rollouts.policies import ObservationPolicy, make_policy
@@ -36,34 +35,39 @@ from maxrl_bench.storage.files import write_file
 from maxrl_bench.tasks import Batch, Task, make_task
 from maxrl_bench.training import parameters
 
-OBJECTIVE = "maxrl_alg1"  # weighs failures too, so that few rollouts are skipped in the backward pass
 GROUPS = (16, 64, 256, 1024, 4096, 65_536, 1_000_000)
-QUICK_GROUPS = (16, 64, 1024, 4096, 65_536)
+QUICK_GROUPS = (16, 64, 4096, 65_536)
 PAPER = {"layers": 4, "width": 256, "mlp": 1024}  # the paper's maze policy, about 3 M parameters
 # The speed that the engine has to keep: (claim, name of the measured ratio, bound, True: at least, False: at most).
 BARS: tuple[tuple[str, str, float, bool], ...] = (
-    ("a step at N = 4096 over one at N = 16", "step_4096_over_16", 2, False),
-    ("a step at N = 65,536 over one at N = 16", "step_65536_over_16", 3, False),
+    *(
+        (f"a step of {task} at N = {n} over the previous version's", f"previous_{task}", bound, False)
+        for task, n, _, bound in CELLS
+    ),
+    ("a step at N = 4096 over one at N = 16", "step_4096_over_16", 1.6, False),
+    ("a step at N = 65,536 over one at N = 16", "step_65536_over_16", 2.5, False),
+    ("MiB for a step with a million rollouts", "million_mib", 256, False),
+    ("share of the matrix peak, maze-9 at N = 64", "peak_64", 0.55, True),
     ("rollouts per second over the textbook loop's, N = 64", "textbook_64", 50, True),
     ("rollouts per second over the textbook loop's, N = 1024", "textbook_1024", 500, True),
     ("rollouts per second over TRL's, 3 M parameters, 17x17, N = 16", "trl_16", 15, True),
     ("rollouts per second over TRL's, 3 M parameters, 17x17, N = 1024", "trl_1024", 500, True),
     ("rollouts per second over SyncVectorEnv's, 16 levels x 64", "vector_env_64", 200, True),
-    ("all but matrix products and attention, share of a step, N = 4096", "overhead_4096", 0.30, False),
 )
 
 
-def run_bench(quick: bool = False, out: Path = Path("build/bench")) -> str:
+def run_bench(quick: bool = False, out: Path = Path("build/bench"), previous: Path | None = None) -> str:
     """Measure, write bench.json and bench.png into `out`, and return the table.
 
     `quick`: the main ratios, in a minute, from a base policy of fewer supervised steps, whose rollouts differ more.
-    Warm-started base policies are kept in `out` and used again.
+    `previous`: a checkout of an older version, to be timed in turn with this one. Warm-started base policies are kept
+    in `out` and used again. Raises ValueError if `previous` is no such checkout.
     """
     out.mkdir(parents=True, exist_ok=True)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        measured = _measure(quick, out)
+        measured = _measure(quick, out, previous)
     finally:
         torch.set_num_threads(threads)
     (out / "bench.json").write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
@@ -71,24 +75,38 @@ def run_bench(quick: bool = False, out: Path = Path("build/bench")) -> str:
     return table(measured) + f"\n\nwritten: {out / 'bench.json'}, {out / 'bench.png'}"
 
 
-def _measure(quick: bool, out: Path) -> dict[str, Any]:
+def _measure(quick: bool, out: Path, previous: Path | None) -> dict[str, Any]:
     repeats = 3 if quick else 5
+    versions = compare(previous, quick) if previous else []  # first, since the path may be wrong
     peak = matrix_peak()
     measured: dict[str, Any] = {
         "torch": torch.__version__, "processor": platform.processor() or platform.machine(), "quick": quick,
-        "objective": OBJECTIVE, "peak_gflops": peak / 1e9, "ratios": {},
+        "objective": OBJECTIVE, "peak_gflops": peak / 1e9, "ratios": {}, "versions": versions,
     }  # fmt: skip
     maze = make_task("maze-9")
-    policy = base_policy(maze, out, steps=120 if quick else 300)
+    policy = base_policy(maze, out, steps=60 if quick else 300)
     batch = maze.batch("test", range(16))
     groups = QUICK_GROUPS if quick else GROUPS
     engine = {n: engine_row(policy, batch, n, repeats, peak) for n in groups}
     measured["engine"] = list(engine.values())
     ratios = measured["ratios"]
+    for row in versions:
+        ratios[f"previous_{row['task']}"] = row["step"][1] / row["step"][0]
     for n in (4096, 65_536):
         ratios[f"step_{n}_over_16"] = engine[n]["seconds"] / engine[16]["seconds"]
-    measured["profile"] = {n: profile(policy, batch, n) for n in (16, 4096)}
-    ratios["overhead_4096"] = 1 - sum(measured["profile"][4096][kind] for kind in ("matrix products", "attention"))
+    ratios["peak_64"] = engine[64]["peak_share"]
+    if 1_000_000 in engine:
+        ratios["million_mib"] = engine[1_000_000]["peak_mib"]
+    measured["parts"] = {
+        task: parts_of_a_step(
+            {
+                "task": task, "objective": OBJECTIVE, "num_rollouts": n, "learning_rate": STILL,
+                "warm_start_steps": steps,
+            },
+            3 if quick else 10,
+        )
+        for task, n, steps, _ in (QUICK_CELLS if quick else CELLS)
+    }  # fmt: skip
     measured["textbook"] = [
         textbook_row(policy, maze, n, 1 if quick else 3) for n in ((64,) if quick else (16, 64, 1024))
     ]
@@ -129,25 +147,6 @@ def base_policy(task: Task, out: Path, steps: int, **size: int) -> TokenPolicy:
     return policy
 
 
-def matrix_peak() -> float:
-    """Floating-point operations per second of a large matrix product: the best of ten measurements."""
-    a = torch.randn(1024, 1024)
-    return 2 * 1024**3 / min(seconds(lambda: a @ a) for _ in range(10))
-
-
-def seconds(action: Callable[[], Any]) -> float:
-    """Processor seconds of one call."""
-    gc.collect()
-    start = time.process_time()
-    action()
-    return time.process_time() - start
-
-
-def _median(action: Callable[[int], Any], repeats: int) -> float:
-    action(0)
-    return statistics.median(seconds(partial(action, seed)) for seed in range(1, repeats + 1))
-
-
 def _weights(num_rollouts: int) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     return bind(OBJECTIVE, num_rollouts).weights
 
@@ -172,7 +171,7 @@ def engine_step(policy: torch.nn.Module, batch: Batch, num_rollouts: int) -> Cal
 def engine_row(policy: torch.nn.Module, batch: Batch, num_rollouts: int, repeats: int, peak: float) -> dict[str, Any]:
     """Time, contexts, memory and arithmetic of the engine's step at one number of rollouts."""
     step = engine_step(policy, batch, num_rollouts)
-    time_taken = _median(step, repeats)
+    time_taken = median_seconds(step, repeats)
     with PeakMemory() as memory:
         rollouts = step(1)
     with FlopCounterMode(display=False) as counter:
@@ -186,31 +185,6 @@ def engine_row(policy: torch.nn.Module, batch: Batch, num_rollouts: int, repeats
     }  # fmt: skip
 
 
-class PeakMemory:
-    """How much the resident memory grew within the block, at its peak, in MiB; 0 where the system does not tell."""
-
-    mib = 0.0
-
-    def __enter__(self) -> PeakMemory:
-        gc.collect()
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)  # return freed memory to the system
-            Path("/proc/self/clear_refs").write_text("5")  # reset the peak
-        self._start = self._mark()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.mib = self._mark() - self._start
-
-    @staticmethod
-    def _mark() -> float:
-        try:
-            lines = Path("/proc/self/status").read_text().splitlines()
-        except OSError:
-            return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        return next(float(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM"))
-
-
 def attention_flops(rollouts: TokenRollouts) -> float:
     """Floating-point operations of fused attention and its gradient, which torch's counter does not count on a CPU.
 
@@ -221,36 +195,6 @@ def attention_flops(rollouts: TokenRollouts) -> float:
     below = tree.depth > 0
     pairs = prompts * length * (length + 1) / 2 + float((length + tree.depth[below]).sum())
     return 14 * len(policy.layers) * pairs * policy.heads * policy.head_width
-
-
-KINDS = {
-    "matrix products": ("aten::mm", "aten::bmm", "aten::addmm"),
-    "attention": ("flash_attention",),
-    "gathering": ("aten::index", "aten::scatter", "aten::cat", "aten::gather", "aten::embedding", "aten::copy_"),
-    "norms, SiLU, rotations, residuals": ("rms_norm", "aten::mul", "aten::add", "aten::sub", "aten::div", "aten::silu",
-        "aten::pow", "aten::mean", "aten::rsqrt", "aten::exp", "aten::sum", "aten::amax", "aten::maximum", "aten::neg",
-        "aten::fill", "softmax"),
-}  # fmt: skip
-
-
-def profile(policy: torch.nn.Module, batch: Batch, num_rollouts: int) -> dict[str, float]:
-    """The share of each kind of operation in a step's time, by the clock; what is left is Python, numpy and autograd.
-
-    The profiler's own time is in what is left.
-    """
-    step = engine_step(policy, batch, num_rollouts)
-    step(0)
-    start = time.perf_counter()
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], acc_events=True) as recorded:
-        for seed in range(1, 4):
-            step(seed)
-        total = time.perf_counter() - start
-    shares = dict.fromkeys(KINDS, 0.0)
-    for event in recorded.key_averages():
-        kind = next((kind for kind, names in KINDS.items() if any(name in event.key for name in names)), None)
-        if kind:
-            shares[kind] += event.self_cpu_time_total / 1e6 / total
-    return shares | {"everything else": 1 - sum(shares.values())}
 
 
 def textbook_row(policy: TokenPolicy, task: Task, num_rollouts: int, repeats: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ def table(measured: dict[str, Any]) -> str:
         f"One core, {measured['peak_gflops']:.0f} GFLOP/s in matrix products, torch {measured['torch']}; "
         f"objective {measured['objective']}; processor seconds, medians.",
         "",
+        *_versions(measured["versions"]),
         "9x9 mazes, 16 instances, 0.35 M parameters, warm-started",
         "      N   s/step  rollouts/s  contexts         named    share    MiB  of peak",
     ]
@@ -26,9 +27,11 @@ def table(measured: dict[str, Any]) -> str:
             f"textbook loop, N = {row['rollouts']}, {row['instances']} instances: {row['seconds']:.1f} s, "
             f"{row['per_second']:.1f} rollouts/s"
         )
-    lines += ["", "Where a step's time goes"]
-    for n, shares in measured["profile"].items():
-        lines.append(f"N = {n}: " + ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items()))
+    lines += ["", "Where a step's time goes, by part"]
+    for task, parts in measured["parts"].items():
+        total = sum(parts.values())
+        shares = ", ".join(f"{part} {taken / total:.0%}" for part, taken in parts.items())
+        lines.append(f"{task}, {total * 1000:.0f} ms: {shares}")
     lines += ["", "FourRooms, 16 levels"]
     for row in measured["navigation"]["engine"].values():
         lines.append(f"engine, N = {row['rollouts']}: {row['seconds']:.3f} s, {row['per_second']:,.0f} rollouts/s")
@@ -41,6 +44,21 @@ def table(measured: dict[str, Any]) -> str:
         verb, verdict = ("at least" if bar["at_least"] else "at most"), ("met" if bar["met"] else "NOT MET")
         lines.append(f"{verdict:>7}: {bar['claim']}: {bar['measured']:,.2f} ({verb} {bar['bar']:g})")
     return "\n".join(lines)
+
+
+def _versions(rows: list[dict[str, Any]]) -> list[str]:
+    if not rows:
+        return ["No previous version to compare with: name a checkout by --against.", ""]
+    lines = [
+        "Previous version -> this one, in turn",
+        "task            N    s/step         evaluation     gradient norms",
+    ]
+    for row in rows:
+        pairs = " ".join(f"{old:.3f} -> {new:.3f}" for old, new in (row["step"], row["evaluate"], row["norms"]))
+        lines.append(
+            f"{row['task']:<12} {row['rollouts']:>4}    {pairs}    step x {row['step'][1] / row['step'][0]:.2f}"
+        )
+    return [*lines, ""]
 
 
 def _trl(measured: dict[str, Any]) -> list[str]:

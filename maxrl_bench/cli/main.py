@@ -154,6 +154,8 @@ def parser() -> argparse.ArgumentParser:
 
     sub = command("bench", _bench, "time the rollout engine against the textbook loop and others")
     sub.add_argument("--quick", action="store_true", help="the main ratios, in under a minute")
+    text = "a checkout of an older version, timed in turn with this one"
+    sub.add_argument("--against", type=_folder, metavar="DIR", help=text)
     text = "for bench.json and bench.png (build/bench/)"
     sub.add_argument("--out", default="build/bench", type=_folder, metavar="DIR", help=text)
     return top
@@ -279,5 +281,6 @@ def _watch(arguments: argparse.Namespace) -> int:
 def _bench(arguments: argparse.Namespace) -> int:
     from maxrl_bench.bench.run import run_bench
 
-    print(run_bench(arguments.quick, Path(arguments.out)))
+    previous = Path(arguments.against) if arguments.against else None
+    print(run_bench(arguments.quick, Path(arguments.out), previous))
     return 0

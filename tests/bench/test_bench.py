@@ -1,12 +1,15 @@
 """What the bench compares with is the same policy on the same task; its timings are `make bench`'s to tell."""
 
 import importlib.util
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from maxrl_bench.bench import baselines as bench_baselines
+from maxrl_bench.bench import versions
+from maxrl_bench.bench.parts import parts_of_a_step
 from maxrl_bench.bench.run import BARS, attention_flops, engine_step
 from maxrl_bench.bench.table import table
 from maxrl_bench.rollouts.policies import make_policy
@@ -84,10 +87,45 @@ def test_the_table_says_which_bars_are_met() -> None:
     claim, _, bar, at_least = BARS[0]
     assert not at_least
     measured = {
-        "peak_gflops": 50.0, "torch": "2", "objective": "x", "engine": [], "textbook": [], "profile": {},
+        "peak_gflops": 50.0, "torch": "2", "objective": "x", "engine": [], "textbook": [], "parts": {},
+        "versions": [],
         "navigation": {"engine": {}, "vector_env": []},
-        "bars": [{"claim": claim, "measured": m, "bar": bar, "at_least": False, "met": m <= bar} for m in (1.5, 2.5)],
+        "bars": [
+            {"claim": claim, "measured": share * bar, "bar": bar, "at_least": False, "met": share <= 1}
+            for share in (0.5, 1.5)
+        ],
     }  # fmt: skip
     lines = table(measured).splitlines()
-    assert lines[-2].strip() == f"met: {claim}: 1.50 (at most 2)"
-    assert lines[-1].strip() == f"NOT MET: {claim}: 2.50 (at most 2)"
+    assert lines[-2].strip() == f"met: {claim}: {0.5 * bar:.2f} (at most {bar:g})"
+    assert lines[-1].strip() == f"NOT MET: {claim}: {1.5 * bar:.2f} (at most {bar:g})"
+
+
+def test_the_parts_of_a_step_are_all_of_it() -> None:
+    """By the clock, and each part of a token step and of a navigation step is there."""
+    small = {"objective": "maxrl_alg1", "num_rollouts": 64, "batch_size": 4, "learning_rate": 1e-3}
+    common = {"backward", "drawing", "optimiser", "building instances", "Python"}
+    token = {"prompt", "levels", "reading again", "verifying"}
+    for task, own in (("multiply-1", token), ("empty-8", {"network"})):
+        parts = parts_of_a_step({"task": task, "warm_start_steps": 30, **small}, 2)
+        assert parts.keys() == common | own
+        assert all(seconds > 0 for seconds in parts.values())
+
+
+def test_two_versions_step_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(versions, "QUICK_CELLS", (("empty-8", 4, 0, 0.5),))
+    root = Path(versions.__file__).parents[2]
+    (row,) = versions.compare(root, quick=True)
+    assert (row["task"], row["rollouts"], row["bound"]) == ("empty-8", 4, 0.5)
+    assert all(seconds > 0 for what in ("step", "evaluate", "norms") for seconds in row[what])
+
+
+def test_a_previous_version_must_be_a_checkout(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="no checkout of maxrl_bench"):
+        versions.compare(tmp_path, quick=True)
+
+
+def test_a_version_that_ends_is_named(tmp_path: Path) -> None:
+    (tmp_path / "maxrl_bench").mkdir()
+    (tmp_path / "maxrl_bench" / "__init__.py").write_text("raise SystemExit(3)")
+    with versions.Version(tmp_path) as broken, pytest.raises(RuntimeError, match="ended while asked for 'make'"):
+        broken.ask("make", {})
