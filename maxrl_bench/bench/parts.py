@@ -27,8 +27,7 @@ PARTS = {
     "backward": ("torch.Tensor.backward",),
     "drawing": (
         "maxrl_bench.rollouts.tokens.draw_few_or_multinomial",
-        "maxrl_bench.rollouts.graphs.draw_multinomial",
-        "maxrl_bench.rollouts.graphs.successes_through",
+        "maxrl_bench.rollouts.graphs.StateGraphs.sample",  # but for the network, which it calls
     ),
     "optimiser": (
         "torch.optim.Adam.step",
