@@ -102,6 +102,9 @@ MAX_HISTORIES = 2**14  # rollouts of an instance whose paths are kept apart (dif
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+INTERIM = 128  # held-out instances of an evaluation that is not the last
+
+
 class RunConfig(BaseModel):
     """One run: a task, an objective, a seed, and how to train and evaluate. Immutable; `hash` names it.
 
@@ -124,7 +127,7 @@ class RunConfig(BaseModel):
     warm_start_learning_rate: Positive = 1e-3
     train_instances: InstancesOrZero = 0  # 0: fresh instances for ever; n: a fixed set of n, in epochs
     eval_every: Steps = 20
-    eval_instances: Instances = 128
+    eval_instances: Instances = 1024  # at the last evaluation; the others take the first INTERIM of them
     eval_split: Literal["validation", "test"] = "test"
     eval_rollouts: Rollouts = 1024  # of each instance, where the pass rate has to be sampled
     policy: Annotated[dict[str, Size], AfterValidator(Frozen)] = Frozen()  # sizes of the network
@@ -164,6 +167,10 @@ class RunConfig(BaseModel):
     def bound(self) -> Objective:
         """The objective, bound to the number of rollouts and its knobs."""
         return bind(self.objective.name, self.num_rollouts, **self.objective.options)
+
+    def instances_at(self, step: int) -> int:
+        """How many held-out instances the evaluation after a training step has."""
+        return self.eval_instances if step == self.steps else min(self.eval_instances, INTERIM)
 
     def describe(self, also: Iterable[str] = ()) -> str:
         """The run in a few words, for progress lines and failure reports; `also` names further settings to show."""

@@ -166,7 +166,7 @@ class Run:
     def gradient_norms(self) -> torch.Tensor:
         """Norm of the objective's gradient on single held-out instances, with as many rollouts as in training.
 
-        [eval_instances] float64, NaN where not measured (see `measuring`).
+        [I] float64 of the I held-out instances of this step's evaluation, NaN where not measured (see `measuring`).
         """
         return self.held_out.gradient_norms(
             lambda batch, rng: self._gain(batch, rng)[0], self.parameters, self.state.step
@@ -199,11 +199,11 @@ class Run:
 
     def finish(self) -> None:
         """Store the trained policy and the tables; last, the store marks the run as done."""
-        size = self.config.eval_instances
+        sizes = [len(rates) for rates in self.state.pass_rates]
         pass_rates = pd.DataFrame(
             {
-                "step": np.repeat([int(row["step"]) for row in self.state.rows], size),
-                "instance": np.tile(np.arange(size), len(self.state.rows)),
+                "step": np.repeat([int(row["step"]) for row in self.state.rows], sizes),
+                "instance": np.concatenate([np.arange(size) for size in sizes]),
                 "pass_rate": torch.cat(self.state.pass_rates).numpy(),
                 "n": 0 if self.task.exact else self.config.eval_rollouts,
                 "grad_norm": torch.cat(self.state.grad_norms).numpy(),

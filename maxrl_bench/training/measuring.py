@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from maxrl_bench.config import RunConfig
+from maxrl_bench.config import INTERIM, RunConfig
 from maxrl_bench.rollouts import finite
 from maxrl_bench.rollouts.counts import Rollouts
 from maxrl_bench.tasks import Batch, Task
@@ -34,7 +34,7 @@ GRADIENT_INSTANCES = 16
 class Evaluation:
     """What one evaluation measured of a policy."""
 
-    pass_rates: torch.Tensor  # [eval_instances] float64
+    pass_rates: torch.Tensor  # [I] float64, of the I held-out instances of this evaluation
     sampled: int  # from how many rollouts of each instance; 0: the pass rates are exact
     log_p: float  # mean over instances; NaN where pass rates are sampled
     entropy: float  # nats, mean over the actions taken
@@ -51,9 +51,17 @@ class HeldOut:
     def __init__(self, config: RunConfig, task: Task):
         self.config, self.task = config, task
         self.num_rollouts = ENTROPY_ROLLOUTS if task.exact else config.eval_rollouts
-        block_size, size = max(1, EVAL_BLOCK // self.num_rollouts), config.eval_instances
-        blocks = [range(first, min(first + block_size, size)) for first in range(0, size, block_size)]
-        self.batches = _held_out(task, config.task.text, config.eval_split, blocks)
+        # Those of every evaluation are kept; the others of the last one are made for it, to bound the memory.
+        self.batches = _held_out(task, config.task.text, config.eval_split, self._blocks(0, config.instances_at(0)))
+
+    def _blocks(self, first: int, stop: int) -> list[range]:
+        size = max(1, min(INTERIM, EVAL_BLOCK // self.num_rollouts))
+        return [range(start, min(start + size, stop)) for start in range(first, stop, size)]
+
+    def _batches_at(self, step: int) -> Iterator[Batch]:
+        yield from self.batches
+        for block in self._blocks(self.config.instances_at(0), self.config.instances_at(step)):
+            yield self.task.batch(self.config.eval_split, block)
 
     @torch.no_grad()
     def evaluate(self, policy: torch.nn.Module, step: int) -> Evaluation:
@@ -62,14 +70,16 @@ class HeldOut:
         Raises FloatingPointError that names the first number that is not finite.
         """
         rng = random_stream(self.config.seed, f"evaluation {step}")
-        successes, entropy, taken = [], 0.0, 0
-        for batch in self.batches:
+        successes, log_ps, entropy, taken = [], [], 0.0, 0
+        for batch in self._batches_at(step):
             rollouts = batch.sample(policy, self.num_rollouts, rng, grad=False)
             successes.append(rollouts.successes)
             taken += rollouts.actions_taken
             entropy += (float(rollouts.entropy()) - entropy) * (rollouts.actions_taken / taken)
+            if self.task.exact:
+                log_ps.append(batch.log_pass_rate(policy).cpu())
         if self.task.exact:
-            log_p = torch.cat([batch.log_pass_rate(policy).cpu() for batch in self.batches])
+            log_p = torch.cat(log_ps)
             finite.check_weights(log_p.numpy(), "log p of a held-out instance")
             evaluation = Evaluation(log_p.exp(), 0, float(log_p.mean()), entropy)
         else:
@@ -84,11 +94,11 @@ class HeldOut:
         parameters: Sequence[torch.nn.Parameter],
         step: int,
     ) -> torch.Tensor:
-        """Norm of the gradient of `gain` on each of the first instances by itself: [eval_instances] float64.
+        """Norm of the gradient of `gain` on each of the first instances by itself: [I] float64, as in `evaluate`.
 
         One estimate for each of GRADIENT_INSTANCES instances; NaN for the others. Source: arXiv 2602.02710, Fig. 6.
         """
-        norms = torch.full((self.config.eval_instances,), math.nan, dtype=torch.float64)
+        norms = torch.full((self.config.instances_at(step),), math.nan, dtype=torch.float64)
         rng = random_stream(self.config.seed, f"gradient norms {step}")
         for index in range(min(GRADIENT_INSTANCES, len(norms))):
             maximised = gain(self.task.batch(self.config.eval_split, [index]), rng)

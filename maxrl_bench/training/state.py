@@ -51,7 +51,7 @@ class State:
     successes: int = 0
     seconds: float = 0.0
     rows: list[dict[str, float]] = field(default_factory=list)
-    pass_rates: list[torch.Tensor] = field(default_factory=list)  # [eval_instances] float64, one per row
+    pass_rates: list[torch.Tensor] = field(default_factory=list)  # one per row: [RunConfig.instances_at(step)] float64
     grad_norms: list[torch.Tensor] = field(default_factory=list)  # likewise, NaN where not measured
     tally: Tally = field(default_factory=Tally)
 
@@ -73,7 +73,7 @@ def restore(saved: dict[str, Any], config: RunConfig) -> State:
     for row in state.rows:
         if not columns <= set(row) or not all(isinstance(value, int | float) for value in row.values()):
             raise ValueError("its evaluations lack columns, or hold something else than numbers")
-    wanted = [(torch.float64, (config.eval_instances,))] * len(due)
+    wanted = [(torch.float64, (config.instances_at(step),)) for step in due]
     for kept in (state.pass_rates, state.grad_norms):
         if [(rates.dtype, tuple(rates.shape)) for rates in kept] != wanted:
             raise ValueError("its pass rates are not those of its evaluations")

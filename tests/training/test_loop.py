@@ -287,6 +287,34 @@ def test_gradient_norms_are_stored_before_and_after_training(tmp_path: Path) -> 
     assert len(measured) == 2 * measuring.GRADIENT_INSTANCES
 
 
+@pytest.mark.parametrize("task", BOTH_KINDS)
+def test_the_last_evaluation_has_more_instances_and_begins_with_those_of_the_others(tmp_path: Path, task: str) -> None:
+    settings = {"task": task, "steps": 20, "eval_every": 10, "eval_rollouts": 64}
+    tables = {}
+    for n in (100, 128, 300):
+        _, store, stored = run(tmp_path / str(n), eval_instances=n, **settings)
+        tables[n] = store.tables(stored.hash)[1]
+    counts = {n: rates.groupby("step")["instance"].nunique().tolist() for n, rates in tables.items()}
+    assert counts == {100: [100] * 3, 128: [128] * 3, 300: [128, 128, 300]}
+    kept = tables[300][tables[300]["instance"] < 128].reset_index(drop=True)
+    assert kept[["step", "instance", "pass_rate"]].equals(tables[128][["step", "instance", "pass_rate"]])
+
+
+def test_a_run_resumes_after_its_last_evaluation(tmp_path: Path) -> None:
+    store, settings = Store(tmp_path), config(steps=4, eval_every=2, eval_instances=200)
+    begun = train.Run(settings, store)
+    begun.evaluate()
+    for _ in range(4):
+        begun.step()
+        if begun.state.step % 2 == 0:
+            begun.evaluate()
+    begun.save()
+    resumed = train.Run(settings, store)
+    assert resumed.resume()
+    assert [len(rates) for rates in resumed.state.pass_rates] == [128, 128, 200]
+    assert [len(norms) for norms in resumed.state.grad_norms] == [128, 128, 200]
+
+
 def test_bfloat16_is_mixed_precision_and_learns(tmp_path: Path) -> None:
     assert {p.dtype for p in train.Run(config(dtype="bfloat16"), Store(tmp_path / "a")).parameters} == {torch.float32}
     rough, exact = (run(tmp_path / "b", dtype=dtype)[0][-1]["pass@1"] for dtype in ("bfloat16", "float32"))
