@@ -89,8 +89,8 @@ def _in_view(
 
 
 def unpack(seen: np.ndarray) -> np.ndarray:
-    """Packed views [8, M] -> [M, 50] int64: the codes of the 7 x 7 view by [x, y], then the direction."""
-    cells = np.empty((seen.shape[1], VIEW**2 + 1), np.int64)
+    """Packed views [8, M] -> [M, 50] uint8: the codes of the 7 x 7 view by [x, y], then the direction."""
+    cells = np.empty((seen.shape[1], VIEW**2 + 1), np.uint8)
     lines = seen[VIEW - 1 :: -1].T  # the nearest has y = 6
     for x in range(VIEW):
         cells[:, VIEW * x : VIEW * (x + 1)] = lines >> BITS * x & 2**BITS - 1
@@ -115,7 +115,7 @@ def _pack(grid: np.ndarray, axis: int, order: int) -> np.ndarray:
 
 @lru_cache
 def _sweeps() -> tuple[np.ndarray, np.ndarray]:
-    """Visibility within a row of the view: [row mask, opaque cells] -> the row's final mask, and the next row's first.
+    """Visibility within a row of the view: [row mask, opaque cells] -> what of its line is seen, and the next mask.
 
     minigrid looks along each row from left to right and back; what is transparent lights its neighbours beside, above
     and diagonally above. Both arguments have 7 bits, so the two sweeps are a table of 128 x 128, given flat.
@@ -131,15 +131,15 @@ def _sweeps() -> tuple[np.ndarray, np.ndarray]:
                 row |= passes << (i + beside)
                 up |= (passes << (i + beside)) | (passes << i)
         lit[mask], above[mask] = row, up
-    return lit.reshape(-1), above.reshape(-1)
+    cells = (opaque[:, None] >> np.arange(VIEW) & 1) @ (2**BITS - 1 << BITS * np.arange(VIEW))
+    return cells[lit].reshape(-1), above.reshape(-1)
 
 
 def _hide(lines: np.ndarray) -> None:
     """Set what the agent cannot see to UNSEEN (0), in views of packed lines [7, M], and clear their opaque bits."""
-    lit, above = _sweeps()
-    fields = (np.arange(2**VIEW)[:, None] >> np.arange(VIEW) & 1) @ (2**BITS - 1 << BITS * np.arange(VIEW))
+    shown, above = _sweeps()
     mask = np.full(lines.shape[1], 1 << (VIEW // 2))
     for line in lines:
         row = mask << VIEW | line >> OPAQUE
-        line &= fields[lit[row]]
+        line &= shown[row]
         mask = above[row]
