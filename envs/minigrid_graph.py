@@ -5,14 +5,12 @@ from __future__ import annotations
 from operator import and_
 
 import numpy as np
-import pandas as pd
 import torch
 
 from envs.minigrid_simulator import CLOSED, DOOR, EMPTY, GOAL, KEY, OPEN, RUNNING, Level, Levels
-from envs.minigrid_view import unpack, views
+from envs.minigrid_view import observe
 from maxrl_bench.rollouts.graphs import StateGraphs
 
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits are as good as random
 MAX_STATES = 100_000  # of one level: beyond, a graph takes longer to compile than to train on
 
 
@@ -25,25 +23,25 @@ def compile_graphs(levels: Levels, horizon: int) -> StateGraphs:
     index = np.full(levels.num_codes, -1, np.int64)
     # Where nothing but the agent moves, all its poses can be expanded at once; the search is then one wave.
     moving = levels.keys is not None or levels.doors.shape[1] > 0
-    wave = starts if moving else levels.poses()
+    wave = _turned(levels, _facing_east(levels, starts)) if moving else levels.poses()
     index[wave] = np.arange(len(wave))
     waves, successors, total = [wave], [], len(wave)
     while len(wave):
         following, outcome = levels.step(wave)
         runs = outcome == RUNNING
-        fresh = following[runs & (index[following] < 0)]
+        fresh = _facing_east(levels, following[runs & (index[following] < 0)])
         index[fresh] = np.arange(len(fresh))  # of a state that occurs several times, the last one stays
-        wave = fresh[index[fresh] == np.arange(len(fresh))]
+        fresh = fresh[index[fresh] == np.arange(len(fresh))]
+        wave = _turned(levels, fresh)  # as it can turn anywhere
         index[wave] = total + np.arange(len(wave))
         total += len(wave)
         if total > MAX_STATES * len(starts):
             raise ValueError(f"levels of this size have more than {MAX_STATES} states; choose a smaller size")
         successors.append(np.where(runs, index[following], outcome))
         waves.append(wave)
-    seen = views(levels, np.concatenate(waves))
-    first, observation_of = distinct_columns(seen)
+    observations, observation_of = observe(levels, np.concatenate(waves))
     return StateGraphs(
-        observations=torch.from_numpy(unpack(seen[:, first])),
+        observations=torch.from_numpy(observations),
         observation_of=observation_of,
         successor=np.concatenate(successors),
         start=index[starts],
@@ -51,22 +49,14 @@ def compile_graphs(levels: Levels, horizon: int) -> StateGraphs:
     )
 
 
-def distinct_columns(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each distinct column of integers [F, M] occurs first [O], and which of them each column is [M].
+def _facing_east(levels: Levels, states: np.ndarray) -> np.ndarray:
+    """States [M] but for the agent's direction, which is made 0."""
+    return np.asarray(states - states // levels.weights[2] % 4 * levels.weights[2])
 
-    By 64-bit fingerprints; a clash of fingerprints is seen and resolved.
-    """
-    fingerprint = np.zeros(columns.shape[1], np.uint64)
-    for row in columns.astype(np.uint64, copy=False):
-        fingerprint = (fingerprint ^ row) * FACTOR
-        fingerprint ^= fingerprint >> np.uint64(32)
-    index, distinct = pd.factorize(fingerprint)
-    first = np.full(len(distinct), -1)
-    first[index[::-1]] = np.arange(len(index))[::-1]
-    if all((row[first][index] == row).all() for row in columns):
-        return first, index
-    _, first, index = np.unique(columns, axis=1, return_index=True, return_inverse=True)
-    return first, index.reshape(-1)
+
+def _turned(levels: Levels, states: np.ndarray) -> np.ndarray:
+    """States of direction 0 [M], in all four directions: [4 * M]."""
+    return np.asarray((states[:, None] + np.arange(4) * levels.weights[2]).reshape(-1))
 
 
 def shortest_solution(level: Level, limit: int, *, open_to_win: bool = False) -> int | None:

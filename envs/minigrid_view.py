@@ -9,37 +9,74 @@ from __future__ import annotations
 from functools import lru_cache
 
 import numpy as np
+import pandas as pd
 
 from envs.minigrid_simulator import DIRECTIONS, DOOR, EMPTY, KEY, OPEN, VIEW, WALL, Levels
 
 # A packed line of a view: seven cell codes of BITS bits, the leftmost lowest, and above them one bit per opaque cell.
 BITS = 5  # NUM_CODES is 29
 OPAQUE = BITS * VIEW
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, and its bits are as good as random
 
 
-def views(levels: Levels, states: np.ndarray) -> np.ndarray:
-    """What the agent sees in states [M]: [8, M] int64, the lines of its view from the nearest, then its direction.
+def observe(levels: Levels, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct observations of states [M]: [O, 50] uint8, and which of them each state shows, [M].
 
-    `unpack` spreads the lines out.
+    An observation is the codes of the 7 x 7 view by [x, y], then the direction.
     """
     base, key = np.divmod(states, levels.radices[-1])
     # A key stands in nobody's way: all but one cell of a view depends on the rest of the state alone.
     used = np.zeros(levels.num_codes // levels.radices[-1], bool)
     used[base] = True
-    seen = _views_without_key(levels, np.flatnonzero(used) * levels.radices[-1])
-    seen = seen[:, (np.cumsum(used) - 1)[base]]
-    if levels.keys is None:
-        return seen
-    level, cell, direction = levels.decode(states)[:3]
-    added = KEY + levels.key_colors[level] - EMPTY
-    rows, depth, place = _in_view(levels, cell, direction, key)
-    visible = (seen[depth, rows] >> place) & (2**BITS - 1) == EMPTY
-    seen[depth, rows] += np.where(visible, added[rows] << place, 0)
-    seen[0] += np.where(key == levels.carried, added << BITS * (VIEW // 2), 0)
-    return seen
+    lines = _views_without_key(levels, np.flatnonzero(used) * levels.radices[-1])
+    first, shown = distinct_columns(lines)
+    seen, index = _unpack(lines[:, first]), shown[(np.cumsum(used) - 1)[base]]
+    return (seen, index) if levels.keys is None else _add_keys(levels, seen, index, base, key)
+
+
+def _add_keys(
+    levels: Levels, seen: np.ndarray, index: np.ndarray, base: np.ndarray, key: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """`observe`, from the observations without keys, which of them each state shows, and the states but for their keys.
+
+    An observation with a key is one without it and the key's place and colour: different ones differ in these.
+    """
+    level, pose = np.divmod(base // 3 ** levels.doors.shape[1], 4 * levels.num_cells)
+    place = _places(levels)[pose, key]
+    colors, color = np.unique(levels.key_colors, return_inverse=True)
+    # In sight, a key lies on an empty cell. 0 stands for no key in sight.
+    sight = (place < VIEW**2) & (seen[index, place] == EMPTY)
+    look = np.where(sight, 1 + place * len(colors) + color[level], 0)
+    looks = 1 + VIEW**2 * len(colors)
+    look += index * looks
+    used = np.zeros(len(seen) * looks, bool)
+    used[look] = True
+    kinds = np.flatnonzero(used)
+    number = np.empty(len(used), np.int64)
+    number[kinds] = np.arange(len(kinds))
+    without, look_of = np.divmod(kinds, looks)
+    rows = seen[without]
+    with_key = np.flatnonzero(look_of)
+    place, color = np.divmod(look_of[with_key] - 1, len(colors))
+    rows[with_key, place] = KEY + colors[color]
+    return rows, number[look]
+
+
+def _places(levels: Levels) -> np.ndarray:
+    """In which place of the view a key is, by the agent's cell and direction, and the key: [4 * cells, cells + 1].
+
+    A carried one is where the agent stands; the number of cells, for one outside of the view.
+    """
+    cell, direction, key = np.indices((levels.num_cells, 4, levels.num_cells + 1)).reshape(3, -1)
+    place = np.full(len(cell), VIEW**2)
+    rows, depth, bit = _in_view(levels, cell, direction, key)
+    place[rows] = bit // BITS * VIEW + VIEW - 1 - depth
+    place[key == levels.carried] = VIEW // 2 * VIEW + VIEW - 1
+    return place.reshape(4 * levels.num_cells, -1)
 
 
 def _views_without_key(levels: Levels, states: np.ndarray) -> np.ndarray:
+    """What the agent would see in states [M] without the key: [8, M] packed lines, the nearest first; the direction."""
     level, cell, direction, *doors, _ = levels.decode(states)
     x, y = np.divmod(cell, levels.height)
     width, height = levels.width + 2 * VIEW, levels.height + 2 * VIEW
@@ -88,9 +125,9 @@ def _in_view(
     return rows, depth[rows], BITS * (right[rows] + VIEW // 2)
 
 
-def unpack(seen: np.ndarray) -> np.ndarray:
-    """Packed views [8, M] -> [M, 50] int64: the codes of the 7 x 7 view by [x, y], then the direction."""
-    cells = np.empty((seen.shape[1], VIEW**2 + 1), np.int64)
+def _unpack(seen: np.ndarray) -> np.ndarray:
+    """Packed lines of views and directions [8, M] -> observations [M, 50] uint8."""
+    cells = np.empty((seen.shape[1], VIEW**2 + 1), np.uint8)
     lines = seen[VIEW - 1 :: -1].T  # the nearest has y = 6
     for x in range(VIEW):
         cells[:, VIEW * x : VIEW * (x + 1)] = lines >> BITS * x & 2**BITS - 1
@@ -115,7 +152,7 @@ def _pack(grid: np.ndarray, axis: int, order: int) -> np.ndarray:
 
 @lru_cache
 def _sweeps() -> tuple[np.ndarray, np.ndarray]:
-    """Visibility within a row of the view: [row mask, opaque cells] -> the row's final mask, and the next row's first.
+    """Visibility within a row of the view: [row mask, opaque cells] -> what of its line is seen, and the next mask.
 
     minigrid looks along each row from left to right and back; what is transparent lights its neighbours beside, above
     and diagonally above. Both arguments have 7 bits, so the two sweeps are a table of 128 x 128, given flat.
@@ -131,15 +168,33 @@ def _sweeps() -> tuple[np.ndarray, np.ndarray]:
                 row |= passes << (i + beside)
                 up |= (passes << (i + beside)) | (passes << i)
         lit[mask], above[mask] = row, up
-    return lit.reshape(-1), above.reshape(-1)
+    cells = (opaque[:, None] >> np.arange(VIEW) & 1) @ (2**BITS - 1 << BITS * np.arange(VIEW))
+    return cells[lit].reshape(-1), above.reshape(-1)
 
 
 def _hide(lines: np.ndarray) -> None:
     """Set what the agent cannot see to UNSEEN (0), in views of packed lines [7, M], and clear their opaque bits."""
-    lit, above = _sweeps()
-    fields = (np.arange(2**VIEW)[:, None] >> np.arange(VIEW) & 1) @ (2**BITS - 1 << BITS * np.arange(VIEW))
+    shown, above = _sweeps()
     mask = np.full(lines.shape[1], 1 << (VIEW // 2))
     for line in lines:
         row = mask << VIEW | line >> OPAQUE
-        line &= fields[lit[row]]
+        line &= shown[row]
         mask = above[row]
+
+
+def distinct_columns(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each distinct column of integers [F, M] occurs first [O], and which of them each column is [M].
+
+    By 64-bit fingerprints; a clash of fingerprints is seen and resolved.
+    """
+    fingerprint = np.zeros(columns.shape[1], np.uint64)
+    for row in columns.astype(np.uint64, copy=False):
+        fingerprint = (fingerprint ^ row) * FACTOR
+        fingerprint ^= fingerprint >> np.uint64(32)
+    index, distinct = pd.factorize(fingerprint)
+    first = np.full(len(distinct), -1)
+    first[index[::-1]] = np.arange(len(index))[::-1]
+    if all((row[first][index] == row).all() for row in columns):
+        return first, index
+    _, first, index = np.unique(columns, axis=1, return_index=True, return_inverse=True)
+    return first, index.reshape(-1)

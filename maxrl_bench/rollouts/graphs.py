@@ -20,8 +20,10 @@ from maxrl_bench.rollouts.counts import Layer, draw_multinomial, successes_throu
 from maxrl_bench.rollouts.policies import ObservationPolicy
 
 SUCCESS, FAILURE = -1, -2
+# Up to so many observations are read at once before sampling. Of more, most are never seen: each is read when it is.
+AT_ONCE = 2**13
 # Up to so many rollouts, times actions, each is followed by itself, which is then faster than counting (`make bench`).
-FEW = 2**15
+FEW = 2**17
 
 
 @dataclass(frozen=True)
@@ -60,38 +62,28 @@ class StateGraphs:
     ) -> GraphRollouts:
         """N independent rollouts of every instance.
 
-        paths: each rollout is followed by itself, at up to N times the memory. grad: changes
-        nothing; `surrogate` and `entropy` run the network again, on the observations that were visited.
+        paths: each rollout is followed by itself, at up to N times the memory. grad: changes nothing; `surrogate` and
+        `entropy` run the network again, on the observations that were visited.
         """
-        with torch.no_grad():
-            log_probs = self.log_probs(policy).double().log_softmax(1).cpu().numpy()
-        probs = finite.probabilities(log_probs)
-        if paths or num_rollouts * self.num_instances * probs.shape[1] <= FEW:
-            return self._one_by_one(policy, num_rollouts, rng, probs, log_probs if paths else None)
-        return self._counted(policy, num_rollouts, rng, probs)
+        read = _Read(self, policy)
+        if paths or num_rollouts * self.num_instances * self.successor.shape[1] <= FEW:
+            return self._one_by_one(read, num_rollouts, rng, paths)
+        return self._counted(read, num_rollouts, rng)
 
-    def _one_by_one(
-        self,
-        policy: ObservationPolicy,
-        num_rollouts: int,
-        rng: np.random.Generator,
-        probs: np.ndarray,
-        log_probs: np.ndarray | None,
-    ) -> GraphRollouts:
+    def _one_by_one(self, read: _Read, num_rollouts: int, rng: np.random.Generator, paths: bool) -> GraphRollouts:
         """Follows each rollout by itself: the edges of a time step are in the order of the rollouts."""
-        bounds = np.cumsum(probs, axis=1)
-        bounds /= bounds[:, -1:].copy()  # exactly 1 at the end, so that no action of probability zero is ever drawn
+        successor, num_actions = self.successor.reshape(-1), self.successor.shape[1]
         rollout = np.arange(num_rollouts * self.num_instances)
         states = np.repeat(self.start, num_rollouts)
         success = np.zeros(len(rollout), bool)
         rollouts, observations, actions = [], [], []
         for _ in range(self.horizon):
             observation = self.observation_of[states]
-            action = (rng.random(len(states))[:, None] >= bounds[observation]).sum(1)
+            action = (rng.random(len(states))[:, None] < read.bounds(observation)).argmax(1)
             rollouts.append(rollout)
             observations.append(observation)
             actions.append(action)
-            states = self.successor[states, action]
+            states = successor.take(states * num_actions + action)
             success[rollout[states == SUCCESS]] = True
             going = states >= 0
             states, rollout = states[going], rollout[going]
@@ -99,13 +91,14 @@ class StateGraphs:
                 break
         taken, observation, action = (np.concatenate(part) for part in (rollouts, observations, actions))
         smooth = None
-        if log_probs is not None:
-            mean = np.bincount(taken, log_probs[observation, action]) / np.bincount(taken)
+        if paths:
+            mean = np.bincount(taken, read.log_probs[observation, action]) / np.bincount(taken)
             smooth = np.where(success, -mean, mean)[taken]
         return GraphRollouts(
             graphs=self,
-            policy=policy,
+            policy=read.policy,
             num_rollouts=num_rollouts,
+            contexts_evaluated=int(read.known.sum()),
             successes=success.reshape(-1, num_rollouts).sum(1),
             instance=taken // num_rollouts,
             observation=observation,
@@ -115,15 +108,13 @@ class StateGraphs:
             smooth=smooth,
         )
 
-    def _counted(
-        self, policy: ObservationPolicy, num_rollouts: int, rng: np.random.Generator, probs: np.ndarray
-    ) -> GraphRollouts:
+    def _counted(self, read: _Read, num_rollouts: int, rng: np.random.Generator) -> GraphRollouts:
         """Follows how many rollouts are in each state: those with different histories are counted together."""
         states, counts = self.start, np.full(self.num_instances, num_rollouts, np.int64)
         instance = np.arange(self.num_instances)
         layers, seen = [], []
         for step in range(self.horizon):
-            node, action, count = draw_multinomial(counts, probs[self.observation_of[states]], rng)
+            node, action, count = draw_multinomial(counts, read.probs(self.observation_of[states]), rng)
             target = self.successor[states[node], action]
             onward = np.flatnonzero(target >= 0) if step + 1 < self.horizon else np.zeros(0, np.int64)
             states_next, index = np.unique(target[onward], return_inverse=True)
@@ -140,8 +131,9 @@ class StateGraphs:
         successes = successes_through(layers, rng)
         return GraphRollouts(
             graphs=self,
-            policy=policy,
+            policy=read.policy,
             num_rollouts=num_rollouts,
+            contexts_evaluated=int(read.known.sum()),
             successes=np.bincount(layers[0].node, weights=successes[0]).astype(np.int64),
             instance=np.concatenate([whose for whose, _ in seen]),
             observation=np.concatenate([shown for _, shown in seen]),
@@ -165,14 +157,42 @@ class StateGraphs:
         rows, index = np.unique(self.observation_of[state], return_inverse=True)
         return -self.log_probs(policy, rows)[torch.from_numpy(index), torch.from_numpy(action)].mean()
 
+    def transitions(self, probs: np.ndarray) -> sparse.csr_array:
+        """The chances of going from each state to each, given those of the actions [S, A]: [S + 2, S + 2], sparse.
+
+        The last two states are FAILURE and SUCCESS (their indices are -2 and -1), which stay what they are.
+        """
+        entry, columns, first = self._merged
+        chances = np.r_[np.bincount(entry, probs.ravel(), len(columns) - 2), 1.0, 1.0]
+        size = len(first) - 1
+        return sparse.csr_array((chances, columns, first), shape=(size, size))
+
+    @cached_property
+    def _merged(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The entries of `transitions`: which one each edge adds to [S * A], their columns, and each row's first."""
+        num_states = len(self.successor)
+        columns = self.successor % (num_states + 2)
+        order = columns.argsort(1, kind="stable")
+        columns = np.take_along_axis(columns, order, 1)
+        new = np.ones(columns.shape, bool)
+        new[:, 1:] = columns[:, 1:] != columns[:, :-1]
+        entry = np.empty(columns.shape, np.int32)
+        np.put_along_axis(entry, order, (np.cumsum(new) - 1).reshape(new.shape), 1)
+        ends = np.array([num_states, num_states + 1])
+        first = np.r_[0, np.cumsum(new.sum(1)), new.sum() + 1, new.sum() + 2]
+        return entry.ravel(), np.r_[columns[new], ends].astype(np.int32), first.astype(np.int32)
+
     @cached_property
     def distances(self) -> np.ndarray:
         """Fewest actions from each state to SUCCESS: [S]; horizon + 1 where it takes more, or there is no way."""
-        far = self.horizon + 1
-        distance = np.full(len(self.successor) + 2, far)
+        far, num_states = self.horizon + 1, len(self.successor)
+        distance = np.full(num_states + 2, far)
         distance[SUCCESS] = 0
-        for _ in range(self.horizon):
-            closer = np.minimum(1 + distance[self.successor].min(1), far)
+        targets = self.successor.T % (num_states + 2)
+        # An action that changes no state at all is part of no shortest way.
+        targets = np.ascontiguousarray(targets[(targets != np.arange(num_states)).any(1)])
+        for _ in range(self.horizon if len(targets) else 0):
+            closer = np.minimum(1 + distance.take(targets).min(0), far)
             if (closer == distance[:-2]).all():
                 break
             distance[:-2] = closer
@@ -198,6 +218,45 @@ class StateGraphs:
         return demonstrated, best[demonstrated]
 
 
+class _Read:
+    """What a policy does at the distinct observations, by look-up: each is read once, the first time at the latest."""
+
+    def __init__(self, graphs: StateGraphs, policy: ObservationPolicy):
+        self.graphs, self.policy = graphs, policy
+        size, num_actions = len(graphs.observations), graphs.successor.shape[1]
+        self.known = np.zeros(size, bool)
+        self.log_probs, self._probs, self._bounds = np.empty((3, size, num_actions))
+        self._all_known = size <= AT_ONCE
+        if self._all_known:
+            self._read(None)
+
+    def probs(self, observation: np.ndarray) -> np.ndarray:
+        """Probabilities of the actions at observations [M]: [M, A]."""
+        self._read_new(observation)
+        return self._probs.take(observation, 0)  # several times faster than an index
+
+    def bounds(self, observation: np.ndarray) -> np.ndarray:
+        """Sums of the probabilities of the actions up to each: [M, A]."""
+        self._read_new(observation)
+        return self._bounds.take(observation, 0)
+
+    def _read_new(self, observation: np.ndarray) -> None:
+        if not self._all_known:
+            known = self.known.take(observation)
+            if not known.all():
+                self._read(np.unique(observation[~known]))
+
+    @torch.no_grad()
+    def _read(self, rows: np.ndarray | None) -> None:
+        log_probs = self.graphs.log_probs(self.policy, rows).double().cpu().numpy()
+        probs = finite.probabilities(log_probs)
+        bounds = np.cumsum(probs, axis=1)
+        place = slice(None) if rows is None else rows
+        self.known[place], self.log_probs[place], self._probs[place] = True, log_probs, probs
+        # Exactly 1 at the end, so that no action of probability zero is ever drawn.
+        self._bounds[place] = bounds / bounds[:, -1:]
+
+
 @dataclass(frozen=True)
 class GraphRollouts:
     """N rollouts of each instance on state graphs (`rollouts.Rollouts`): E edges (time, state, action) with counts.
@@ -208,19 +267,15 @@ class GraphRollouts:
     graphs: StateGraphs
     policy: ObservationPolicy
     num_rollouts: int
+    contexts_evaluated: int
     successes: np.ndarray  # [B]
     instance: np.ndarray  # [E]
     observation: np.ndarray  # [E]
     action: np.ndarray  # [E]
     count: np.ndarray  # [E]
     through: np.ndarray  # [E] how many of the `count` rollouts that take the edge succeed in the end
-    smooth: (
-        np.ndarray | None
-    )  # [E] the rollout's mean log-probability per action, negated for a success; with paths=True
-
-    @property
-    def contexts_evaluated(self) -> int:
-        return len(self.graphs.observations)
+    # [E] with paths=True: the mean log-probability per action of the edge's rollout, negated for a success
+    smooth: np.ndarray | None
 
     @property
     def contexts_named(self) -> int:
@@ -265,31 +320,28 @@ class _PassRate(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, probs, graphs):  # type: ignore[no-untyped-def]
-        num_states, num_actions = graphs.successor.shape
-        # Two more states, S for FAILURE and S+1 for SUCCESS (their indices -2 and -1, modulo S+2). Value: the chance of
-        # success, which is 1 in SUCCESS at all times.
-        columns = graphs.successor % (num_states + 2)
-        rows = np.repeat(np.arange(num_states), num_actions)
-        entries = (
-            np.r_[probs.detach().numpy().ravel(), 1.0],
-            (np.r_[rows, num_states + 1], np.r_[columns.ravel(), num_states + 1]),
-        )
-        step = sparse.csr_array(entries, shape=(num_states + 2, num_states + 2))
-        values = [np.r_[np.zeros(num_states + 1), 1.0]]
+        # Value: the chance of success, which is 1 in SUCCESS at all times.
+        step = graphs.transitions(probs.detach().numpy())
+        values = [np.r_[np.zeros(len(probs) + 1), 1.0]]
         for _ in range(graphs.horizon):
             values.append(step @ values[-1])
-        ctx.graphs, ctx.columns, ctx.step, ctx.values = graphs, columns, step, values
+            if not ctx.needs_input_grad[0]:
+                del values[0]
+        ctx.graphs, ctx.step, ctx.values = graphs, step, values
         return torch.from_numpy(values[-1][graphs.start])
 
     @staticmethod
     def backward(ctx, grad):  # type: ignore[no-untyped-def]
-        num_states = len(ctx.columns)
+        successor = ctx.graphs.successor
+        num_states = len(successor)
         occupancy = np.zeros(num_states + 2)
         occupancy[ctx.graphs.start] = grad.numpy()
         back = ctx.step.T.tocsr()
-        total = np.zeros(ctx.columns.shape)
+        entry, columns, first = ctx.graphs._merged
+        rows = np.repeat(np.arange(len(occupancy)), np.diff(first))
+        total = np.zeros(len(columns))
         for value in ctx.values[-2::-1]:
-            total += occupancy[:num_states, None] * value[ctx.columns]
+            total += occupancy.take(rows) * value.take(columns)
             occupancy = back @ occupancy
             occupancy[num_states:] = 0
-        return torch.from_numpy(total), None
+        return torch.from_numpy(total.take(entry).reshape(successor.shape)), None

@@ -8,7 +8,7 @@ import pytest
 from minigrid.core.constants import OBJECT_TO_IDX
 from minigrid.envs import DoorKeyEnv
 
-from envs.minigrid_graph import FACTOR, compile_graphs, distinct_columns, shortest_solution
+from envs.minigrid_graph import compile_graphs, shortest_solution
 from envs.minigrid_simulator import (
     ACTIONS,
     DOOR,
@@ -24,7 +24,7 @@ from envs.minigrid_simulator import (
     encode_grid,
     encode_level,
 )
-from envs.minigrid_view import unpack, views
+from envs.minigrid_view import FACTOR, distinct_columns, observe
 from envs.navigation import LEVELS, Navigation
 
 KINDS: list[dict[str, Any]] = [
@@ -44,6 +44,13 @@ STEPS = 2000  # per kind
 
 def levels_of(task: Navigation, count: int, split: str = "train") -> Levels:
     return task.levels(task.draw(split, range(count)))
+
+
+def views(levels: Levels, states: np.ndarray) -> np.ndarray:
+    """What each state shows: [M, 50]."""
+    observations, index = observe(levels, states)
+    assert len(np.unique(observations, axis=0)) == len(observations) == len(np.unique(index))
+    return observations[index]
 
 
 def whole_grid(levels: Levels, doors: list[int], key: int) -> np.ndarray:
@@ -70,7 +77,7 @@ def test_every_step_is_the_packages(kind: dict[str, Any]) -> None:
         distance = np.r_[graphs.distances, task.horizon + 1, 0]  # the sinks come last: failure, success
         node, state = int(graphs.start[0]), levels.starts()
         for _ in range(env.max_steps):
-            view = unpack(views(levels, state))[0]
+            view = views(levels, state)[0]
             _, cell, _, *doors, key = (int(digit[0]) for digit in levels.decode(state))
             assert (TRIPLES[view[:-1]].reshape(7, 7, 3) == obs["image"]).all()
             assert view[-1] == obs["direction"] == env.agent_dir
@@ -115,7 +122,7 @@ def test_a_batch_is_its_levels_side_by_side(kind: dict[str, Any]) -> None:
         seen = views(levels, states)
         following, outcomes = levels.step(states)
         for i, single in enumerate(singles):
-            assert (views(single, alone[i])[:, 0] == seen[:, i]).all()
+            assert (views(single, alone[i])[0] == seen[i]).all()
             stepped, outcome = single.step(alone[i])
             _, *poses = levels.decode(following[i])
             assert np.array_equal(single.decode(stepped[0])[1:], poses)
@@ -184,7 +191,7 @@ def test_a_key_of_another_color_opens_nothing_and_a_load_is_shown_once() -> None
         levels = Levels([encode_level(env)], see_through=True)
         state = levels.starts()
         for _ in range(50):
-            assert (TRIPLES[unpack(views(levels, state))[0, :-1]].reshape(7, 7, 3) == obs["image"]).all()
+            assert (TRIPLES[views(levels, state)[0, :-1]].reshape(7, 7, 3) == obs["image"]).all()
             _, _, _, *doors, key = (int(digit[0]) for digit in levels.decode(state))
             assert (whole_grid(levels, doors, key) == env.grid.encode()).all()
             ahead = env.grid.get(*env.front_pos)

@@ -252,6 +252,34 @@ def test_an_action_of_probability_zero_is_never_drawn() -> None:
     assert set(rollouts.action) == {0, 1}
 
 
+def test_observations_are_read_once_where_they_are_many_only_those_seen(
+    one_by_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The same rollouts as with all observations read at once."""
+    graphs, policy = world(0), policy_of(0)
+    whole = graphs.sample(policy, 3, np.random.default_rng(5))
+    assert whole.contexts_evaluated == len(graphs.observations)
+    monkeypatch.setattr(graphs_module, "AT_ONCE", 0)
+    read: list[tuple[int, ...]] = []
+    log_probs = policy.log_probs
+    monkeypatch.setattr(policy, "log_probs", lambda seen: (read.extend(map(tuple, seen.tolist())), log_probs(seen))[1])
+    apart = graphs.sample(policy, 3, np.random.default_rng(5))
+    assert signature(apart, one_by_one) == signature(whole, one_by_one)
+    assert len(read) == len(set(read)) == len(np.unique(apart.observation)) == apart.contexts_evaluated
+
+
+def test_what_leads_to_one_state_is_one_transition() -> None:
+    graphs = world(4)
+    probs = np.random.default_rng(0).dirichlet(np.ones(ACTIONS), len(graphs.successor))
+    expected = np.zeros((len(probs) + 2, len(probs) + 2))
+    expected[[-2, -1], [-2, -1]] = 1
+    for state, action in np.ndindex(*probs.shape):
+        expected[state, graphs.successor[state, action]] += probs[state, action]
+    transitions = graphs.transitions(probs)
+    np.testing.assert_allclose(transitions.toarray(), expected)
+    assert transitions.nnz == (expected > 0).sum() < graphs.successor.size + 2
+
+
 def test_smoothing_needs_paths() -> None:
     graphs, policy = world(0), policy_of(0)
     rollouts = graphs.sample(policy, 4, np.random.default_rng(0))
