@@ -15,7 +15,6 @@ from unittest.mock import patch
 
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage.store import Store
-from maxrl_bench.tasks import Batch, Task
 from maxrl_bench.training.loop import Run
 
 # The functions that each part consists of; what they call counts for the innermost of them.
@@ -63,11 +62,11 @@ class Stopwatch:
         return call
 
     @contextlib.contextmanager
-    def watching(self, task: Task, batch: Batch) -> Iterator[None]:
-        """A context in which all of PARTS are timed, and the task's building of batches and its verifier."""
+    def watching(self, run: Run) -> Iterator[None]:
+        """A context in which all of PARTS are timed, and the run's building of batches and its verifier."""
         targets = [(part, *_find(name)) for part, names in PARTS.items() for name in names]
-        targets.append((BUILDING, task, "batch"))
-        if verifier := getattr(batch, "verifier", None):
+        targets.append((BUILDING, run, "batches"))
+        if verifier := getattr(run.batches(0), "verifier", None):
             targets.append((VERIFYING, type(verifier), "advance"))
         with contextlib.ExitStack() as stack:
             for part, owner, name in targets:
@@ -89,7 +88,7 @@ def parts_of_a_step(settings: dict[str, Any], steps: int) -> dict[str, float]:
     with TemporaryDirectory() as folder:
         run = Run(RunConfig(**settings), Store(Path(folder)))
         run.step()
-        with watch.watching(run.task, run.task.batch("train", [0])):
+        with watch.watching(run):
             for _ in range(steps):
                 watch.timed(REST, run.step)()
     names = (*PARTS, BUILDING, VERIFYING, REST)
