@@ -51,7 +51,8 @@ edges = np.array([(*edge, count[edge], succeeded[edge]) for edge in count]).T
 names = ("instance", "observation", "action", "count", "through")
 successes = rewards.sum(1).long().numpy()
 columns = dict(zip(names, edges, strict=True))
-counts = GraphRollouts(batch, policy, N, successes=successes, smooth=None, **columns)
+read = len(batch.observations)  # by the network
+counts = GraphRollouts(batch, policy, N, read, successes=successes, smooth=None, **columns)
 
 # The textbook: rewards [B, N] are 0 or 1; an instance's number of successes decides the weights of its rollouts.
 log_probs = torch.stack([policy.log_probs(batch.observations[o])[range(len(a)), a].sum() for o, a in rollouts])
