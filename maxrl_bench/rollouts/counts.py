@@ -100,15 +100,16 @@ def split_successes(
     rollouts at each node succeed. Returns how many succeed of those that take each edge: [E] int64. The first edges of
     all nodes are drawn together, then all second ones out of what is left, and so on.
     """
-    if not len(child):
-        return np.zeros(0, np.int64)
-    order = np.argsort(child, kind="stable")
-    first = np.flatnonzero(np.r_[True, np.diff(child[order]) != 0])
-    rank = np.arange(len(child)) - np.repeat(first, np.diff(np.r_[first, len(child)]))
-    good = successes.copy()
-    bad = np.bincount(child, weights=counts, minlength=len(successes)).astype(np.int64) - good
-    result = np.zeros(len(child), np.int64)
-    for turn in range(int(rank.max()) + 1):
+    total = np.bincount(child, counts, len(successes)).astype(np.int64)
+    # Where all succeed, or none does, there is nothing to draw.
+    result = np.where((successes == total)[child], counts, 0)
+    mixed = np.flatnonzero(((successes > 0) & (successes < total))[child])
+    order = mixed[np.argsort(child[mixed], kind="stable")]
+    starts = np.diff(child[order], prepend=-1) != 0
+    first = np.flatnonzero(starts)
+    rank = np.arange(len(order)) - first[np.cumsum(starts) - 1]
+    good, bad = successes.copy(), total - successes
+    for turn in range(int(rank.max(initial=-1)) + 1):
         edges = order[rank == turn]
         nodes = child[edges]
         drawn = rng.hypergeometric(good[nodes], bad[nodes], counts[edges])
@@ -116,6 +117,19 @@ def split_successes(
         good[nodes] -= drawn
         bad[nodes] -= counts[edges] - drawn
     return result
+
+
+def distinct(numbers: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ones among numbers [M] from 0 to size - 1, in order, and which of them each is: [M].
+
+    In time that grows with size + M, without sorting.
+    """
+    present = np.zeros(size, bool)
+    present[numbers] = True
+    found = np.flatnonzero(present)
+    place = np.empty(size, np.int64)
+    place[found] = np.arange(len(found))
+    return found, place[numbers]
 
 
 Forest = Sequence[tuple[np.ndarray, np.ndarray]]  # for each layer, its edges' `node` and `child` (see `Layer`)

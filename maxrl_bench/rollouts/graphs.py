@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 
 from maxrl_bench.rollouts import finite
-from maxrl_bench.rollouts.counts import Layer, draw_multinomial, successes_through
+from maxrl_bench.rollouts.counts import Layer, distinct, draw_multinomial, successes_through
 from maxrl_bench.rollouts.policies import ObservationPolicy
 
 SUCCESS, FAILURE = -1, -2
@@ -117,7 +117,7 @@ class StateGraphs:
             node, action, count = draw_multinomial(counts, read.probs(self.observation_of[states]), rng)
             target = self.successor[states[node], action]
             onward = np.flatnonzero(target >= 0) if step + 1 < self.horizon else np.zeros(0, np.int64)
-            states_next, index = np.unique(target[onward], return_inverse=True)
+            states_next, index = distinct(target[onward], len(self.successor))
             child = np.full(len(node), -1)
             child[onward] = index
             layers.append(Layer(node, action, count, child, np.where(target == SUCCESS, count, 0)))

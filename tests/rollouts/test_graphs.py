@@ -12,7 +12,7 @@ from scipy import stats
 
 from maxrl_bench.objectives import table as objectives
 from maxrl_bench.rollouts import graphs as graphs_module
-from maxrl_bench.rollouts.counts import split_successes
+from maxrl_bench.rollouts.counts import distinct, split_successes
 from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, GraphRollouts, StateGraphs
 from maxrl_bench.rollouts.policies import ObservationPolicy, make_policy
 from maxrl_bench.tasks import CategoricalContexts
@@ -266,6 +266,13 @@ def test_observations_are_read_once_where_they_are_many_only_those_seen(
     apart = graphs.sample(policy, 3, np.random.default_rng(5))
     assert signature(apart, one_by_one) == signature(whole, one_by_one)
     assert len(read) == len(set(read)) == len(np.unique(apart.observation)) == apart.contexts_evaluated
+
+
+def test_distinct_numbers() -> None:
+    numbers = np.random.default_rng(0).integers(0, 50, 40)
+    for got, expected in zip(distinct(numbers, 50), np.unique(numbers, return_inverse=True), strict=True):
+        assert np.array_equal(got, expected)
+    assert [len(part) for part in distinct(numbers[:0], 50)] == [0, 0]
 
 
 def test_what_leads_to_one_state_is_one_transition() -> None:
