@@ -55,6 +55,10 @@ class Rollouts(Protocol):
         ...
 
 
+# From so many actions on, with fewer rollouts than cells, it is faster to draw for each rollout by itself.
+WIDE = 256
+
+
 @dataclass(frozen=True)
 class Layer:
     """The E edges that rollouts take at one time step."""
@@ -73,9 +77,24 @@ def draw_multinomial(
 
     counts [M]: rollouts at each node; probs [M, A]. Returns the E edges taken: node, action and count > 0, each [E].
     """
+    if probs.shape[1] >= WIDE and counts.sum() <= probs.size:
+        return _draw_singly(counts, probs, rng)
     drawn = rng.multinomial(counts, probs)
     node, action = np.nonzero(drawn)
     return node, action, drawn[node, action]
+
+
+def _draw_singly(
+    counts: np.ndarray, probs: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`draw_multinomial` by drawing for each rollout and counting."""
+    bounds = np.cumsum(probs, axis=1)
+    bounds /= bounds[:, -1:].copy()  # exactly 1 at the end, so that no action of probability zero is ever drawn
+    numbers = np.split(rng.random(counts.sum()), np.cumsum(counts)[:-1])
+    actions = [row.searchsorted(drawn, side="right") for row, drawn in zip(bounds, numbers, strict=True)]
+    cells = np.repeat(np.arange(len(counts)) * probs.shape[1], counts) + np.concatenate(actions)
+    cells, count = np.unique(cells, return_counts=True)
+    return *np.divmod(cells, probs.shape[1]), count
 
 
 def successes_through(layers: list[Layer], rng: np.random.Generator) -> list[np.ndarray]:
