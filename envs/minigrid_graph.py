@@ -59,6 +59,22 @@ def _turned(levels: Levels, states: np.ndarray) -> np.ndarray:
     return np.asarray((states[:, None] + np.arange(4) * levels.weights[2]).reshape(-1))
 
 
+def can_be_solved(level: Level, limit: int, *, open_to_win: bool = False) -> bool:
+    """Whether a level has a solution of at most `limit` actions."""
+    codes = level.cells.reshape(-1)
+    if not open_to_win and codes.max() < KEY:
+        # Mostly, a glance is enough: a way of m cells has at most m + 1 quarter turns, and one toggle for each door.
+        doors = codes >= DOOR
+        height, goal = level.cells.shape[1], _bits(codes == GOAL)
+        way = _bits((codes == EMPTY) | doors) | goal
+        reached = 1 << (level.x * height + level.y)
+        for _ in range((limit - 1 - int(doors.sum())) // 2):
+            reached |= (reached << height | reached >> height | reached << 1 | reached >> 1) & way
+            if reached & goal:
+                return True
+    return shortest_solution(level, limit, open_to_win=open_to_win) is not None
+
+
 def shortest_solution(level: Level, limit: int, *, open_to_win: bool = False) -> int | None:
     """The fewest actions that solve a level, or None if they are more than `limit`.
 

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from envs.minigrid_simulator import DIRECTIONS, DOOR, EMPTY, KEY, OPEN, VIEW, WALL, Levels
+from maxrl_bench.rollouts.counts import distinct
 
 # A packed line of a view: seven cell codes of BITS bits, the leftmost lowest, and above them one bit per opaque cell.
 BITS = 5  # NUM_CODES is 29
@@ -26,11 +27,10 @@ def observe(levels: Levels, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     """
     base, key = np.divmod(states, levels.radices[-1])
     # A key stands in nobody's way: all but one cell of a view depends on the rest of the state alone.
-    used = np.zeros(levels.num_codes // levels.radices[-1], bool)
-    used[base] = True
-    lines = _views_without_key(levels, np.flatnonzero(used) * levels.radices[-1])
+    bases, base_of = distinct(base, levels.num_codes // levels.radices[-1])
+    lines = _views_without_key(levels, bases * levels.radices[-1])
     first, shown = distinct_columns(lines)
-    seen, index = _unpack(lines[:, first]), shown[(np.cumsum(used) - 1)[base]]
+    seen, index = _unpack(lines[:, first]), shown[base_of]
     return (seen, index) if levels.keys is None else _add_keys(levels, seen, index, base, key)
 
 
@@ -48,18 +48,13 @@ def _add_keys(
     sight = (place < VIEW**2) & (seen[index, place] == EMPTY)
     look = np.where(sight, 1 + place * len(colors) + color[level], 0)
     looks = 1 + VIEW**2 * len(colors)
-    look += index * looks
-    used = np.zeros(len(seen) * looks, bool)
-    used[look] = True
-    kinds = np.flatnonzero(used)
-    number = np.empty(len(used), np.int64)
-    number[kinds] = np.arange(len(kinds))
+    kinds, kind_of = distinct(index * looks + look, len(seen) * looks)
     without, look_of = np.divmod(kinds, looks)
     rows = seen[without]
     with_key = np.flatnonzero(look_of)
     place, color = np.divmod(look_of[with_key] - 1, len(colors))
     rows[with_key, place] = KEY + colors[color]
-    return rows, number[look]
+    return rows, kind_of
 
 
 def _places(levels: Levels) -> np.ndarray:
@@ -108,7 +103,9 @@ def _lines(levels: Levels) -> np.ndarray:
     grid = levels.fixed.reshape(-1, levels.width, levels.height).astype(np.int64)
     grid = np.pad(grid, ((0, 0), (VIEW, VIEW), (VIEW, VIEW)), constant_values=WALL)
     # To the agent's right lies: south, if it looks to the east; then west, north, east.
-    return np.concatenate([_pack(grid, axis, order) for axis, order in ((2, 1), (1, -1), (2, -1), (1, 1))])
+    along_x, along_y = grid.shape[2], 1
+    ways = ((along_y, 1), (along_x, -1), (along_y, -1), (along_x, 1))
+    return np.concatenate([_pack(grid.reshape(-1), stride, order) for stride, order in ways])
 
 
 def _in_view(
@@ -135,19 +132,22 @@ def _unpack(seen: np.ndarray) -> np.ndarray:
     return cells
 
 
-def _pack(grid: np.ndarray, axis: int, order: int) -> np.ndarray:
-    """Each seven neighbours along an axis of grids [B, X, Y] as a packed line, at the place of the first; flat.
+def _pack(grid: np.ndarray, stride: int, order: int) -> np.ndarray:
+    """Each seven cells of a flat grid at a stride as a packed line, at the place of the first.
 
-    order: 1 if the first neighbour is the leftmost in the view, -1 if it is the rightmost.
+    order: 1 if the first cell is the leftmost in the view, -1 if it is the rightmost.
     """
-    packed = np.zeros_like(grid)
-    inner = np.moveaxis(packed, axis, 0)[: packed.shape[axis] - VIEW + 1]  # a view: `packed` is filled through it
-    neighbours = np.moveaxis(grid, axis, 0)
-    opaque = (neighbours == WALL).astype(np.int64)
-    for i, place in enumerate(range(VIEW)[::order]):
-        part = slice(i, i + len(inner))
-        inner += (neighbours[part] << BITS * place) + (opaque[part] << OPAQUE + place)
-    return packed.reshape(-1)
+    packed = np.zeros(len(grid), np.int64)
+    length = len(grid) - (VIEW - 1) * stride
+    lines, opaque, walls = packed[:length], np.zeros(length, np.uint8), (grid == WALL).view(np.uint8)
+    for i in range(VIEW)[::-order]:  # from the rightmost to the leftmost
+        cells = slice(i * stride, i * stride + length)
+        lines <<= BITS
+        lines += grid[cells]
+        opaque <<= 1
+        opaque += walls[cells]
+    lines += opaque.astype(np.int64) << OPAQUE
+    return packed
 
 
 @lru_cache

@@ -22,7 +22,7 @@ from minigrid.core.world_object import Lava, Wall
 from minigrid.envs import CrossingEnv, DoorKeyEnv, EmptyEnv, FourRoomsEnv, MultiRoomEnv, UnlockEnv
 from minigrid.minigrid_env import MiniGridEnv
 
-from envs.minigrid_graph import compile_graphs, shortest_solution
+from envs.minigrid_graph import can_be_solved, compile_graphs
 from envs.minigrid_simulator import ACTIONS, CARDINALITIES, Level, Levels, encode_level
 from envs.options import integer, one_of
 from maxrl_bench.rollouts.graphs import StateGraphs
@@ -137,7 +137,7 @@ class Navigation:
             seed = int(rng.integers(2**31))
             self._env.reset(seed=seed)
             level = encode_level(self._env)
-            if shortest_solution(level, self.horizon, open_to_win=self.kind.open_to_win) is not None:
+            if can_be_solved(level, self.horizon, open_to_win=self.kind.open_to_win):
                 return seed, level
         raise ValueError(f"none of {attempts} levels can be solved within a horizon of {self.horizon} actions")
 

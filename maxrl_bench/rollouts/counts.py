@@ -55,6 +55,10 @@ class Rollouts(Protocol):
         ...
 
 
+# From so many actions on, with fewer rollouts than cells, it is faster to draw for each rollout by itself.
+WIDE = 256
+
+
 @dataclass(frozen=True)
 class Layer:
     """The E edges that rollouts take at one time step."""
@@ -73,9 +77,24 @@ def draw_multinomial(
 
     counts [M]: rollouts at each node; probs [M, A]. Returns the E edges taken: node, action and count > 0, each [E].
     """
+    if probs.shape[1] >= WIDE and counts.sum() <= probs.size:
+        return _draw_singly(counts, probs, rng)
     drawn = rng.multinomial(counts, probs)
     node, action = np.nonzero(drawn)
     return node, action, drawn[node, action]
+
+
+def _draw_singly(
+    counts: np.ndarray, probs: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`draw_multinomial` by drawing for each rollout and counting."""
+    bounds = np.cumsum(probs, axis=1)
+    bounds /= bounds[:, -1:].copy()  # exactly 1 at the end, so that no action of probability zero is ever drawn
+    numbers = np.split(rng.random(counts.sum()), np.cumsum(counts)[:-1])
+    actions = [row.searchsorted(drawn, side="right") for row, drawn in zip(bounds, numbers, strict=True)]
+    cells = np.repeat(np.arange(len(counts)) * probs.shape[1], counts) + np.concatenate(actions)
+    cells, count = np.unique(cells, return_counts=True)
+    return *np.divmod(cells, probs.shape[1]), count
 
 
 def successes_through(layers: list[Layer], rng: np.random.Generator) -> list[np.ndarray]:
@@ -100,15 +119,16 @@ def split_successes(
     rollouts at each node succeed. Returns how many succeed of those that take each edge: [E] int64. The first edges of
     all nodes are drawn together, then all second ones out of what is left, and so on.
     """
-    if not len(child):
-        return np.zeros(0, np.int64)
-    order = np.argsort(child, kind="stable")
-    first = np.flatnonzero(np.r_[True, np.diff(child[order]) != 0])
-    rank = np.arange(len(child)) - np.repeat(first, np.diff(np.r_[first, len(child)]))
-    good = successes.copy()
-    bad = np.bincount(child, weights=counts, minlength=len(successes)).astype(np.int64) - good
-    result = np.zeros(len(child), np.int64)
-    for turn in range(int(rank.max()) + 1):
+    total = np.bincount(child, counts, len(successes)).astype(np.int64)
+    # Where all succeed, or none does, there is nothing to draw.
+    result = np.where((successes == total)[child], counts, 0)
+    mixed = np.flatnonzero(((successes > 0) & (successes < total))[child])
+    order = mixed[np.argsort(child[mixed], kind="stable")]
+    starts = np.diff(child[order], prepend=-1) != 0
+    first = np.flatnonzero(starts)
+    rank = np.arange(len(order)) - first[np.cumsum(starts) - 1]
+    good, bad = successes.copy(), total - successes
+    for turn in range(int(rank.max(initial=-1)) + 1):
         edges = order[rank == turn]
         nodes = child[edges]
         drawn = rng.hypergeometric(good[nodes], bad[nodes], counts[edges])
@@ -116,6 +136,19 @@ def split_successes(
         good[nodes] -= drawn
         bad[nodes] -= counts[edges] - drawn
     return result
+
+
+def distinct(numbers: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """The distinct ones among numbers [M] from 0 to size - 1, in order, and which of them each is: [M].
+
+    In time that grows with size + M, without sorting.
+    """
+    present = np.zeros(size, bool)
+    present[numbers] = True
+    found = np.flatnonzero(present)
+    place = np.empty(size, np.int64)
+    place[found] = np.arange(len(found))
+    return found, place[numbers]
 
 
 Forest = Sequence[tuple[np.ndarray, np.ndarray]]  # for each layer, its edges' `node` and `child` (see `Layer`)

@@ -16,7 +16,7 @@ import torch
 from scipy import sparse
 
 from maxrl_bench.rollouts import finite
-from maxrl_bench.rollouts.counts import Layer, draw_multinomial, successes_through
+from maxrl_bench.rollouts.counts import Layer, distinct, draw_multinomial, successes_through
 from maxrl_bench.rollouts.policies import ObservationPolicy
 
 SUCCESS, FAILURE = -1, -2
@@ -65,10 +65,10 @@ class StateGraphs:
         paths: each rollout is followed by itself, at up to N times the memory. grad: changes nothing; `surrogate` and
         `entropy` run the network again, on the observations that were visited.
         """
-        read = _Read(self, policy)
-        if paths or num_rollouts * self.num_instances * self.successor.shape[1] <= FEW:
-            return self._one_by_one(read, num_rollouts, rng, paths)
-        return self._counted(read, num_rollouts, rng)
+        few = num_rollouts * self.num_instances * self.successor.shape[1] <= FEW
+        if paths or few:
+            return self._one_by_one(_Read(self, policy, sums=True), num_rollouts, rng, paths)
+        return self._counted(_Read(self, policy, sums=False), num_rollouts, rng)
 
     def _one_by_one(self, read: _Read, num_rollouts: int, rng: np.random.Generator, paths: bool) -> GraphRollouts:
         """Follows each rollout by itself: the edges of a time step are in the order of the rollouts."""
@@ -79,7 +79,7 @@ class StateGraphs:
         rollouts, observations, actions = [], [], []
         for _ in range(self.horizon):
             observation = self.observation_of[states]
-            action = (rng.random(len(states))[:, None] < read.bounds(observation)).argmax(1)
+            action = (rng.random(len(states))[:, None] < read.probs(observation)).argmax(1)
             rollouts.append(rollout)
             observations.append(observation)
             actions.append(action)
@@ -117,7 +117,7 @@ class StateGraphs:
             node, action, count = draw_multinomial(counts, read.probs(self.observation_of[states]), rng)
             target = self.successor[states[node], action]
             onward = np.flatnonzero(target >= 0) if step + 1 < self.horizon else np.zeros(0, np.int64)
-            states_next, index = np.unique(target[onward], return_inverse=True)
+            states_next, index = distinct(target[onward], len(self.successor))
             child = np.full(len(node), -1)
             child[onward] = index
             layers.append(Layer(node, action, count, child, np.where(target == SUCCESS, count, 0)))
@@ -219,42 +219,37 @@ class StateGraphs:
 
 
 class _Read:
-    """What a policy does at the distinct observations, by look-up: each is read once, the first time at the latest."""
+    """What a policy does at the distinct observations, by look-up: each is read once, the first time at the latest.
 
-    def __init__(self, graphs: StateGraphs, policy: ObservationPolicy):
-        self.graphs, self.policy = graphs, policy
+    sums: the probability of each action comes with those of the actions before it added.
+    """
+
+    def __init__(self, graphs: StateGraphs, policy: ObservationPolicy, sums: bool):
+        self.graphs, self.policy, self.sums = graphs, policy, sums
         size, num_actions = len(graphs.observations), graphs.successor.shape[1]
         self.known = np.zeros(size, bool)
-        self.log_probs, self._probs, self._bounds = np.empty((3, size, num_actions))
+        self.log_probs, self._probs = np.empty((2, size, num_actions))
         self._all_known = size <= AT_ONCE
         if self._all_known:
             self._read(None)
 
     def probs(self, observation: np.ndarray) -> np.ndarray:
         """Probabilities of the actions at observations [M]: [M, A]."""
-        self._read_new(observation)
-        return self._probs.take(observation, 0)  # several times faster than an index
-
-    def bounds(self, observation: np.ndarray) -> np.ndarray:
-        """Sums of the probabilities of the actions up to each: [M, A]."""
-        self._read_new(observation)
-        return self._bounds.take(observation, 0)
-
-    def _read_new(self, observation: np.ndarray) -> None:
         if not self._all_known:
             known = self.known.take(observation)
             if not known.all():
                 self._read(np.unique(observation[~known]))
+        return self._probs.take(observation, 0)  # several times faster than an index
 
     @torch.no_grad()
     def _read(self, rows: np.ndarray | None) -> None:
         log_probs = self.graphs.log_probs(self.policy, rows).double().cpu().numpy()
         probs = finite.probabilities(log_probs)
-        bounds = np.cumsum(probs, axis=1)
+        if self.sums:
+            probs = np.cumsum(probs, axis=1)
+            probs /= probs[:, -1:].copy()  # exactly 1 at the end, so that no action of probability zero is ever drawn
         place = slice(None) if rows is None else rows
         self.known[place], self.log_probs[place], self._probs[place] = True, log_probs, probs
-        # Exactly 1 at the end, so that no action of probability zero is ever drawn.
-        self._bounds[place] = bounds / bounds[:, -1:]
 
 
 @dataclass(frozen=True)

@@ -100,8 +100,10 @@ class HeldOut:
         """
         norms = torch.full((self.config.instances_at(step),), math.nan, dtype=torch.float64)
         rng = random_stream(self.config.seed, f"gradient norms {step}")
-        for index in range(min(GRADIENT_INSTANCES, len(norms))):
-            maximised = gain(self.task.batch(self.config.eval_split, [index]), rng)
+        singles = [range(index, index + 1) for index in range(min(GRADIENT_INSTANCES, len(norms)))]
+        batches = _held_out(self.task, self.config.task.text, self.config.eval_split, singles)
+        for index, batch in enumerate(batches):
+            maximised = gain(batch, rng)
             norms[index] = 0.0
             finite.check_value(maximised.detach(), f"the surrogate of held-out instance {index}")
             if maximised.requires_grad:
@@ -112,15 +114,17 @@ class HeldOut:
 
 
 # The last batches made: a worker's runs, one after another, are mostly of one task.
+_KEPT = 2  # for evaluations, and one by one for the norms of gradients
 _made: dict[tuple[type[Task], str, str, str], list[Batch]] = {}
 
 
 def _held_out(task: Task, settings: str, split: str, blocks: Sequence[range]) -> list[Batch]:
     key = (type(task), settings, split, str(blocks))
-    if key not in _made:
-        _made.clear()
-        _made[key] = [task.batch(split, block) for block in blocks]
-    return _made[key]
+    batches = _made.pop(key, None) or [task.batch(split, block) for block in blocks]
+    _made[key] = batches  # the last one now
+    for oldest in list(_made)[:-_KEPT]:
+        del _made[oldest]
+    return batches
 
 
 def cosine_to_likelihood(

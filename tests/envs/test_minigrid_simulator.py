@@ -8,7 +8,7 @@ import pytest
 from minigrid.core.constants import OBJECT_TO_IDX
 from minigrid.envs import DoorKeyEnv
 
-from envs.minigrid_graph import compile_graphs, shortest_solution
+from envs.minigrid_graph import can_be_solved, compile_graphs, shortest_solution
 from envs.minigrid_simulator import (
     ACTIONS,
     DOOR,
@@ -159,6 +159,9 @@ def test_the_shortest_solution_is_that_of_the_graph(kind: dict[str, Any]) -> Non
     graphs = compile_graphs(levels, task.horizon)
     fewest = [shortest_solution(v, task.horizon, open_to_win=levels.open_to_win) for v in levels.levels]
     assert fewest == graphs.distances[graphs.start].tolist()
+    for level, actions in zip(levels.levels, fewest, strict=True):
+        for limit in range(1, task.horizon + 1):
+            assert can_be_solved(level, limit, open_to_win=levels.open_to_win) == (limit >= (actions or 0))
     assert shortest_solution(levels.levels[0], int(fewest[0] or 0) - 1, open_to_win=levels.open_to_win) is None
     assert len(set(fewest)) > 3
 

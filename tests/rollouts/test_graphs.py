@@ -11,8 +11,9 @@ from reference import all_rollouts, log_probability, textbook_surrogate, unfold
 from scipy import stats
 
 from maxrl_bench.objectives import table as objectives
+from maxrl_bench.rollouts import counts as counts_module
 from maxrl_bench.rollouts import graphs as graphs_module
-from maxrl_bench.rollouts.counts import split_successes
+from maxrl_bench.rollouts.counts import distinct, draw_multinomial, split_successes
 from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, GraphRollouts, StateGraphs
 from maxrl_bench.rollouts.policies import ObservationPolicy, make_policy
 from maxrl_bench.tasks import CategoricalContexts
@@ -90,10 +91,11 @@ def test_merging_histories_keeps_the_gradient_of_the_counts(seed: int, monkeypat
     )
 
 
-@pytest.fixture(params=["one by one", "counted"])
+@pytest.fixture(params=["one by one", "counted", "counted, drawn singly"])
 def one_by_one(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
     """Rollouts are followed in the one way or the other, however many they are."""
     monkeypatch.setattr(graphs_module, "FEW", 10**9 if request.param == "one by one" else 0)
+    monkeypatch.setattr(counts_module, "WIDE", 0 if request.param == "counted, drawn singly" else 10**9)
     return bool(request.param == "one by one")
 
 
@@ -266,6 +268,32 @@ def test_observations_are_read_once_where_they_are_many_only_those_seen(
     apart = graphs.sample(policy, 3, np.random.default_rng(5))
     assert signature(apart, one_by_one) == signature(whole, one_by_one)
     assert len(read) == len(set(read)) == len(np.unique(apart.observation)) == apart.contexts_evaluated
+
+
+def test_multinomial_draws_over_many_actions() -> None:
+    """Few rollouts at one node, a fraction of an action on average; chi-square of 5,000: 1 false alarm in 10,000."""
+    rng = np.random.default_rng(0)
+    probs = rng.dirichlet(np.ones(300) / 10, 4)
+    probs[:, ::7] = 0
+    probs /= probs.sum(1, keepdims=True)
+    counts, totals = np.array([5, 0, 20, 1]), np.zeros((4, 300), np.int64)
+    for _ in range(5000):
+        node, action, count = draw_multinomial(counts, probs, rng)
+        assert np.array_equal(np.bincount(node, count, 4), counts)
+        assert count.min() > 0
+        totals[node, action] += count
+    assert (totals[:, ::7] == 0).all()
+    for seen, expected in zip(totals, counts[:, None] * 5000 * probs, strict=True):
+        often = expected > 10
+        pooled = [np.r_[x[often], x[~often].sum()] for x in (seen, expected)]
+        assert not expected.any() or stats.chisquare(*pooled).pvalue > 1e-4
+
+
+def test_distinct_numbers() -> None:
+    numbers = np.random.default_rng(0).integers(0, 50, 40)
+    for got, expected in zip(distinct(numbers, 50), np.unique(numbers, return_inverse=True), strict=True):
+        assert np.array_equal(got, expected)
+    assert [len(part) for part in distinct(numbers[:0], 50)] == [0, 0]
 
 
 def test_what_leads_to_one_state_is_one_transition() -> None:
