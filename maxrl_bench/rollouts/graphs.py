@@ -17,7 +17,7 @@ from scipy import sparse
 
 from maxrl_bench.rollouts import finite
 from maxrl_bench.rollouts.counts import Layer, distinct, draw_multinomial, successes_through
-from maxrl_bench.rollouts.policies import ObservationPolicy
+from maxrl_bench.rollouts.policies import ObservationPolicy, Unchanging
 
 SUCCESS, FAILURE = -1, -2
 # Up to so many observations are read at once before sampling. Of more, most are never seen: each is read when it is.
@@ -46,14 +46,16 @@ class StateGraphs:
     def num_instances(self) -> int:
         return len(self.start)
 
-    def log_probs(self, policy: ObservationPolicy, rows: np.ndarray | None = None) -> torch.Tensor:
+    def log_probs(self, policy: ObservationPolicy | Unchanging, rows: np.ndarray | None = None) -> torch.Tensor:
         """Log-probabilities of the actions at the distinct observations, or at `rows` of them: [O or len(rows), A]."""
+        if rows is not None and isinstance(policy, Unchanging):
+            return self.log_probs(policy)[torch.from_numpy(rows)]
         observations = self.observations if rows is None else self.observations[torch.from_numpy(rows)]
         return policy.log_probs(observations.to(next(policy.parameters()).device))
 
     def sample(
         self,
-        policy: ObservationPolicy,
+        policy: ObservationPolicy | Unchanging,
         num_rollouts: int,
         rng: np.random.Generator,
         *,
@@ -143,7 +145,7 @@ class StateGraphs:
             smooth=None,
         )
 
-    def log_pass_rate(self, policy: ObservationPolicy) -> torch.Tensor:
+    def log_pass_rate(self, policy: ObservationPolicy | Unchanging) -> torch.Tensor:
         """Exact log p of each instance: [B] float64, differentiable; by dynamic programming over time and states.
 
         Pass rates below 1e-300 count as 1e-300 and have no gradient.
@@ -151,7 +153,7 @@ class StateGraphs:
         probs = torch.softmax(self.log_probs(policy).double(), 1).cpu()
         return torch.log(_PassRate.apply(probs[torch.from_numpy(self.observation_of)], self).clamp_min(1e-300))
 
-    def demonstration_loss(self, policy: ObservationPolicy) -> torch.Tensor:
+    def demonstration_loss(self, policy: ObservationPolicy | Unchanging) -> torch.Tensor:
         """Mean negative log-likelihood of the actions of one shortest solution of each instance: a scalar."""
         state, action = self.demonstrations
         rows, index = np.unique(self.observation_of[state], return_inverse=True)
@@ -224,12 +226,12 @@ class _Read:
     sums: the probability of each action comes with those of the actions before it added.
     """
 
-    def __init__(self, graphs: StateGraphs, policy: ObservationPolicy, sums: bool):
+    def __init__(self, graphs: StateGraphs, policy: ObservationPolicy | Unchanging, sums: bool):
         self.graphs, self.policy, self.sums = graphs, policy, sums
         size, num_actions = len(graphs.observations), graphs.successor.shape[1]
         self.known = np.zeros(size, bool)
         self.log_probs, self._probs = np.empty((2, size, num_actions))
-        self._all_known = size <= AT_ONCE
+        self._all_known = size <= AT_ONCE or isinstance(policy, Unchanging)
         if self._all_known:
             self._read(None)
 
@@ -260,7 +262,7 @@ class GraphRollouts:
     """
 
     graphs: StateGraphs
-    policy: ObservationPolicy
+    policy: ObservationPolicy | Unchanging
     num_rollouts: int
     contexts_evaluated: int
     successes: np.ndarray  # [B]

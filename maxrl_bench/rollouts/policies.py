@@ -94,6 +94,26 @@ class ObservationPolicy(nn.Module):
         nn.init.zeros_(self.last.weight)
 
 
+class Unchanging(nn.Module):
+    """A policy while it does not change: the same tensor of observations, asked for again, is not evaluated again."""
+
+    def __init__(self, policy: ObservationPolicy):
+        super().__init__()
+        self.policy = policy
+        self._last: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def log_probs(self, observations: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities of the actions: [O, ...] -> [O, A]."""
+        if self._last is None or self._last[0] is not observations:
+            self._last = observations, self.policy.log_probs(observations)
+        return self._last[1]
+
+
+def unchanging(policy: nn.Module) -> nn.Module:
+    """The policy, to be asked while it does not change and no gradients are wanted."""
+    return Unchanging(policy) if isinstance(policy, ObservationPolicy) else policy
+
+
 # Limits of each size; counting the parameters of a larger network would take minutes.
 _GREATEST_SIZE, _MOST_LAYERS = 4096, 256
 _SMALLEST: dict[type[nn.Module], dict[str, int]] = {

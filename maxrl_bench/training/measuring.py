@@ -10,14 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from maxrl_bench.config import INTERIM, RunConfig
-from maxrl_bench.rollouts import finite
+from maxrl_bench.rollouts import finite, policies
 from maxrl_bench.rollouts.counts import Rollouts
-from maxrl_bench.tasks import Batch, Task
+from maxrl_bench.tasks import Batch, DrawingTask, Task
 from maxrl_bench.training import metrics
 from maxrl_bench.training.state import State
 from maxrl_bench.training.streams import random_stream
@@ -60,8 +61,9 @@ class HeldOut:
 
     def _batches_at(self, step: int) -> Iterator[Batch]:
         yield from self.batches
-        for block in self._blocks(self.config.instances_at(0), self.config.instances_at(step)):
-            yield self.task.batch(self.config.eval_split, block)
+        others = self._blocks(self.config.instances_at(0), self.config.instances_at(step))
+        if others:
+            yield from _made_again(self.task, self.config.task.text, self.config.eval_split, others)
 
     @torch.no_grad()
     def evaluate(self, policy: torch.nn.Module, step: int) -> Evaluation:
@@ -70,6 +72,7 @@ class HeldOut:
         Raises FloatingPointError that names the first number that is not finite.
         """
         rng = random_stream(self.config.seed, f"evaluation {step}")
+        policy = policies.unchanging(policy)
         successes, log_ps, entropy, taken = [], [], 0.0, 0
         for batch in self._batches_at(step):
             rollouts = batch.sample(policy, self.num_rollouts, rng, grad=False)
@@ -113,18 +116,31 @@ class HeldOut:
         return norms
 
 
-# The last batches made: a worker's runs, one after another, are mostly of one task.
-_KEPT = 2  # for evaluations, and one by one for the norms of gradients
-_made: dict[tuple[type[Task], str, str, str], list[Batch]] = {}
+# The last ones made: a worker's runs, one after another, are mostly of one task.
+_made: dict[tuple[object, ...], list[Any]] = {}
+_KEPT = 3  # batches of evaluations, single ones for the norms of gradients, and what is drawn for the last evaluation
+
+
+def _once(key: tuple[object, ...], make: Callable[[], list[Any]]) -> list[Any]:
+    made = _made.pop(key, None) or make()
+    _made[key] = made  # the last one now
+    for oldest in list(_made)[:-_KEPT]:
+        del _made[oldest]
+    return made
 
 
 def _held_out(task: Task, settings: str, split: str, blocks: Sequence[range]) -> list[Batch]:
-    key = (type(task), settings, split, str(blocks))
-    batches = _made.pop(key, None) or [task.batch(split, block) for block in blocks]
-    _made[key] = batches  # the last one now
-    for oldest in list(_made)[:-_KEPT]:
-        del _made[oldest]
-    return batches
+    key = ("batches", type(task), settings, split, str(blocks))
+    return _once(key, lambda: [task.batch(split, block) for block in blocks])
+
+
+def _made_again(task: Task, settings: str, split: str, blocks: Sequence[range]) -> Iterator[Batch]:
+    """Batches that are too large to be kept; what takes long to draw is."""
+    if not isinstance(task, DrawingTask):
+        yield from (task.batch(split, block) for block in blocks)
+        return
+    key = ("drawn", type(task), settings, split, str(blocks))
+    yield from map(task.build, _once(key, lambda: [task.draw(split, block) for block in blocks]))
 
 
 def cosine_to_likelihood(

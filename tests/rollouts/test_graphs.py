@@ -3,6 +3,7 @@
 import itertools
 from collections import Counter
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scipy import stats
 from maxrl_bench.objectives import table as objectives
 from maxrl_bench.rollouts import counts as counts_module
 from maxrl_bench.rollouts import graphs as graphs_module
+from maxrl_bench.rollouts import policies
 from maxrl_bench.rollouts.counts import distinct, draw_multinomial, split_successes
 from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, GraphRollouts, StateGraphs
 from maxrl_bench.rollouts.policies import ObservationPolicy, make_policy
@@ -268,6 +270,26 @@ def test_observations_are_read_once_where_they_are_many_only_those_seen(
     apart = graphs.sample(policy, 3, np.random.default_rng(5))
     assert signature(apart, one_by_one) == signature(whole, one_by_one)
     assert len(read) == len(set(read)) == len(np.unique(apart.observation)) == apart.contexts_evaluated
+
+
+def test_a_policy_that_does_not_change_reads_every_observation_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same entropy and pass rates as of the policy itself."""
+    monkeypatch.setattr(graphs_module, "AT_ONCE", 0)
+    graphs, policy = world(0), policy_of(0)
+
+    def measured(asked: Any) -> tuple[float, list[float]]:
+        with torch.no_grad():
+            entropy = graphs.sample(asked, 50, np.random.default_rng(5), grad=False).entropy()
+            return float(entropy), graphs.log_pass_rate(asked).tolist()
+
+    expected = measured(policy)
+    read: list[int] = []
+    log_probs = policy.log_probs
+    monkeypatch.setattr(policy, "log_probs", lambda seen: (read.append(len(seen)), log_probs(seen))[1])
+    got = measured(policies.unchanging(policy))
+    assert got[0] == pytest.approx(expected[0], abs=1e-12)
+    assert got[1] == pytest.approx(expected[1], abs=1e-12)
+    assert read == [len(graphs.observations)]
 
 
 def test_multinomial_draws_over_many_actions() -> None:

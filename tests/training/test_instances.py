@@ -149,3 +149,16 @@ def test_held_out_batches_are_made_once_for_a_task(tmp_path: Path, monkeypatch: 
     assert first.held_out.batches[0] is second.held_out.batches[0]
     for changes in ({"eval_instances": 2}, {"eval_split": "validation"}, {"task": {"name": "digits", "places": 2}}):
         assert Run(config(**changes), Store(tmp_path)).held_out.batches[0] is not first.held_out.batches[0]
+
+
+def test_what_the_last_evaluation_adds_is_drawn_once_for_a_task(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = Run(config(objective="grpo", eval_instances=200), Store(tmp_path))
+    expected = first.held_out.evaluate(first.policy, first.config.steps)
+    assert len(expected.pass_rates) == 200
+    second = Run(config(objective="rloo", eval_instances=200), Store(tmp_path))
+    monkeypatch.setattr(Digits, "draw", lambda *_: pytest.fail("drawn again"))
+    again = second.held_out.evaluate(second.policy, second.config.steps)
+    assert again.pass_rates.equal(expected.pass_rates)
+    assert again.entropy == expected.entropy
