@@ -4,8 +4,7 @@
 
 Reads one JSON list per line from standard input and answers with one line of JSON: ["make", settings] begins a run and
 answers its number; [what, number] answers the processor seconds of a training step ("step"), of an evaluation
-("evaluate"), of measuring gradient norms ("norms") or of making the base policy ("base"). Uses no name that the
-previous version does not have.
+("evaluate") or of measuring gradient norms ("norms"). Uses no name that the previous version does not have.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ import torch
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage.store import Store
 from maxrl_bench.training.loop import Run
-from maxrl_bench.training.warm_start import make_base
 
 
 def act(run: Run, what: str) -> None:
@@ -31,10 +29,8 @@ def act(run: Run, what: str) -> None:
         run.step()
     elif what == "evaluate":
         run.held_out.evaluate(run.policy, run.state.step)
-    elif what == "norms":
-        run.gradient_norms()
     else:
-        make_base(run.config, run.task)
+        run.gradient_norms()
 
 
 def main() -> None:

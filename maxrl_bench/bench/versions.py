@@ -25,7 +25,7 @@ STILL = 1e-12  # learning rate: the policy remains the warm-started one, so that
 
 
 class Version:
-    """A process in which a checkout steps through runs (see `stepper`). Raises RuntimeError if it ends early."""
+    """A process in which a checkout steps through runs (see `stepper`). Raises ValueError if it ends early."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -52,7 +52,7 @@ class Version:
             print(json.dumps([what, argument]), file=self.process.stdin, flush=True)
             return json.loads(self.process.stdout.readline())
         except (OSError, json.JSONDecodeError) as error:
-            raise RuntimeError(f"{self.root}: this version of the engine ended while asked for '{what}'") from error
+            raise ValueError(f"{self.root}: this version of the engine ended while asked for '{what}'") from error
 
 
 def compare(previous: Path, quick: bool) -> list[dict[str, Any]]:

@@ -145,10 +145,10 @@ def distinct(numbers: np.ndarray, size: int) -> tuple[np.ndarray, np.ndarray]:
     """
     present = np.zeros(size, bool)
     present[numbers] = True
-    found = np.flatnonzero(present)
+    kinds = np.flatnonzero(present)
     place = np.empty(size, np.int64)
-    place[found] = np.arange(len(found))
-    return found, place[numbers]
+    place[kinds] = np.arange(len(kinds))
+    return kinds, place[numbers]
 
 
 Forest = Sequence[tuple[np.ndarray, np.ndarray]]  # for each layer, its edges' `node` and `child` (see `Layer`)

@@ -73,7 +73,7 @@ class TrainingBatches:
         data = io.BytesIO()
         arrays: dict[str, Any] = {name: np.stack([d[name] for d in self._drawn]) for name in self._drawn[0]}
         np.savez_compressed(data, **arrays)
-        with contextlib.suppress(OSError):  # a full disk, say, is no reason for this run to end
+        with contextlib.suppress(OSError, ValueError):  # a full disk or a link is no reason for this run to end
             self.store.write(self.folder, self._name(chunk), data.getvalue())
             _make_room(self.store)
 
@@ -85,5 +85,6 @@ def _make_room(store: Store) -> None:
     for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
         if total <= LIMIT:
             return
-        remove(path)
+        with contextlib.suppress(ValueError):  # a link: nothing is removed through one
+            remove(store.file(path.parent.name, path.name))
         total -= stat.st_size

@@ -127,5 +127,5 @@ def test_a_previous_version_must_be_a_checkout(tmp_path: Path) -> None:
 def test_a_version_that_ends_is_named(tmp_path: Path) -> None:
     (tmp_path / "maxrl_bench").mkdir()
     (tmp_path / "maxrl_bench" / "__init__.py").write_text("raise SystemExit(3)")
-    with versions.Version(tmp_path) as broken, pytest.raises(RuntimeError, match="ended while asked for 'make'"):
+    with versions.Version(tmp_path) as broken, pytest.raises(ValueError, match="ended while asked for 'make'"):
         broken.ask("make", {})

@@ -135,6 +135,23 @@ def test_all_files_together_keep_the_limit(tmp_path: Path, monkeypatch: pytest.M
     assert len(files(tmp_path)) == 2
 
 
+def test_nothing_is_removed_or_written_through_a_link(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store, elsewhere = Store(tmp_path / "store"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "drawn-000000.npz").write_bytes(b"of the user")
+    first, second = (TrainingBatches(config(seed=seed), make_task("digits"), store) for seed in (0, 1))
+    pictures(first, range(4))
+    (store.root / second.folder).symlink_to(elsewhere)
+    monkeypatch.setattr(instances, "LIMIT", 0)
+    with pytest.warns(UserWarning, match="is not used"):
+        pictures(second, range(4))
+    for path in files(store.root):
+        path.touch()
+    pictures(TrainingBatches(config(seed=2), make_task("digits"), store), range(4))
+    assert [path.name for path in elsewhere.iterdir()] == ["drawn-000000.npz"]
+    assert (elsewhere / "drawn-000000.npz").read_bytes() == b"of the user"
+
+
 def test_a_disk_that_takes_nothing_stops_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(self: Store, run: str, name: str, data: bytes) -> None:
         raise OSError(28, "No space left on device")
