@@ -12,7 +12,7 @@ WORKERS ?=
 SWEEP_FLAGS = --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep smoke test check lint types tune plots bench stress fuzz clean
+.PHONY: help sweep smoke test check lint types docs tune plots bench stress fuzz clean
 
 help: ## list these commands
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -28,6 +28,10 @@ $(VENV)/.base: pyproject.toml constraints.txt
 $(VENV)/.dev: $(VENV)/.base
 	@echo "Adding the development tools ..."
 	@$(PIP) --editable '.[dev]'
+	@touch $@
+
+$(VENV)/.docs: $(VENV)/.dev
+	@$(PIP) --editable '.[docs]'
 	@touch $@
 
 sweep: $(VENV)/.base ## reproduce the ablations: run the experiments, write results/ and plots/ (resumes)
@@ -46,7 +50,10 @@ lint: $(VENV)/.dev ## check style and formatting
 types: $(VENV)/.dev ## check the types
 	$(PY) -m mypy
 
-check: lint types test ## what CI runs: lint, types, tests
+docs: $(VENV)/.docs ## build the documentation as a site, build/site/index.html; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
+
+check: lint types test docs ## what CI runs: lint, types, tests, documentation
 
 tune: $(VENV)/.base ## choose learning rates on the validation split; writes experiments/learning_rates.toml
 	$(CLI) sweep learning_rate --profile tune $(if $(WORKERS),--workers $(WORKERS))

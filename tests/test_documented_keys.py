@@ -1,0 +1,86 @@
+"""docs/experiments.md has every key, column and figure that the code has, with its default, and no other."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import json
+from typing import Any, get_args
+
+import pandas as pd
+import pytest
+from documents import ROOT, table
+
+from maxrl_bench.config import RunConfig
+from maxrl_bench.inputs import read_toml
+from maxrl_bench.report.figures import FIGURES
+from maxrl_bench.report.folder import Comparison
+from maxrl_bench.rollouts.policies import ObservationPolicy
+from maxrl_bench.rollouts.transformer import TokenPolicy
+from maxrl_bench.storage.columns import METRICS
+from maxrl_bench.storage.tables import IDENTITY, PASS_RATE_COLUMNS
+from maxrl_bench.sweeps import experiment
+from maxrl_bench.sweeps.claim_model import Claim
+
+PAGE = "docs/experiments.md"
+
+
+@pytest.mark.parametrize(
+    ("heading", "model"),
+    [("The file", experiment._File), ("Settings of a run", RunConfig), ("Claims", Claim)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_every_key_is_there_with_its_default(heading: str, model: Any) -> None:
+    documented = {key: cells[0] for key, cells in table(PAGE, heading, "key").items()}
+    assert set(documented) == set(model.model_fields)
+    for key, field in model.model_fields.items():
+        written = documented[key].strip("`")
+        if field.is_required():
+            assert written == "required", key
+        elif field.default is None:
+            assert written == "none", key
+        elif written == "{}":
+            assert not getattr(field.default, "settings", field.default), key  # an empty table, or the side that it is
+        else:
+            assert ast.literal_eval(written) == field.default, key
+
+
+def test_every_size_of_a_network_is_there() -> None:
+    networks = [inspect.signature(network).parameters.values() for network in (TokenPolicy, ObservationPolicy)]
+    sizes = {p.name: p.default for parameters in networks for p in list(parameters)[2:]}
+    documented = table(PAGE, "Settings of a run", "size in `policy`")
+    assert {key: ast.literal_eval(cells[0].strip("`")) for key, cells in documented.items()} == sizes
+
+
+def test_every_moment_and_direction_of_a_claim_is_there() -> None:
+    assert list(table(PAGE, "Claims", "`when`")) == list(get_args(Claim.model_fields["when"].annotation))
+    says = table(PAGE, "Claims", "key")["direction"][1]
+    assert all(f'`"{direction}"`' in says for direction in get_args(Claim.model_fields["direction"].annotation))
+
+
+def test_every_figure_is_there() -> None:
+    assert list(table(PAGE, "Figures", "name")) == list(FIGURES)
+
+
+def test_every_profile_of_ours_is_there() -> None:
+    used = {name for file in (ROOT / "experiments").glob("*.toml") for name in read_toml(file).get("profiles", {})}
+    blocks = [block for file in (ROOT / "experiments").glob("*.toml") for block in read_toml(file).get("grid", [])]
+    used |= {name for block in blocks for name in block.get("profiles", [])}
+    assert set(table(PAGE, "The file", "profile")) == used | {experiment.DEFAULT_PROFILE}
+
+
+def test_every_column_of_results_is_there() -> None:
+    measured = dict.fromkeys("pass@k" if name.startswith("pass@") else name for name in METRICS)
+    assert list(table(PAGE, "metrics.csv", "column")) == [*IDENTITY, *measured]
+    assert list(table(PAGE, "pass_rates.csv.gz", "column")) == list(PASS_RATE_COLUMNS)
+    written = json.loads((ROOT / "results" / "objectives" / "provenance.json").read_text(encoding="utf-8"))
+    assert set(table(PAGE, "provenance.json", "key")) == set(written)
+
+
+def test_every_column_of_plots_is_there() -> None:
+    drawn = ROOT / "plots" / "objectives"
+    columns = [name for name in pd.read_csv(drawn / "summary.csv") if not name.endswith((" low", " high"))]
+    assert set(table(PAGE, "summary.csv", "column")) == set(columns)
+    documented = list(table(PAGE, "claims.csv", "column"))
+    assert documented == list(pd.read_csv(drawn / "claims.csv"))
+    assert set(documented) > set(Comparison.model_fields)
