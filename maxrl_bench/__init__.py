@@ -17,13 +17,26 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
+from maxrl_bench.objectives.formula import Formula, Knob
 from maxrl_bench.objectives.table import OBJECTIVES, Objective, advantages, bind
 from maxrl_bench.tasks import TASKS, Batch, Task, make_task
 
 if TYPE_CHECKING:
     from maxrl_bench.storage.tables import load
 
-__all__ = ["OBJECTIVES", "TASKS", "Batch", "Objective", "Task", "advantages", "bind", "load", "make_task"]
+__all__ = [
+    "OBJECTIVES",
+    "TASKS",
+    "Batch",
+    "Formula",
+    "Knob",
+    "Objective",
+    "Task",
+    "advantages",
+    "bind",
+    "load",
+    "make_task",
+]
 _LATER = {"load": "maxrl_bench.storage.tables"}  # names that cost an import of pandas, made when they are asked for
 
 try:

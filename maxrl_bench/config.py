@@ -23,7 +23,7 @@ from pydantic import (
 from maxrl_bench import inputs
 from maxrl_bench.names import is_name, label, shorten
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS
-from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
+from maxrl_bench.objectives.table import Objective, bind, find_row
 from maxrl_bench.tasks import check_task_name
 
 _encode = json.JSONEncoder(sort_keys=True, allow_nan=False).encode
@@ -212,7 +212,7 @@ def resolve_objective(objective: Mapping[str, Any], num_rollouts: int) -> Named:
 
 def brief(objective: Mapping[str, Any]) -> dict[str, Any]:
     """An objective without the knobs that have their default values: the shortest way to write it."""
-    rules = OBJECTIVES[objective["name"]].knobs if objective["name"] in OBJECTIVES else {}
+    rules = find_row(objective["name"]).knobs
     return {key: v for key, v in objective.items() if key not in rules or rules[key].default != v}
 
 

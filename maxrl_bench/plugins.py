@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.metadata
+import operator
 from collections.abc import Container
+from typing import Any
 
 from maxrl_bench.names import RULE, is_name, shorten
 
@@ -30,7 +33,13 @@ def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
         elif len(values) > 1:
             problems.append(message + "more than one package offers this name")
         elif not (module and attribute):
-            problems.append(message + "it must be given as module:factory")
+            problems.append(message + "it must be given as module:attribute")
         else:
             usable[name] = value
     return usable, problems
+
+
+def load(value: str) -> Any:
+    """What an entry point "module:attribute" stands for. Raises whatever its module raises when it is imported."""
+    module, _, attribute = value.partition(":")
+    return operator.attrgetter(attribute)(importlib.import_module(module))

@@ -44,7 +44,7 @@ BROKEN = {
 LEFT_OUT = {
     "fourrooms": (f"{__name__}:good", "this name is built in"),
     "../up": (f"{__name__}:good", "a name has at most 100 characters"),
-    "no-colon": ("json", "it must be given as module:factory"),
+    "no-colon": ("json", "it must be given as module:attribute"),
 }
 
 

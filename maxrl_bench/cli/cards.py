@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from maxrl_bench.names import shorten
+from maxrl_bench.objectives import outside
 from maxrl_bench.objectives.formula import REQUIRED, Objective
 from maxrl_bench.objectives.population import Scores, effective_order, least_second_moment, second_moment
-from maxrl_bench.objectives.table import OBJECTIVES, bind
+from maxrl_bench.objectives.table import OBJECTIVES, bind, find_row
 from maxrl_bench.storage.files import write_file
 
 PASS_RATES = (1e-6, 1e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 0.9, 0.99)
@@ -50,8 +51,20 @@ def card(name: str, num_rollouts: int, knobs: dict[str, Any], as_json: bool, fig
     return json.dumps(facts, allow_nan=False) if as_json else _text(objective, facts)
 
 
-def list_objectives(as_json: bool) -> str:
-    """Every objective with its paper and knobs: a text table, or a JSON list of objects."""
+def list_objectives(report: Callable[[str], None], as_json: bool) -> str:
+    """Every objective with its paper and knobs: a text table, or a JSON list of objects.
+
+    `report` is called with one line on each plug-in that cannot be used; the others are listed.
+    """
+    known = dict(OBJECTIVES)
+    plugged_in = outside.names(OBJECTIVES)
+    for name in plugged_in:
+        try:
+            known[name] = find_row(name)
+        except ValueError as error:
+            report(str(error))
+    for problem in outside.left_out(OBJECTIVES):
+        report(problem)
     rows = [
         {
             "name": name,
@@ -61,6 +74,7 @@ def list_objectives(as_json: bool) -> str:
             "edges": row.edges,
             "count_based": row.count_based,
             "exact_pass_rates": row.on_success is None,
+            "plug_in": plugged_in.get(name),
             "knobs": {
                 knob: {
                     "type": rule.kind.__name__,
@@ -71,15 +85,16 @@ def list_objectives(as_json: bool) -> str:
                 for knob, rule in row.knobs.items()
             },
         }
-        for name, row in OBJECTIVES.items()
+        for name, row in known.items()
     ]
     if as_json:
         return json.dumps(rows, allow_nan=False)
-    lines = [("name", "knobs", "count-based", "paper")]
-    for name, row in OBJECTIVES.items():
+    lines = [("name", "knobs", "count-based", "from", "paper")]
+    for name, row in known.items():
         shown = ", ".join(k if r.default is REQUIRED else f"{k}={r.default:g}" for k, r in row.knobs.items())
-        lines.append((name, shown or "-", "yes" if row.count_based else "no", row.paper))
-    return _columns(lines, left=4)
+        source = "plug-in" if name in plugged_in else "built in"
+        lines.append((name, shown or "-", "yes" if row.count_based else "no", source, row.paper))
+    return _columns(lines, left=5)
 
 
 def _maximum(high: float | None) -> float | str | None:

@@ -191,7 +191,7 @@ def _list(arguments: argparse.Namespace) -> int:
     if arguments.what == "objectives":
         from maxrl_bench.cli import cards
 
-        print(cards.list_objectives(arguments.json))
+        print(cards.list_objectives(_warn, arguments.json))
     elif arguments.what == "tasks":
         print(listing.tasks(arguments.results, _warn, arguments.json))
     else:

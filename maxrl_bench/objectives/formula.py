@@ -10,22 +10,39 @@ from typing import Any
 
 import numpy as np
 
-from maxrl_bench.names import shorten
+from maxrl_bench.names import is_name, shorten
 from maxrl_bench.objectives.binomials import binomial_mean
 
 MAX_ROLLOUTS = 2**20  # the largest N: the tests go up to it, and text cards and batches still fit in memory
+_TAKEN = ("name", "objective", "rewards", "K", "J", "N", "p")  # what knobs are told apart from
 REQUIRED = None  # stands for the default of a knob that must be given
 
 
 @dataclass(frozen=True)
 class Knob:
-    """A parameter of an objective: its type, its bounds (`high=None`: the number of rollouts N), its default."""
+    """A parameter of an objective: its type, its bounds (`high=None`: the number of rollouts N), its default.
+
+    symbol: its name in legends. Raises ValueError on another type, on bounds that are none, on a default beyond them.
+    """
 
     kind: type[int] | type[float]
     low: float
     high: float | None
     symbol: str
     default: int | float | None = REQUIRED
+
+    def __post_init__(self) -> None:
+        if self.kind not in (int, float):
+            raise ValueError(f"a knob's kind must be int or float, got {shorten(self.kind)}")
+        if not isinstance(self.symbol, str) or not self.symbol.strip():
+            raise ValueError(f"a knob's symbol must be a text, got {shorten(self.symbol)}")
+        for bound in (self.low,) if self.high is None else (self.low, self.high):
+            if isinstance(bound, bool) or not isinstance(bound, int | float) or math.isnan(bound):
+                raise ValueError(f"knob {self.symbol}: a bound must be a number, got {shorten(bound)}")
+        if self.high is not None and self.low > self.high:
+            raise ValueError(f"knob {self.symbol}: its bounds, {self.low} and {self.high}, leave no value")
+        if self.default is not REQUIRED:
+            self.check(f"knob {self.symbol}: its default", self.default, MAX_ROLLOUTS)
 
     def check(self, where: str, value: object, num_rollouts: int) -> int | float:
         """The value as int or float. Raises ValueError on another type or a value out of bounds."""
@@ -49,10 +66,25 @@ Weight = Callable[..., Any]  # (counts [B] float64, N, **knobs) -> weights [B]
 class Formula:
     """A row of OBJECTIVES: the weights of a success and of a failure, given K successes among N rollouts.
 
-    on_success is called with K = 1..N only, on_failure with K = 0..N-1 only. gap(J) = s(J+1) - f(J) is given where the
+    Of another package, it is offered by an entry point NAME = "module:attribute" in the group `maxrl_bench.objectives`:
+
+        from maxrl_bench import Formula, Knob
+
+        centred = Formula(
+            label="Centred",  # in legends; then a source, and the formula and its edge cases, for readers
+            paper="Doe 2031",
+            formula="s = 1 - c K/N; f = -c K/N",
+            edges="K = 0: no update; K = N: weight 1 - c; N = 1: 1 - c on success",
+            on_success=lambda K, N, share: 1 - share * K / N,
+            on_failure=lambda K, N, share: -share * K / N,
+            knobs={"share": Knob(float, 0, 1, symbol="c", default=0.5)},
+        )
+
+    on_success and on_failure take counts K [B] float64, N, and each knob by its name; they return weights [B]. The
+    first is called with K = 1..N only, the second with K = 0..N-1 only. gap(J) = s(J+1) - f(J) is given where the
     subtraction would lose digits. order: the T of the MaxRL family, which gives the closed form of w_N (None: not of
     the family). closed_form: w_N of other objectives, where it is known. limit: w_N as N grows. edges: what happens at
-    K = 0, K = N and N = 1, for readers.
+    K = 0, K = N and N = 1, for readers. Raises ValueError on a part that no objective can have.
     """
 
     label: str
@@ -71,6 +103,28 @@ class Formula:
     pooled: bool = False  # both weights are divided by the batch's share of successes; 0 where that is 0
     smoothing: str | None = None  # the knob that is differential smoothing's gamma
     entropy_bonus: str | None = None  # the knob that is the entropy bonus
+
+    def __post_init__(self) -> None:
+        for part in ("label", "paper", "formula", "edges"):
+            text = getattr(self, part)
+            if not isinstance(text, str) or not text.strip() or not text.isprintable():
+                raise ValueError(f"an objective's '{part}' must be a text of one line, got {shorten(text)}")
+        where = f"objective labelled {shorten(self.label)}"
+        if (self.on_success is None) != (self.on_failure is None):
+            raise ValueError(f"{where}: give both 'on_success' and 'on_failure', or none of them")
+        for part in ("on_success", "on_failure", "order", "closed_form", "limit", "gap"):
+            if not (getattr(self, part) is None or callable(getattr(self, part))):
+                raise ValueError(f"{where}: '{part}' must be a function, got {shorten(getattr(self, part))}")
+        if not isinstance(self.knobs, Mapping) or not all(isinstance(rule, Knob) for rule in self.knobs.values()):
+            raise ValueError(f"{where}: 'knobs' must be a table of Knob by name, got {shorten(self.knobs)}")
+        for knob in self.knobs:
+            if not (is_name(knob) and knob.isidentifier()) or knob in _TAKEN:
+                raise ValueError(f"{where}: a knob's name must be a word other than {', '.join(_TAKEN)}, got {knob!r}")
+        if type(self.min_rollouts) is not int or not 1 <= self.min_rollouts <= MAX_ROLLOUTS:
+            raise ValueError(f"{where}: 'min_rollouts' must be from 1 to {MAX_ROLLOUTS}, got {self.min_rollouts!r}")
+        for part in ("smoothing", "entropy_bonus"):
+            if getattr(self, part) not in (None, *self.knobs):
+                raise ValueError(f"{where}: '{part}' must name one of its knobs, got {shorten(getattr(self, part))}")
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ has w = 1/p and maximises log p; MaxRL of order T has w = (1 - (1-p)^T) / p. Der
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from typing import Any, TypeVar
@@ -19,11 +20,12 @@ from typing import Any, TypeVar
 import numpy as np
 
 from maxrl_bench.names import did_you_mean, shorten
+from maxrl_bench.objectives import outside
 from maxrl_bench.objectives import rewards as reward_groups
 from maxrl_bench.objectives.binomials import hit, miss
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS, REQUIRED, Formula, Knob, Objective, maxrl_weight
 
-__all__ = ["OBJECTIVES", "Formula", "Knob", "Objective", "advantages", "bind", "maxrl_weight"]
+__all__ = ["OBJECTIVES", "Formula", "Knob", "Objective", "advantages", "bind", "bind_row", "find_row", "maxrl_weight"]
 
 Rewards = TypeVar("Rewards")  # np.ndarray or torch.Tensor
 MAXRL = "arXiv 2602.02710"
@@ -280,11 +282,29 @@ def bind(name: str, num_rollouts: int, /, **knobs: Any) -> Objective:
     """The objective `name` for groups of `num_rollouts` rollouts: `bind("maxrl_order", 64, order=8)`.
 
     Raises ValueError on an unknown name (with near matches), on a knob that is missing, unknown to this objective or
-    out of bounds (an order or k above the number of rollouts), and on too few or more than 2^20 rollouts.
+    out of bounds (an order or k above the number of rollouts), on too few or more than 2^20 rollouts, and on a plug-in
+    that fails or is no objective.
     """
-    row = OBJECTIVES.get(name) if isinstance(name, str) else None
-    if row is None:
+    return bind_row(name, find_row(name), num_rollouts, **knobs)
+
+
+def find_row(name: str) -> Formula:
+    """The row of an objective, built in or of a plug-in. Raises ValueError as `bind` does."""
+    if not isinstance(name, str):
         raise ValueError(f"unknown objective {shorten(name)}; {did_you_mean(name, OBJECTIVES)}")
+    return OBJECTIVES[name] if name in OBJECTIVES else _plugged_in(name)
+
+
+@functools.cache  # the installed packages are looked through once for each name, however many runs there are
+def _plugged_in(name: str) -> Formula:
+    values = outside.names(OBJECTIVES)
+    if name not in values:
+        raise ValueError(f"unknown objective {shorten(name)}; {did_you_mean(name, [*OBJECTIVES, *values])}")
+    return outside.load_row(name, values[name])
+
+
+def bind_row(name: str, row: Formula, num_rollouts: int, /, **knobs: Any) -> Objective:
+    """`bind` for a row at hand, which need not be installed; `name` is for messages."""
     rollouts = int(_ROLLOUTS.check(f"objective '{name}': the number of rollouts", num_rollouts, 0))
     if rollouts < row.min_rollouts:
         raise ValueError(f"objective '{name}' needs at least {row.min_rollouts} rollouts, got {rollouts}")
@@ -316,5 +336,5 @@ def advantages(rewards: Rewards, objective: str, **knobs: Any) -> Rewards:
     successes, num_rollouts = reward_groups.count_successes(rewards)
     bound = bind(objective, num_rollouts, **knobs)
     if bound.row.smoothing or bound.row.entropy_bonus:
-        raise ValueError(f"objective '{objective}' needs more than rewards; its reward part is 'grpo'")
+        raise ValueError(f"objective '{objective}' needs more than rewards: log-probabilities of the policy")
     return reward_groups.spread(rewards, *bound.weights(successes))

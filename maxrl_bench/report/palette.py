@@ -6,6 +6,8 @@ alone, black: maximum likelihood). No two objectives share both marker and line 
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from typing import Any
 
 from matplotlib.colors import to_hex, to_rgb
@@ -36,7 +38,17 @@ _STYLES: dict[str, tuple[str, str, Any]] = {
     "pkpo_loo": ("#4CC3A1", "X", ":"),
     "pass_at_k_training": ("#00614A", "8", "--"),
 }
-_PLAIN = ("#7F4F24", "o", DOT_PAIRS)  # an objective that has no row here yet
+# Objectives that have no row here, of other packages: a colour, and a marker with a line, that none of ours has.
+_COLORS = (
+    "#7F4F24", "#B22222", "#6A3D9A", "#808000", "#C71585", "#2F6F6F", "#A0522D", "#4B0082",
+    "#E31A1C", "#556B2F", "#8A2BE2", "#9E8B00", "#D1495B", "#5D4E60", "#BC5A2B", "#3F704D",
+)  # fmt: skip
+_LINES: tuple[Any, ...] = (DOT_PAIRS, "--", "-.", ":", "-", LONG_DASHES, DASH_DOT_DOT)
+_PAIRS = [
+    (marker, line)
+    for line, marker in itertools.product(_LINES, "osD^v<>dpPXhH8")
+    if (marker, line) not in [(own_marker, own_line) for _, own_marker, own_line in _STYLES.values()]
+]
 
 
 def style_of(objective_name: str, rank: float | None = None) -> dict[str, Any]:
@@ -44,8 +56,15 @@ def style_of(objective_name: str, rank: float | None = None) -> dict[str, Any]:
 
     `rank` in [0, 1] shades members of one family (say, MaxRL of growing order) from light to dark.
     """
-    color, marker, linestyle = _STYLES.get(objective_name, _PLAIN)
+    color, marker, linestyle = _STYLES.get(objective_name) or _by_name(objective_name)
     return {"color": color if rank is None else shade(color, rank), "marker": marker, "linestyle": linestyle}
+
+
+def _by_name(objective_name: str) -> tuple[str, str, Any]:
+    """One of the looks that are left, by a hash of the name: the same in every figure, whatever else is installed."""
+    number = int.from_bytes(hashlib.blake2b(objective_name.encode(), digest_size=8).digest(), "big")
+    rest, color = divmod(number, len(_COLORS))
+    return _COLORS[color], *_PAIRS[rest % len(_PAIRS)]
 
 
 def shade(color: str, rank: float) -> str:

@@ -51,8 +51,12 @@ class Code(NamedTuple):
     imports: tuple[str, ...]
 
 
-def fingerprint(roots: Sequence[str], objective: str, task: str, path: Sequence[str] | None = None) -> str:
+def fingerprint(
+    roots: Sequence[str], objective: str, task: str, path: Sequence[str] | None = None, *, plug_in: str = ""
+) -> str:
     """The code that modules `roots` run, under one row of OBJECTIVES; `task` stands for the row of TASKS.
+
+    A row of another package is the "module:attribute" `plug_in`: then that module counts besides, and all of the table.
 
     16 hex digits, and if the objectives are among that code, "-" and 16 more of them and what they alone need: so that
     what does not depend on the objective (see `shared_part`) stands apart. Top-level modules are looked up on
@@ -62,7 +66,9 @@ def fingerprint(roots: Sequence[str], objective: str, task: str, path: Sequence[
     places = None if path is None else tuple(path)
     shared = _reached(roots, {OBJECTIVES[0]}, "", places)
     rest = _reached(roots, set(), objective, places)
-    parts = [_digest(shared, task), _digest({name: code for name, code in rest.items() if name not in shared})]
+    if plug_in and OBJECTIVES[0] in rest:
+        rest = _reached([*roots, plug_in.partition(":")[0]], set(), objective, places)
+    parts = [_digest(shared, task), _digest({name: code for name, code in rest.items() if name not in shared}, plug_in)]
     return "-".join(parts if rest.keys() > shared.keys() else parts[:1])
 
 

@@ -12,6 +12,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from maxrl_bench.objectives import outside
+from maxrl_bench.objectives.table import OBJECTIVES
 from maxrl_bench.storage.fingerprint import fingerprint
 from maxrl_bench.tasks import check_task_name
 
@@ -27,7 +29,14 @@ def code_fingerprint(task: str, objective: str, run_function: str) -> str:
     """
     entry = check_task_name(task)
     roots = [entry.factory.partition(":")[0], run_function.partition(":")[0]]
-    return fingerprint(roots, objective, json.dumps([entry.factory, entry.options], sort_keys=True, default=str))
+    standing = json.dumps([entry.factory, entry.options], sort_keys=True, default=str)
+    return fingerprint(roots, objective, standing, plug_in=_plug_in(objective))
+
+
+@functools.cache
+def _plug_in(objective: str) -> str:
+    """The "module:attribute" of an objective of another package, "" for one of ours."""
+    return "" if objective in OBJECTIVES else outside.names(OBJECTIVES).get(objective, "")
 
 
 def _git(*arguments: str) -> str | None:

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from filelock import Timeout
+from pydantic import ValidationError
 
 from maxrl_bench import console, import_path
-from maxrl_bench.config import RunConfig
+from maxrl_bench.config import RunConfig, one_line
 from maxrl_bench.names import shorten
 from maxrl_bench.storage.locks import held, holder, this_process
 from maxrl_bench.storage.provenance import code_fingerprint, peak_memory_mb
@@ -96,7 +97,10 @@ def execute(job: Job, *, interruptible: bool = False, **keywords: Any) -> Outcom
 def _execute(job: Job, interruptible: bool, keywords: Mapping[str, Any]) -> Outcome:
     notes: list[str] = []
     worker = this_process()
-    config = RunConfig.model_validate_json(job.config)
+    try:
+        config = RunConfig.model_validate_json(job.config)
+    except ValidationError as error:  # the driver read it: what it names, say a plug-in, is not installed here
+        return Outcome("foreign", f"this worker cannot read the run: {one_line(error)}", worker=worker)
     with contextlib.suppress(ValueError):  # told below, unless the worker's code is another anyway
         find_own(job.run_function)
     code = code_fingerprint(config.task.name, config.objective.name, job.run_function)

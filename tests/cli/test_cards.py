@@ -80,23 +80,29 @@ def test_card_passes_on_what_bind_refuses() -> None:
 
 
 def test_list_of_objectives() -> None:
-    rows = {row["name"]: row for row in json.loads(cards.list_objectives(True))}
+    rows = {row["name"]: row for row in json.loads(cards.list_objectives(print, True))}
     assert list(rows) == list(OBJECTIVES)
     assert rows["maxrl_order"]["knobs"] == {
         "order": {"type": "int", "minimum": 1, "maximum": "rollouts", "default": None}
     }
     assert rows["f_grpo"]["knobs"]["gamma"] == {"type": "float", "minimum": 0, "maximum": None, "default": 1.0}
     assert next(name for name, row in rows.items() if not row["count_based"]) == "ml"
-    text = cards.list_objectives(False)
+    text = cards.list_objectives(print, False)
     assert all(name in text and row.paper in text for name, row in OBJECTIVES.items())
 
 
 def test_every_objective_has_a_look_of_its_own_also_without_colour() -> None:
-    looks = [look for look in map(style_of, OBJECTIVES) if look != style_of("a third party's")]
+    theirs = [style_of(f"plug-in-{i}") for i in range(300)]
+    for key in ("color", "marker"):
+        assert len({look[key] for look in theirs}) > 10
+    colors = {look["color"] for look in theirs}
+    looks = [look for look in map(style_of, OBJECTIVES) if look["color"] not in colors]
     assert len(looks) >= 20  # all that came with a row in the palette
     assert len({(look["marker"], str(look["linestyle"])) for look in looks}) == len(looks)
     assert len({look["color"] for look in looks}) == len(looks)
-    assert style_of("a third party's")["marker"]
+    pairs = [{(look["marker"], str(look["linestyle"])) for look in some} for some in (looks, theirs)]
+    assert not pairs[0] & pairs[1]
+    assert len(pairs[1]) > 50
     assert len({style_of("maxrl_order", rank)["color"] for rank in (0, 0.5, 1)}) == 3
     assert shade("#336699", 0.6) == "#336699"
 

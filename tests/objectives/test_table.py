@@ -269,7 +269,7 @@ def test_pooled_rows_scale_successes_and_failures(monkeypatch: pytest.MonkeyPatc
         label="Pooled",
         paper="GPG",
         formula="(B N / sum K) (r - K/N)",
-        edges="",
+        edges="no success in the whole batch: no update",
         on_success=lambda K, N: 1 - K / N,
         on_failure=lambda K, N: -K / N,
         count_based=False,

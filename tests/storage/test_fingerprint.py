@@ -9,12 +9,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from outside_package import OBJECTIVES as WEIGHTS
+from outside_package import install
 
 from maxrl_bench import tasks
 from maxrl_bench.config import RunConfig
 from maxrl_bench.objectives.formula import Formula
 from maxrl_bench.objectives.table import OBJECTIVES
 from maxrl_bench.storage import fingerprint as fingerprint_module
+from maxrl_bench.storage import provenance
 from maxrl_bench.storage.fingerprint import fingerprint, shared_part
 from maxrl_bench.storage.provenance import code_fingerprint
 from maxrl_bench.sweeps.driver import make_plan
@@ -252,3 +255,62 @@ def test_a_run_function_that_extends_the_import_path_is_of_one_version(
             cached.cache_clear()
     (tmp_path / "lib" / f"{name}_helper.py").write_text("RATE = 2\n")
     assert codes[0] == codes[1] != make_plan([study], "results", run_function=f"{name}:run").code(config.hash)
+
+
+THEIRS = {
+    "theirs/__init__.py": "",
+    "theirs/rows.py": "from theirs.helper import weight\nfirst = second = weight\n",
+    "theirs/helper.py": "weight = 1\n",
+    "theirs/unused.py": "weight = 2\n",
+}
+
+
+def test_an_objective_of_another_package_counts_for_its_own_runs_only(tmp_path: Path) -> None:
+    for package in ("maxrl_bench", "envs"):
+        shutil.copytree(HERE / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, text in THEIRS.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+
+    def code(objective: str, plug_in: str = "") -> str:
+        for cached in (fingerprint_module._code, fingerprint_module._spec):  # as in a process of its own
+            cached.cache_clear()
+        roots = ["envs.navigation", "maxrl_bench.training.loop"]
+        return fingerprint(roots, objective, "", [str(tmp_path)], plug_in=plug_in)
+
+    ours, first, second = code("grpo"), code("centred", "theirs.rows:first"), code("centred", "theirs.rows:second")
+    assert len({ours, first, second}) == 3
+    assert shared_part(ours) == shared_part(first) == shared_part(second)
+    for name, text in THEIRS.items():
+        (tmp_path / name).write_text(f"{text}ADDED = 1\n")
+        assert code("grpo") == ours
+        assert (code("centred", "theirs.rows:first") == first) == (name == "theirs/unused.py"), name
+        (tmp_path / name).write_text(text)
+    assert code("centred", "theirs.rows:first") == first
+    # A run function that weighs nothing depends on no objective.
+    (tmp_path / "mine.py").write_text("def run(config, store): pass\n")
+    assert fingerprint(["mine"], "centred", "", [str(tmp_path)], plug_in="theirs.rows:first") == fingerprint(
+        ["mine"], "grpo", "", [str(tmp_path)]
+    )
+
+
+def test_installing_an_objective_leaves_the_runs_of_others_valid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train = "maxrl_bench.training.loop:train"
+
+    def codes(*names: str) -> list[str]:
+        for cached in (code_fingerprint, provenance._plug_in, fingerprint_module._code, fingerprint_module._spec):
+            cached.cache_clear()
+        return [code_fingerprint("fourrooms", name, train) for name in names]
+
+    before = codes("grpo", "maxrl_alg1")
+    install(tmp_path, {"their_weights.py": WEIGHTS}, {"maxrl_bench.objectives": {"centred": "their_weights:centred"}})
+    monkeypatch.syspath_prepend(str(tmp_path))
+    *after, first = codes("grpo", "maxrl_alg1", "centred")
+    assert after == before
+    (tmp_path / "their_weights.py").write_text(WEIGHTS.replace("1 - share", "2 - share"))
+    *after, second = codes("grpo", "maxrl_alg1", "centred")
+    assert after == before
+    assert second != first
+    assert "their_weights" not in sys.modules  # read, not run

@@ -1,0 +1,42 @@
+"""Objectives of other packages: rows offered through the entry-point group `maxrl_bench.objectives`.
+
+An entry point `NAME = "module:attribute"` adds the objective NAME; the attribute is a `Formula`, made with its public
+constructor. A package's module is imported when its row is first asked for, by name or by a list of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+
+from maxrl_bench import plugins
+from maxrl_bench.objectives.formula import Formula
+
+ENTRY_POINTS = "maxrl_bench.objectives"
+
+
+def names(taken: Container[str]) -> dict[str, str]:
+    """The name and the "module:attribute" of every row on offer whose name is free; nothing is imported."""
+    return plugins.find(ENTRY_POINTS, taken)[0]
+
+
+def left_out(taken: Container[str]) -> list[str]:
+    """One line on each entry point that `names` leaves out, with the reason."""
+    return plugins.find(ENTRY_POINTS, taken)[1]
+
+
+def load_row(name: str, value: str) -> Formula:
+    """The row that an entry point stands for. Raises ValueError, in one line, if it fails or is no `Formula`."""
+    try:
+        found = plugins.load(value)
+    except (Exception, SystemExit) as error:  # foreign code: any error of it becomes one line
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{_plugin(name, value)} cannot be loaded: {type(error).__name__}: {reason}") from error
+    if not isinstance(found, Formula):
+        raise ValueError(f"{_plugin(name, value)} is no objective: it must be a Formula, got {type(found).__name__}")
+    if found.on_success is None:
+        raise ValueError(f"{_plugin(name, value)} has no weights: only 'ml' needs none")
+    return found
+
+
+def _plugin(name: str, value: str) -> str:
+    return f"plug-in objective '{name}' ({value})"
