@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from envs import options
+from maxrl_bench.envs import options
 from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
 

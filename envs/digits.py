@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from sklearn.datasets import load_digits
 
-from envs import options
+from maxrl_bench.envs import options
 from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, StateGraphs
 from maxrl_bench.tasks import SPLITS, PixelContexts, check_actions, check_indices, draw_instance, split_of
 

@@ -16,7 +16,7 @@ import torch
 from minigrid.core.grid import Grid
 from minigrid.core.world_object import Goal, Wall
 
-from envs import options
+from maxrl_bench.envs import options
 from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
 

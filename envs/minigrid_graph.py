@@ -7,8 +7,8 @@ from operator import and_
 import numpy as np
 import torch
 
-from envs.minigrid_simulator import CLOSED, DOOR, EMPTY, GOAL, KEY, OPEN, RUNNING, Level, Levels
-from envs.minigrid_view import observe
+from maxrl_bench.envs.minigrid_simulator import CLOSED, DOOR, EMPTY, GOAL, KEY, OPEN, RUNNING, Level, Levels
+from maxrl_bench.envs.minigrid_view import observe
 from maxrl_bench.rollouts.graphs import StateGraphs
 
 MAX_STATES = 100_000  # of one level: beyond, a graph takes longer to compile than to train on

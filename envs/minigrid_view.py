@@ -11,7 +11,7 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from envs.minigrid_simulator import DIRECTIONS, DOOR, EMPTY, KEY, OPEN, VIEW, WALL, Levels
+from maxrl_bench.envs.minigrid_simulator import DIRECTIONS, DOOR, EMPTY, KEY, OPEN, VIEW, WALL, Levels
 from maxrl_bench.rollouts.counts import distinct
 
 # A packed line of a view: seven cell codes of BITS bits, the leftmost lowest, and above them one bit per opaque cell.

@@ -22,9 +22,9 @@ from minigrid.core.world_object import Lava, Wall
 from minigrid.envs import CrossingEnv, DoorKeyEnv, EmptyEnv, FourRoomsEnv, MultiRoomEnv, UnlockEnv
 from minigrid.minigrid_env import MiniGridEnv
 
-from envs.minigrid_graph import can_be_solved, compile_graphs
-from envs.minigrid_simulator import ACTIONS, CARDINALITIES, Level, Levels, encode_level
-from envs.options import integer, one_of
+from maxrl_bench.envs.minigrid_graph import can_be_solved, compile_graphs
+from maxrl_bench.envs.minigrid_simulator import ACTIONS, CARDINALITIES, Level, Levels, encode_level
+from maxrl_bench.envs.options import integer, one_of
 from maxrl_bench.rollouts.graphs import StateGraphs
 from maxrl_bench.tasks import CategoricalContexts, check_actions, check_indices, did_you_mean, draw_instance
 

@@ -8,9 +8,9 @@ import numpy as np
 from gymnasium import spaces
 from minigrid.minigrid_env import MiniGridEnv
 
-from envs.minigrid_simulator import CARDINALITIES, encode_grid
-from envs.navigation import Navigation
-from envs.token_env import TaskEnv
+from maxrl_bench.envs.minigrid_simulator import CARDINALITIES, encode_grid
+from maxrl_bench.envs.navigation import Navigation
+from maxrl_bench.envs.token_env import TaskEnv
 
 
 class NavigationEnv(TaskEnv):

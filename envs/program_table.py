@@ -12,7 +12,7 @@ from functools import cache
 
 import numpy as np
 
-from envs.list_language import (
+from maxrl_bench.envs.list_language import (
     INPUT_TYPES,
     LIST,
     OPERATIONS,

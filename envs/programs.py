@@ -17,9 +17,9 @@ from functools import cache
 import numpy as np
 import torch
 
-from envs import options
-from envs.list_language import INTEGER, LIMIT, MAX_LINES, WIDTH, output_type, words
-from envs.program_table import BANK, NOT_A_PROGRAM, SAYINGS, Table, bank, table
+from maxrl_bench.envs import options
+from maxrl_bench.envs.list_language import INTEGER, LIMIT, MAX_LINES, WIDTH, output_type, words
+from maxrl_bench.envs.program_table import BANK, NOT_A_PROGRAM, SAYINGS, Table, bank, table
 from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
 

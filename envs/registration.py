@@ -7,11 +7,11 @@ import gymnasium
 from maxrl_bench.tasks import TASKS
 
 VIEWS = {
-    "navigation": "envs.navigation_env:NavigationEnv",
-    "arithmetic": "envs.token_env:TokenEnv",
-    "programs": "envs.token_env:TokenEnv",
-    "maze": "envs.token_env:MazeEnv",
-    "digits": "envs.token_env:PixelEnv",
+    "navigation": "maxrl_bench.envs.navigation_env:NavigationEnv",
+    "arithmetic": "maxrl_bench.envs.token_env:TokenEnv",
+    "programs": "maxrl_bench.envs.token_env:TokenEnv",
+    "maze": "maxrl_bench.envs.token_env:MazeEnv",
+    "digits": "maxrl_bench.envs.token_env:PixelEnv",
 }
 
 for name, entry in TASKS.items():

@@ -34,10 +34,14 @@ def call(pickled: bytes) -> object:
 
 
 def open_for_own() -> None:
-    """Put the working directory at the end of this process's import path, for a run function that lies there."""
+    """Put the working directory at the end of this process's import path, for a run function that lies there.
+
+    Only the folders beside this package in a checkout (`envs`, `tests`) come after it: they are no modules of ours.
+    """
     here = os.getcwd()
     if here not in sys.path:
-        sys.path.append(here)
+        checkout = sys.path[-1] == OWN and os.path.exists(os.path.join(OWN, "pyproject.toml"))
+        sys.path.insert(len(sys.path) - checkout, here)
 
 
 def _elsewhere(entries: list[str]) -> list[str]:

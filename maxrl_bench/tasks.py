@@ -132,49 +132,42 @@ class TaskEntry:
     options: dict[str, Any]
 
 
+# Family and factory of the built-in tasks, which the library knows by name only.
+_NAVIGATION = ("navigation", "maxrl_bench.envs.navigation:Navigation")
+_ARITHMETIC = ("arithmetic", "maxrl_bench.envs.arithmetic:Arithmetic")
+_PROGRAMS = ("programs", "maxrl_bench.envs.programs:Programs")
+_MAZE = ("maze", "maxrl_bench.envs.maze:Maze")
+_DIGITS = ("digits", "maxrl_bench.envs.digits:Digits")
+
 TASKS: dict[str, TaskEntry] = {
+    **{f"empty-{size}": TaskEntry(*_NAVIGATION, {"level": "empty", "size": size}) for size in (8, 16)},
+    "fourrooms": TaskEntry(*_NAVIGATION, {"level": "fourrooms"}),
     **{
-        f"empty-{size}": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "empty", "size": size})
-        for size in (8, 16)
-    },
-    "fourrooms": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "fourrooms"}),
-    **{
-        f"{level}-{size}": TaskEntry(
-            "navigation", "envs.navigation:Navigation", {"level": level, "size": size, "crossings": crossings}
-        )
+        f"{level}-{size}": TaskEntry(*_NAVIGATION, {"level": level, "size": size, "crossings": crossings})
         for level in ("simple-crossing", "lava-crossing")
         for size, crossings in ((9, 2), (11, 5))
     },
     **{
-        f"multiroom-{rooms}": TaskEntry(
-            "navigation", "envs.navigation:Navigation", {"level": "multiroom", "rooms": rooms, "room_size": room_size}
-        )
+        f"multiroom-{rooms}": TaskEntry(*_NAVIGATION, {"level": "multiroom", "rooms": rooms, "room_size": room_size})
         for rooms, room_size in ((2, 4), (4, 5))
     },
-    "unlock": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "unlock"}),
-    **{
-        f"doorkey-{size}": TaskEntry("navigation", "envs.navigation:Navigation", {"level": "doorkey", "size": size})
-        for size in (5, 6, 8)
-    },
-    "add-2": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "+", "digits": 2}),
-    "add-3": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "+", "digits": 3}),
-    "subtract-2": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "-", "digits": 2}),
-    "multiply-1": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "*", "digits": 1, "operands": 3}),
-    "multiply-2": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"operation": "*", "digits": 2}),
-    "modular-97": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"digits": 2, "modulus": 97}),
-    "expression-1": TaskEntry(
-        "arithmetic", "envs.arithmetic:Arithmetic", {"operation": "mixed", "digits": 1, "operands": 3}
-    ),
-    "add-2-scratchpad": TaskEntry("arithmetic", "envs.arithmetic:Arithmetic", {"digits": 2, "scratchpad": True}),
-    "multiply-2-scratchpad": TaskEntry(
-        "arithmetic", "envs.arithmetic:Arithmetic", {"operation": "*", "digits": 2, "scratchpad": True}
-    ),
-    "programs-1": TaskEntry("programs", "envs.programs:Programs", {"lines": 1}),
-    "programs-2": TaskEntry("programs", "envs.programs:Programs", {"lines": 2}),
-    "programs-3": TaskEntry("programs", "envs.programs:Programs", {"lines": 3}),
-    **{f"maze-{size}": TaskEntry("maze", "envs.maze:Maze", {"size": size}) for size in range(7, 18, 2)},
-    "digits-2": TaskEntry("digits", "envs.digits:Digits", {"places": 2}),
-    "digits": TaskEntry("digits", "envs.digits:Digits", {"places": 3}),
+    "unlock": TaskEntry(*_NAVIGATION, {"level": "unlock"}),
+    **{f"doorkey-{size}": TaskEntry(*_NAVIGATION, {"level": "doorkey", "size": size}) for size in (5, 6, 8)},
+    "add-2": TaskEntry(*_ARITHMETIC, {"operation": "+", "digits": 2}),
+    "add-3": TaskEntry(*_ARITHMETIC, {"operation": "+", "digits": 3}),
+    "subtract-2": TaskEntry(*_ARITHMETIC, {"operation": "-", "digits": 2}),
+    "multiply-1": TaskEntry(*_ARITHMETIC, {"operation": "*", "digits": 1, "operands": 3}),
+    "multiply-2": TaskEntry(*_ARITHMETIC, {"operation": "*", "digits": 2}),
+    "modular-97": TaskEntry(*_ARITHMETIC, {"digits": 2, "modulus": 97}),
+    "expression-1": TaskEntry(*_ARITHMETIC, {"operation": "mixed", "digits": 1, "operands": 3}),
+    "add-2-scratchpad": TaskEntry(*_ARITHMETIC, {"digits": 2, "scratchpad": True}),
+    "multiply-2-scratchpad": TaskEntry(*_ARITHMETIC, {"operation": "*", "digits": 2, "scratchpad": True}),
+    "programs-1": TaskEntry(*_PROGRAMS, {"lines": 1}),
+    "programs-2": TaskEntry(*_PROGRAMS, {"lines": 2}),
+    "programs-3": TaskEntry(*_PROGRAMS, {"lines": 3}),
+    **{f"maze-{size}": TaskEntry(*_MAZE, {"size": size}) for size in range(7, 18, 2)},
+    "digits-2": TaskEntry(*_DIGITS, {"places": 2}),
+    "digits": TaskEntry(*_DIGITS, {"places": 3}),
 }
 
 
@@ -209,7 +202,7 @@ def make_task(name: str, **options: Any) -> Task:
     """
     entry = check_task_name(name)
     try:
-        factory = _factory(name, entry)
+        factory = _factory(entry)
         accepted = inspect.signature(factory).parameters
         if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
             for option in options:
@@ -230,19 +223,9 @@ def _plugin(name: str, entry: TaskEntry) -> str:
     return f"plug-in task '{name}' ({entry.factory})"
 
 
-def _factory(name: str, entry: TaskEntry) -> Callable[..., Any]:
-    module_name, _, attribute = entry.factory.partition(":")
-    module = importlib.import_module(module_name)
-    try:
-        factory: Callable[..., Any] = operator.attrgetter(attribute)(module)
-    except AttributeError:
-        if entry.family == "plug-in":
-            raise
-        # `envs` is a plain top-level name: another package of that name on the path would shadow ours.
-        raise ValueError(
-            f"task '{name}' needs '{attribute}' from '{module_name}', but {module.__file__} has none: "
-            f"another package of that name shadows it"
-        ) from None
+def _factory(entry: TaskEntry) -> Callable[..., Any]:
+    module, _, attribute = entry.factory.partition(":")
+    factory: Callable[..., Any] = operator.attrgetter(attribute)(importlib.import_module(module))
     return factory
 
 

@@ -7,9 +7,11 @@ import importlib.resources
 import os
 import re
 import runpy
+import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +43,74 @@ def test_a_checkout_that_is_not_installed_has_no_version(monkeypatch: pytest.Mon
 def test_types_are_part_of_the_package() -> None:
     assert (importlib.resources.files("maxrl_bench") / "py.typed").is_file()
     assert "py.typed" in PROJECT["tool"]["setuptools"]["package-data"]["maxrl_bench"]
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built wheel, unpacked."""
+    source, built = (tmp_path_factory.mktemp(name) for name in ("source", "built"))
+    for name in ("maxrl_bench", "envs", "experiments"):
+        shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, source)
+    code = f"import setuptools.build_meta as build; build.build_wheel({str(built)!r})"
+    subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
+    (path,) = built.glob("*.whl")
+    with zipfile.ZipFile(path) as archive:
+        archive.extractall(built / "unpacked")
+    return built / "unpacked"
+
+
+def test_an_installation_has_one_top_level_name(wheel: Path) -> None:
+    assert [path.name for path in wheel.iterdir() if path.suffix != ".dist-info"] == ["maxrl_bench"]
+    sources = {path.name: path.read_bytes() for path in (ROOT / "envs").glob("*.py")}
+    assert {path.name: path.read_bytes() for path in (wheel / "maxrl_bench" / "envs").iterdir()} == sources
+
+
+# What the working directory holds of the user's own.
+FOLDERS = {
+    "package": {"envs/__init__.py": "MINE = 1\n", "envs/navigation.py": "MINE = 2\n"},
+    "folder": {"envs/navigation.py": "MINE = 2\n"},
+    "file": {"envs.py": "MINE = 1\n"},
+    "broken": {"envs/__init__.py": "raise RuntimeError('imported')\n"},
+    "not code": {"envs": "a file\n"},
+}
+OWN_RUN = """\
+import envs.navigation as own
+def run(config, store):
+    raise ValueError(f"this is mine: {own.MINE}")
+"""
+
+
+@pytest.mark.parametrize("files", FOLDERS.values(), ids=FOLDERS)
+def test_envs_of_the_user_and_ours_do_not_meet(files: dict[str, str], wheel: Path, tmp_path: Path) -> None:
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    code = "import maxrl_bench; print(maxrl_bench.make_task('fourrooms').horizon, maxrl_bench.__file__)\n"
+    if "envs/navigation.py" in files:
+        code += "import envs.navigation; print(envs.navigation.MINE)"
+    # As an installation: behind the working directory.
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    where, *mine = done.stdout.splitlines()
+    assert where.split()[1] == str(wheel / "maxrl_bench" / "__init__.py")
+    assert mine == ["2"] * ("envs/navigation.py" in files)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_a_run_function_in_envs_of_the_user(installed: bool, wheel: Path, tmp_path: Path) -> None:
+    for name, text in {**FOLDERS["package"], "envs/mine.py": OWN_RUN}.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text)
+    command = ["-m", "maxrl_bench", "run", "task=empty-8", "objective=grpo", "--run-function", "envs.mine:run"]
+    environment = {**os.environ, "PYTHONPATH": str(wheel) if installed else ""}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert "this is mine: 2" in done.stderr
 
 
 def test_links_of_the_project_are_those_of_the_readme() -> None:

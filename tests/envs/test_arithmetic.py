@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from envs.arithmetic import TOKENS
+from maxrl_bench.envs.arithmetic import TOKENS
 from maxrl_bench.rollouts.tokens import RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import SPLITS, TASKS, make_task
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from envs.maze import ACTIONS, TOKENS
+from maxrl_bench.envs.maze import ACTIONS, TOKENS
 from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import SPLITS, make_task
 

@@ -8,8 +8,8 @@ import pytest
 from minigrid.core.constants import OBJECT_TO_IDX
 from minigrid.envs import DoorKeyEnv
 
-from envs.minigrid_graph import can_be_solved, compile_graphs, shortest_solution
-from envs.minigrid_simulator import (
+from maxrl_bench.envs.minigrid_graph import can_be_solved, compile_graphs, shortest_solution
+from maxrl_bench.envs.minigrid_simulator import (
     ACTIONS,
     DOOR,
     DROP,
@@ -24,8 +24,8 @@ from envs.minigrid_simulator import (
     encode_grid,
     encode_level,
 )
-from envs.minigrid_view import FACTOR, distinct_columns, observe
-from envs.navigation import LEVELS, Navigation
+from maxrl_bench.envs.minigrid_view import FACTOR, distinct_columns, observe
+from maxrl_bench.envs.navigation import LEVELS, Navigation
 
 KINDS: list[dict[str, Any]] = [
     {"level": "empty", "size": 6},

@@ -10,11 +10,11 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-import envs.registration  # noqa: F401  the import registers the environments
-from envs.minigrid_graph import compile_graphs, shortest_solution
-from envs.minigrid_simulator import EMPTY, TRIPLES, Level, Levels
-from envs.navigation import Navigation
-from envs.navigation_env import NavigationEnv
+import maxrl_bench.envs.registration  # noqa: F401  the import registers the environments
+from maxrl_bench.envs.minigrid_graph import compile_graphs, shortest_solution
+from maxrl_bench.envs.minigrid_simulator import EMPTY, TRIPLES, Level, Levels
+from maxrl_bench.envs.navigation import Navigation
+from maxrl_bench.envs.navigation_env import NavigationEnv
 from maxrl_bench.rollouts.graphs import SUCCESS, StateGraphs
 from maxrl_bench.rollouts.policies import ObservationPolicy, make_policy
 from maxrl_bench.tasks import SPLITS, TASKS, make_task
@@ -69,7 +69,10 @@ def test_rooms_that_are_only_shifted_are_the_same_instance() -> None:
 
 
 def test_instances_are_pure_in_every_process_and_order() -> None:
-    code = "from envs.navigation import Navigation; print([Navigation().instance('test', i)[0] for i in (3, 1)])"
+    code = (
+        "from maxrl_bench.envs.navigation import Navigation; "
+        "print([Navigation().instance('test', i)[0] for i in (3, 1)])"
+    )
     task = Navigation()
     expected = str([task.instance("test", 3)[0], task.instance("test", 1)[0]])
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

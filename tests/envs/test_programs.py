@@ -6,8 +6,8 @@ import math
 import numpy as np
 import pytest
 
-from envs.list_language import INTEGER, LIMIT, OPERATIONS, WIDTH, Program, Values, output_type, run, words
-from envs.program_table import SAYINGS, bank, table
+from maxrl_bench.envs.list_language import INTEGER, LIMIT, OPERATIONS, WIDTH, Program, Values, output_type, run, words
+from maxrl_bench.envs.program_table import SAYINGS, bank, table
 from maxrl_bench.rollouts.tokens import RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import make_task
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from gymnasium.utils.env_checker import check_env
 
-import envs.registration  # noqa: F401  the import registers the environments
+import maxrl_bench.envs.registration  # noqa: F401  the import registers the environments
 from maxrl_bench.rollouts.graphs import FAILURE, SUCCESS, StateGraphs
 from maxrl_bench.rollouts.policies import make_policy
 from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch

@@ -112,13 +112,12 @@ def test_nothing_is_run_and_what_cannot_be_read_counts_as_it_is(tmp_path: Path) 
 def edited(tmp_path: Path, objective: str, *edits: tuple[str, str, str], version: str = "") -> str:
     """The fingerprint of training when files of this library have been edited: (file, text, its replacement)."""
     folder = tmp_path / str(next(NUMBERS))
-    for package in ("maxrl_bench", "envs"):
-        shutil.copytree(HERE / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(HERE / "maxrl_bench", folder / "maxrl_bench", ignore=shutil.ignore_patterns("__pycache__"))
     for name, old, new in edits:
         text = (folder / name).read_text()
         assert old in text, (name, old)
         (folder / name).write_text(text.replace(old, new, 1))
-    roots = ["envs.navigation", "maxrl_bench.training.loop"]
+    roots = ["maxrl_bench.envs.navigation", "maxrl_bench.training.loop"]
     if not version:
         return fingerprint(roots, objective, "", [str(folder)])
     code = f"import fingerprint; print(fingerprint.fingerprint({roots}, {objective!r}, '', [{str(folder)!r}]))"
@@ -154,8 +153,8 @@ NEW_HELPER = "import colorsys\n\n\ndef _mine(K, N):\n    return colorsys.ONE_THI
         ("grpo", [("maxrl_bench/tasks.py", '"unlock": TaskEntry(', '"opened": TaskEntry(')], False),
         ("grpo", [("maxrl_bench/tasks.py", '"train": 0.6', '"train": 0.5')], True),
         ("grpo", [("maxrl_bench/analysis/stats.py", "from __future__", "import json\nfrom __future__")], False),
-        ("grpo", [("envs/maze.py", "from __future__", "import json\nfrom __future__")], False),
-        ("grpo", [("envs/navigation.py", "from __future__", "import json\nfrom __future__")], True),
+        ("grpo", [("maxrl_bench/envs/maze.py", "from __future__", "import json\nfrom __future__")], False),
+        ("grpo", [("maxrl_bench/envs/navigation.py", "from __future__", "import json\nfrom __future__")], True),
         ("no such row", [(TABLE, 'label="RLOO"', 'label="Leave one out"')], True),  # where in doubt, all counts
     ],
 )
@@ -181,7 +180,13 @@ def test_other_pythons_agree(tmp_path: Path, version: str) -> None:
     if not pythons[0]:
         pytest.skip(f"there is no Python {version} here")
     # Among them an f-string whose parts Pythons tell apart.
-    edits = [("envs/navigation.py", "from __future__", "def f(x):\n    return 'a' f'{x=!r:>{x}}' f''\nfrom __future__")]
+    edits = [
+        (
+            "maxrl_bench/envs/navigation.py",
+            "from __future__",
+            "def f(x):\n    return 'a' f'{x=!r:>{x}}' f''\nfrom __future__",
+        )
+    ]
     assert edited(tmp_path, "grpo", *edits, version=str(pythons[0])) == edited(tmp_path, "grpo", *edits)
 
 

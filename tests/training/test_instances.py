@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 
-from envs.digits import Digits
 from maxrl_bench.config import RunConfig
+from maxrl_bench.envs.digits import Digits
 from maxrl_bench.rollouts.graphs import StateGraphs
 from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import make_task
