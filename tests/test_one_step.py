@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from documents import ROOT, blocks, read
 
 import maxrl_bench
 
-ROOT = next(folder for folder in Path(__file__).parents if (folder / "README.md").exists())
 EXAMPLE = ROOT / "examples" / "one_step.py"
 
 
@@ -51,9 +49,7 @@ def test_wrong_weights_of_the_engine_are_noticed(monkeypatch: pytest.MonkeyPatch
 
 
 def test_the_first_code_of_the_readme_is_the_examples() -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    quoted = re.search(r"```python\n(.*?)```", readme, re.DOTALL)
-    assert quoted
-    assert quoted.start() < readme.index("## What came out")
-    assert quoted[1] in EXAMPLE.read_text(encoding="utf-8")
-    assert sum(bool(line) for line in quoted[1].splitlines()) == 8
+    quoted, *_ = blocks("README.md")
+    assert read("README.md").index(quoted.text) < read("README.md").index("## What came out")
+    assert quoted.text in EXAMPLE.read_text(encoding="utf-8")
+    assert sum(bool(line) for line in quoted.text.splitlines()) == 8

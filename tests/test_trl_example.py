@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ pytest.importorskip("trl", reason="TRL is an optional extra: pip install 'maxrl-
 
 import datasets
 import trl
+from documents import blocks
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -41,8 +41,7 @@ def tiny_model() -> LlamaForCausalLM:
 @pytest.fixture(scope="module")
 def example() -> dict[str, Any]:
     """The names of the first block; under "usage", the second."""
-    text = (Path(__file__).parent.parent / "docs" / "trl.md").read_text(encoding="utf-8")
-    definitions, usage = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    definitions, usage = (block.text for block in blocks("docs/trl.md", "python"))
     names: dict[str, Any] = {}
     exec(compile(definitions, "docs/trl.md", "exec"), names)
     return {**names, "usage": compile(usage, "docs/trl.md", "exec")}

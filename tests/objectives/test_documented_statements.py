@@ -5,12 +5,12 @@ from __future__ import annotations
 import ast
 import itertools
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from documents import ROOT, blocks, read
 from objective_cases import all_bound, case_id, default_bound
 from scipy.integrate import quad
 from scipy.stats import binom
@@ -20,8 +20,7 @@ from maxrl_bench.objectives.population import Scores, least_second_moment, secon
 from maxrl_bench.objectives.table import Objective, advantages, bind
 
 pytestmark = pytest.mark.unbiased
-ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs" / "objectives.md").read_text(encoding="utf-8")
+PAGE = read("docs/objectives.md")
 NAMED = re.compile(r"`(test_\w+)`")
 COUNTED = [o for o in all_bound([6]) if not o.is_likelihood]
 
@@ -182,8 +181,7 @@ def test_raft_over_many_instances_is_reinforce_over_the_mean_pass_rate() -> None
 @pytest.mark.parametrize("make", [np.array, torch.tensor], ids=["numpy", "torch"])
 def test_the_example_of_advantages_runs_as_it_stands(make: Any) -> None:
     """Its gradient is the mean over rollouts of weight times the score summed over tokens."""
-    block = PAGE.partition("## Advantages elsewhere\n")[2].partition("\n\n")[0]
-    code = "\n".join(line.removeprefix("    ") for line in block.splitlines())
+    (code,) = [block.text for block in blocks("docs/objectives.md", "python") if "advantages(rewards" in block.text]
     rewards = [[1.0] * r + [0.0] * (8 - r) for r in (0, 2, 8)]
     scores = np.random.default_rng(0).normal(size=(3, 8, 4))
     names: dict[str, Any] = {"rewards": make(rewards), "log_probs": make(scores)}
