@@ -1,7 +1,8 @@
 """maxrl_bench: which policy-gradient objective to use when rewards are binary.
 
-The public names. `load("objectives")` gives an experiment's results as data frames; training, sweeps and figures are
-reached through the command line (`maxrl-bench --help`). Importing the package loads neither torch nor pandas.
+The public names. `run` trains and returns tables, `load` reads those of an experiment, `compare` says which of two
+objectives is better by them, `plot` draws them (docs/python.md); the command line has the rest (`maxrl-bench --help`).
+Importing the package loads neither torch nor pandas.
 """
 
 import os
@@ -22,7 +23,10 @@ from maxrl_bench.objectives.table import OBJECTIVES, Objective, advantages, bind
 from maxrl_bench.tasks import TASKS, Batch, Task, make_task
 
 if TYPE_CHECKING:
+    from maxrl_bench import plot
+    from maxrl_bench.analysis.comparing import compare
     from maxrl_bench.storage.tables import load
+    from maxrl_bench.sweeps.calling import run
 
 __all__ = [
     "OBJECTIVES",
@@ -34,10 +38,19 @@ __all__ = [
     "Task",
     "advantages",
     "bind",
+    "compare",
     "load",
     "make_task",
+    "plot",
+    "run",
 ]
-_LATER = {"load": "maxrl_bench.storage.tables"}  # names that cost an import of pandas, made when they are asked for
+# Names that cost an import of pandas or more, made when they are asked for, and where they are.
+_LATER = {
+    "compare": "maxrl_bench.analysis.comparing",
+    "load": "maxrl_bench.storage.tables",
+    "plot": "maxrl_bench.plot",
+    "run": "maxrl_bench.sweeps.calling",
+}
 
 try:
     __version__ = importlib.metadata.version("maxrl-bench")
@@ -47,7 +60,8 @@ except importlib.metadata.PackageNotFoundError:
 
 def __getattr__(name: str) -> Any:
     if name in _LATER:
-        return getattr(importlib.import_module(_LATER[name]), name)
+        module = importlib.import_module(_LATER[name])
+        return getattr(module, name, module)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

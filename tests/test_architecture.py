@@ -26,6 +26,7 @@ ORDER = (
     ("sweeps",),
     ("analysis",),
     ("report",),
+    ("plot",),
     ("bench",),
     ("cli",),
 )

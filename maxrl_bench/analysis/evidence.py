@@ -45,11 +45,15 @@ class Evidence(Selection, Scores):
     @classmethod
     def load(cls, experiment: str, root: Path) -> Evidence:
         """Read results/<experiment>/; raises ValueError with one line where there is none or it is damaged."""
-        tables = results.load(experiment, root)
+        return cls.of(results.load(experiment, root), experiment, str(Path(root) / experiment))
+
+    @classmethod
+    def of(cls, tables: results.Tables, experiment: str = "", where: str = "these tables") -> Evidence:
+        """Take loaded tables; errors name them `where`. Raises ValueError where identities have gaps."""
         for name, table in (("metrics", tables.metrics), ("pass-rate", tables.pass_rates)):
             needed = {*results.IDENTITY, *SETTINGS, "step", "instance", "n"} & set(map(str, table))
             if gaps := [column for column in sorted(needed) if table[column].isna().any()]:
-                raise ValueError(f"{Path(root) / experiment}: its {name} table has gaps in column '{gaps[0]}'")
+                raise ValueError(f"{where}: its {name} table has gaps in column '{gaps[0]}'")
         missing = tables.provenance.get("missing", [])
         notes = [f"{len(missing)} runs of the experiment have no result"] if missing else []
         return cls(experiment, tables.metrics, tables.pass_rates, tables.provenance, notes)

@@ -47,9 +47,12 @@ class Scores:
         """The columns of the scores that are reported: pass@1 and, if another, pass@k for `high_k`."""
         return [f"pass@{k}" for k in self.reported_ks]
 
-    def has(self, column: str) -> bool:
-        """Whether a column of the metrics table exists and has any value."""
-        return column in self.metrics and bool(self.metrics[column].notna().any())
+    def has(self, metric: str) -> bool:
+        """Whether the tables hold any value of a metric: in a column of its own, or as pass@k of the pass rates."""
+        if metric in self.metrics:
+            return bool(self.metrics[metric].notna().any())
+        k = metric.removeprefix("pass@")
+        return k != metric and bool((self.pass_rates["n"].isin([0]) | (self.pass_rates["n"] >= int(k))).any())
 
     def last_step(self, run: str) -> int:
         """The training step of a run's last evaluation."""

@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import psutil
 from pydantic import ValidationError
 
 from maxrl_bench import inputs
@@ -28,13 +27,12 @@ from maxrl_bench.storage.provenance import code_fingerprint
 from maxrl_bench.storage.store import Store
 from maxrl_bench.sweeps import sources
 from maxrl_bench.sweeps.driver import DiskFull, Plan, Sweep, check_room, make_plan
-from maxrl_bench.sweeps.executors import DaskPool, LocalPool, Pool, PoolLost, limit_memory
+from maxrl_bench.sweeps.executors import DaskPool, LocalPool, Pool, PoolLost, limit_memory, memory_share
 from maxrl_bench.sweeps.experiment import Experiment, load_experiments
 from maxrl_bench.sweeps.progress import Progress, duration, shown_steps
 from maxrl_bench.sweeps.worker import TRAIN, Job, execute, find_own
 
 MAX_WORKERS = 1024
-MEMORY_SHARE = 0.9  # of the machine's memory, for all workers together
 
 
 @dataclass
@@ -195,7 +193,7 @@ def _pool(options: SweepOptions, plan: Plan, workers: int) -> Pool:
 def _memory_limit(memory: float | None, processes: int) -> int:
     """Bytes for each of some processes: `memory` GB, or its share of the machine's. Raises ValueError on bad ones."""
     if memory is None:
-        return int(MEMORY_SHARE * psutil.virtual_memory().total / processes)
+        return memory_share(processes)
     if not 0 < memory <= 2**20:
         raise ValueError(f"--memory must be a number of GB above 0, and at most {2**20}, got {memory:g}")
     return int(memory * 2**30)

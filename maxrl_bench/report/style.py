@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
+import matplotlib.figure
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 from PIL import Image
@@ -56,6 +56,13 @@ _STYLE: Any = {
 }
 
 
+class Figure(mpl.figure.Figure):
+    """A figure that notebooks show by themselves, without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return render(Drawing(self, "", ""))
+
+
 class NotDrawable(ValueError):
     """Why the tables do not allow a figure; shown in its place."""
 
@@ -64,7 +71,7 @@ class NotDrawable(ValueError):
 class Drawing:
     """A figure, its caption, and its description for readers who cannot see it."""
 
-    figure: Figure
+    figure: mpl.figure.Figure
     caption: str
     alt: str
 

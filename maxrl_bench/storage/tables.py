@@ -75,9 +75,11 @@ def _names(root: str | Path) -> list[str]:
         return []
 
 
-def load(experiment: str, root: str | Path = "results") -> Tables:
+def load(experiment: str | os.PathLike[str] | Tables, root: str | Path = "results") -> Tables:
     """An experiment's results as tidy data frames, from results/<experiment>/.
 
+    `experiment` is its name, or the path of its folder of tables ("elsewhere/results/objectives"); tables that are
+    loaded already are returned as they are.
     `metrics` has one row per (run, evaluation): the configuration in brief (IDENTITY, and of SETTINGS whatever else the
     runs differ in), step, rollouts and seconds spent
     in training, pass@k, log_p, entropy and the diagnostics. `pass_rates` has one row per (run, step, instance): the
@@ -85,6 +87,13 @@ def load(experiment: str, root: str | Path = "results") -> Tables:
     instance alone, where it was measured. Raises ValueError, one line, if there are none or they are not
     whole.
     """
+    if isinstance(experiment, Tables):
+        return experiment
+    if not isinstance(experiment, str | os.PathLike):
+        raise ValueError(f"load takes an experiment's name, its folder or its tables, got {shorten(experiment)}")
+    if isinstance(experiment, os.PathLike) or os.sep in experiment or "/" in experiment:
+        folder = Path(experiment)
+        experiment, root = folder.name, folder.parent
     lock, deadline = Path(root) / STORE / LOCKS / f"tables-{experiment}.lock", time.monotonic() + WRITING_SECONDS
     while True:
         before = _stamps(experiment, root)

@@ -3,12 +3,13 @@
 `experiment` reads a file and `grid` expands it into runs; `claim_model` and `claim_check` read what it claims and hold
 it against the grid before anything runs; `driver` plans and does what is not done yet, on the pools of `executors`,
 whose processes run `worker`; `costs` and `progress` say how long it takes; `tabulate` joins the finished runs into
-tables, of which `sources` says whose they are.
+tables, of which `sources` says whose they are. `calling` does all of this for one call from Python.
 
 Comes in: experiment files, a store. Goes out: results/<experiment>/, and an account of what failed.
 """
 
 __all__ = [
+    "calling",
     "claim_check",
     "claim_model",
     "driver",

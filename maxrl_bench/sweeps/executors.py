@@ -1,22 +1,27 @@
 """Where runs are executed: pools with the interface of `concurrent.futures.Executor`, and a `size` and `kill` besides.
 
-`LocalPool` is one machine; `DaskPool` is many (the optional extra `cluster`).
+`HerePool` is this process, `LocalPool` others of this machine, `DaskPool` many machines (the optional extra `cluster`).
 """
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import pickle
 import signal
+import sys
 import threading
-from collections.abc import Callable
+import types
+from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError, Executor, Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
-from multiprocessing.context import SpawnContext
+from multiprocessing.context import SpawnContext, SpawnProcess
 from typing import Any, ParamSpec, TypeVar
+
+import psutil
 
 from maxrl_bench import import_path
 from maxrl_bench.names import shorten
@@ -25,11 +30,60 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 CONNECT_SECONDS = 10
+MEMORY_SHARE = 0.9  # of the machine's memory, for all workers together
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class PoolLost(Exception):
     """The pool is lost, with the jobs that it was running."""
+
+
+def memory_share(processes: int) -> int:
+    """The bytes that each of some processes may have, of the memory of this machine."""
+    return int(MEMORY_SHARE * psutil.virtual_memory().total / processes)
+
+
+class HerePool(Executor):
+    """This process: a job is done when it is submitted, so that nothing has to be sent or found elsewhere."""
+
+    size = 1
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Do a job; its future is finished. Ctrl-C is raised here."""
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+    def exclude(self, worker: str) -> bool:
+        """Give a worker no more jobs; False, since no other is left."""
+        return False
+
+    def kill(self) -> None:
+        """Nothing goes on after `submit`."""
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """Within it, no process that is spawned runs the user's script again: our workers need nothing of it.
+
+    So a script may start workers without `if __name__ == "__main__"`.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+class _Worker(SpawnProcess):
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:
+        with _no_main():
+            return SpawnProcess._Popen(process_obj)
 
 
 class _Spawn(SpawnContext):
@@ -42,7 +96,7 @@ class _Spawn(SpawnContext):
     def Process(self, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         """A new process, not started yet."""
         self.started = [process for process in self.started if process.pid is None or process.is_alive()]
-        self.started.append(SpawnContext.Process(*args, **kwargs))
+        self.started.append(_Worker(*args, **kwargs))
         return self.started[-1]
 
 
@@ -218,4 +272,4 @@ class DaskPool(Executor):
             self._cluster.close()
 
 
-Pool = LocalPool | DaskPool
+Pool = HerePool | LocalPool | DaskPool

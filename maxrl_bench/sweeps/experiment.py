@@ -24,6 +24,7 @@ experiment and are optional.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -102,6 +103,12 @@ def _read_beside(path: Path) -> dict[str, Any]:
     return _read(path) if os.path.lexists(path) else {}
 
 
+def _beside(path: Path) -> tuple[dict[str, Layer], Rates]:
+    """The recipes and the tuned rates that lie beside an experiment file."""
+    recipes, rates = path.parent / RECIPES, path.parent / LEARNING_RATES
+    return task_layers(_read_beside(recipes), recipes), Rates(_read_beside(rates), rates)
+
+
 def _read_file(path: Path) -> _File:
     try:
         return _File.model_validate(_read(path))
@@ -136,10 +143,8 @@ class _Grid:
         self.profiles = _profiles(path, file.profiles)
         self._tables = _grid(path, file.grid, list(self.profiles))
         self._defaults = layer(file.defaults, f"{path}: [defaults]")
-        recipes, rates = path.parent / RECIPES, path.parent / LEARNING_RATES
-        self._recipes = task_layers(_read_beside(recipes), recipes)
+        self._recipes, self._rates = _beside(path)
         self._own = task_layers(file.task, path, "task.")
-        self._rates = Rates(_read_beside(rates), rates)
 
     def blocks(self, profile: str) -> list[Block]:
         """The blocks that take part in a profile. Raises NoSuchProfile where there are none."""
@@ -193,6 +198,37 @@ class _Grid:
         for other, _ in others:
             with contextlib.suppress(ValueError):
                 yield self.runs(other)
+
+
+@many_objects()
+def from_settings(settings: Mapping[str, Any], source: Path, name: str | None = None) -> Experiment:
+    """The experiment of one grid: each setting is a value or a list of them, and recipes apply as for a file.
+
+    `source` stands for its file, in errors and in the provenance. Without a `name`, the folder of results is named
+    after the tasks and objectives, and six digits of a hash of the runs. Raises ValueError as `load_experiment` does.
+    """
+    recipes, rates = _beside(source)
+    block = Block(str(source), recipes, {}, {}, layer(settings, str(source)))
+    if len(block) > MAX_RUNS:
+        raise ValueError(f"{source}: stands for {len(block)} runs; at most {MAX_RUNS} are accepted")
+    runs: dict[str, RunConfig] = {}
+    for config in block.runs(rates):
+        if config.hash in runs:
+            raise ValueError(f"{source}: asks for a run twice: {config.describe()}")
+        runs[config.hash] = config
+    if name is None:
+        digest = hashlib.blake2b("".join(sorted(runs)).encode(), digest_size=3).hexdigest()
+        name = "-".join([*_several(runs, "task"), *_several(runs, "objective"), digest])
+    check_name(name, "folder of results")
+    if name.casefold() == STORE:
+        raise ValueError(f"{source}: the folder of results '{name}' is the run store's; give another name")
+    return Experiment(name, source, DEFAULT_PROFILE, "", (), (), 0, tuple(runs.values()))
+
+
+def _several(runs: Mapping[str, RunConfig], key: str) -> list[str]:
+    """The one name of all runs, or how many there are."""
+    names = {getattr(config, key).name for config in runs.values()}
+    return sorted(names) if len(names) == 1 else [f"{len(names)}-{key}s"]
 
 
 def folder_name(path: Path, profile: str) -> str:

@@ -48,7 +48,7 @@ class Progress:
         self.finished = stored
         self.failed = 0
         self._bar = None
-        if stream.isatty():
+        if stream.isatty() or (stream is sys.stderr and "ipykernel" in sys.modules):  # a notebook draws bars, too
             # tqdm's estimate of the time left ignores that long runs come first; ours is in the postfix.
             form = "{n_fmt}/{total_fmt} |{bar}| {elapsed}, {rate_fmt}{postfix}"
             self._bar = tqdm(total=total, initial=stored, unit="run", bar_format=form, dynamic_ncols=True, file=stream)
@@ -71,11 +71,12 @@ class Progress:
         else:
             self.line(f"[{self.finished + self.failed}/{self._total}] {text}; {duration(left)} left")
 
-    def show(self, running: Iterable[str], left: float | None) -> None:
-        """Update the bar with the runs in progress."""
+    def show(self, running: Iterable[str], left: float | None = None) -> None:
+        """Update the bar with the runs in progress, and the time left where that is known."""
         if self._bar is not None:
-            failed = f", {self.failed} FAILED" * bool(self.failed)
-            self._bar.set_postfix_str(f"{duration(left)} left{failed} | {' + '.join(running)}")
+            failed = f"{self.failed} FAILED | " * bool(self.failed)
+            time_left = f"{duration(left)} left | " * (left is not None)
+            self._bar.set_postfix_str(f"{time_left}{failed}{' + '.join(running)}")
 
     def close(self) -> None:
         """Stop updating the bar, and leave it on the screen."""
