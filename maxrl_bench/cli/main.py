@@ -143,6 +143,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="as JSON, with the weights of every count")
     sub.add_argument("--figure", metavar="FILE", help="also draw it, as .png or .svg")
 
+    sub = command("new", _new, "write a task, an objective or an experiment to begin with, which works as it is")
+    sub.add_argument("kind", choices=("task", "graph-task", "objective", "experiment"))
+    sub.add_argument("name", metavar="NAME")
+
     sub = command("watch", _watch, "show one rollout of a policy")
     sub.add_argument("task", nargs="?", metavar="TASK", help="a task's name (the run's)")
     sub.add_argument("--split", default="test")
@@ -248,6 +252,13 @@ def _card(arguments: argparse.Namespace) -> int:
 
     knobs = settings(arguments.knobs)
     print(cards.card(arguments.objective, arguments.rollouts, knobs, arguments.json, arguments.figure))
+    return 0
+
+
+def _new(arguments: argparse.Namespace) -> int:
+    from maxrl_bench.cli import new
+
+    print(new.write(arguments.kind, arguments.name))
     return 0
 
 
