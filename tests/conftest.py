@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +39,26 @@ def _restore() -> None:
     own = {name: value for name, value in os.environ.items() if name.startswith("PYTEST_")}  # kept by pytest itself
     os.environ.clear()
     os.environ.update(_ENVIRONMENT | own)
+
+
+@pytest.fixture
+def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder on the import path, for packages of somebody else's; nothing of them is known after the test."""
+    from maxrl_bench.config import find_task
+    from maxrl_bench.objectives import table
+
+    folder = tmp_path_factory.mktemp("outside")
+    known = find_task, table._plugged_in
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(folder)
+        for cache in known:
+            cache.cache_clear()
+        yield folder
+    for cache in known:
+        cache.cache_clear()
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
 
 
 @pytest.fixture

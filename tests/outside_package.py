@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -35,3 +36,11 @@ def install(
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text, encoding="utf-8")
     return folder
+
+
+def install_project(project: Path, folder: Path) -> Path:
+    """Put a project's modules and entry points into `folder`, as pip does by its pyproject.toml. Returns the folder."""
+    about = tomllib.loads((project / "pyproject.toml").read_text(encoding="utf-8"))
+    modules = [f"{module}.py" for module in about["tool"]["setuptools"]["py-modules"]]
+    files = {module: (project / module).read_text(encoding="utf-8") for module in modules}
+    return install(folder, files, about["project"]["entry-points"], about["project"]["name"].replace("-", "_"))

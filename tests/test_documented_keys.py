@@ -1,10 +1,11 @@
-"""docs/experiments.md has every key, column and figure that the code has, with its default, and no other."""
+"""The documentation has every key, column, figure and part that the code has, with its default, and no other."""
 
 from __future__ import annotations
 
 import ast
 import inspect
 import json
+from dataclasses import MISSING, fields
 from typing import Any, get_args
 
 import pandas as pd
@@ -13,14 +14,18 @@ from documents import ROOT, table
 
 from maxrl_bench.config import RunConfig
 from maxrl_bench.inputs import read_toml
+from maxrl_bench.objectives.formula import Formula
 from maxrl_bench.report.figures import FIGURES
 from maxrl_bench.report.folder import Comparison
+from maxrl_bench.rollouts.graphs import StateGraphs
 from maxrl_bench.rollouts.policies import ObservationPolicy
+from maxrl_bench.rollouts.tokens import TokenBatch, Verifier
 from maxrl_bench.rollouts.transformer import TokenPolicy
 from maxrl_bench.storage.columns import METRICS
 from maxrl_bench.storage.tables import IDENTITY, PASS_RATE_COLUMNS
 from maxrl_bench.sweeps import experiment
 from maxrl_bench.sweeps.claim_model import Claim
+from maxrl_bench.tasks import Task
 
 PAGE = "docs/experiments.md"
 
@@ -56,6 +61,23 @@ def test_every_moment_and_direction_of_a_claim_is_there() -> None:
     assert list(table(PAGE, "Claims", "`when`")) == list(get_args(Claim.model_fields["when"].annotation))
     says = table(PAGE, "Claims", "key")["direction"][1]
     assert all(f'`"{direction}"`' in says for direction in get_args(Claim.model_fields["direction"].annotation))
+
+
+def test_every_part_of_a_task_and_of_its_batches_is_there() -> None:
+    page = "docs/tasks.md"
+    methods = [name for name, part in vars(Task).items() if callable(part) and not name.startswith("_")]
+    assert list(table(page, "What a task has", "attribute")) == [*Task.__annotations__, *methods]
+    assert list(table(page, "A batch of tokens", "field")) == [field.name for field in fields(TokenBatch)]
+    assert list(table(page, "A batch of tokens", "method")) == [name for name in vars(Verifier) if name[0] != "_"]
+    assert list(table(page, "A batch of graphs", "field")) == [field.name for field in fields(StateGraphs)]
+
+
+def test_every_part_of_a_row_is_there() -> None:
+    documented = table("docs/objectives.md", "An objective of your own", "part")
+    assert list(documented) == [part.name for part in fields(Formula)]
+    for part in fields(Formula):
+        optional = not (part.default is MISSING and part.default_factory is MISSING)
+        assert documented[part.name][0].startswith("optional:") == optional, part.name
 
 
 def test_every_figure_is_there() -> None:

@@ -225,20 +225,6 @@ def test_plots_are_figures_and_pyplot_is_not_touched(two: Any, tmp_path: Path) -
     assert done.stdout == "set() False False\n"
 
 
-def test_the_documentation_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(), re.DOTALL)
-    assert len(blocks) > 4
-    small = ", ".join(f"{key}={value}" for key, value in TINY.items() if key != "num_rollouts")
-    names: dict[str, Any] = {}
-    for block in blocks:
-        block = re.sub(r"\bsteps=\d+", f"steps=2, {small}", block).replace("workers=2", "workers=1")
-        block = block.replace("seeds=5", "seeds=1").replace("seeds=[0, 1, 2]", "seeds=[0]")
-        exec(block, names)
-    assert names["result"].verdict
-    assert {path.name for path in tmp_path.iterdir()} == {"results", "pareto.png", "entropy.pdf"}
-
-
 def test_a_users_script_is_typed(tmp_path: Path) -> None:
     lines = [
         "import maxrl_bench",

@@ -30,11 +30,9 @@ class Example(NamedTuple):
 
 _TASK = """\
 pip install --editable {place}
-maxrl-bench check task {name}
 maxrl-bench run task={name} objective=maxrl_alg1 warm_start_steps=50"""
 _OBJECTIVE = """\
 pip install --editable {place}
-maxrl-bench check objective {module}
 maxrl-bench run task=fourrooms objective={module} warm_start_steps=50"""
 _EXPERIMENT = """\
 maxrl-bench sweep {place} --profile smoke
@@ -83,10 +81,10 @@ def _check_module(kind: str, name: str, module: str) -> None:
     """Raises ValueError if a package of this name would hide another, or its task or objective would be left out."""
     taken = {*OBJECTIVES, *outside.names(OBJECTIVES)} if kind == "objective" else {*all_tasks()}
     if {name, module} & taken:
-        raise ValueError(
-            f"there is a {kind.removeprefix('graph-')} of the name {shorten(name)} already; choose another"
-        )
-    if not module.isidentifier() or keyword.iskeyword(module):
+        raise ValueError(f"{kind} {shorten(name)}: there is one of this name already; choose another")
+    if not module.isidentifier():
         raise ValueError(f"{kind} {shorten(name)}: a module is called like it, so that it must begin with a letter")
+    if keyword.iskeyword(module):
+        raise ValueError(f"{kind} {shorten(name)}: a module cannot be called like it, which is a word of Python's")
     if importlib.util.find_spec(module) is not None:
         raise ValueError(f"{kind} {shorten(name)}: there is a module '{module}' already; choose another name")
