@@ -49,7 +49,7 @@ def test_types_are_part_of_the_package() -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The built wheel, unpacked."""
     source, built = (tmp_path_factory.mktemp(name) for name in ("source", "built"))
-    for name in ("maxrl_bench", "envs", "experiments"):
+    for name in ("maxrl_bench", "envs", "examples", "experiments"):
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
@@ -65,6 +65,16 @@ def test_an_installation_has_one_top_level_name(wheel: Path) -> None:
     assert [path.name for path in wheel.iterdir() if path.suffix != ".dist-info"] == ["maxrl_bench"]
     sources = {path.name: path.read_bytes() for path in (ROOT / "envs").glob("*.py")}
     assert {path.name: path.read_bytes() for path in (wheel / "maxrl_bench" / "envs").iterdir()} == sources
+
+
+@pytest.mark.parametrize("kind", ["task", "graph-task", "objective", "experiment"])
+def test_an_installation_can_write_a_start(kind: str, wheel: Path, tmp_path: Path) -> None:
+    code = f"from maxrl_bench.cli import main; raise SystemExit(main.main(['new', {kind!r}, 'mine']))"
+    environment = {**os.environ, "PYTHONPATH": str(wheel)}
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, check=True)
+    assert sorted(path.name for path in tmp_path.rglob("mine.*")) == [
+        f"mine.{'toml' if kind == 'experiment' else 'py'}"
+    ]
 
 
 # What the working directory holds of the user's own.
