@@ -22,7 +22,10 @@ _MAX_ROWS = 17  # of the text table of weights; the JSON has every count
 
 _NOTES: tuple[tuple[Callable[[Objective], bool], str], ...] = (
     (lambda o: o.is_likelihood, "samples no rollouts, so that it has neither weights nor noise"),
-    (lambda o: o.row.pooled, "weighs an instance by the successes of its whole batch: no table of its own, no w(p)"),
+    (
+        lambda o: bool(o.row.pooled),
+        "weighs an instance by the successes of its whole batch: no table of its own, no w(p)",
+    ),
     (
         lambda o: o.row.entropy_bonus is not None,
         "not count-based: the tables below are its reward part, without the bonus",

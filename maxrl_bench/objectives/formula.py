@@ -94,13 +94,13 @@ class Formula:
     on_success: Weight | None
     on_failure: Weight | None
     knobs: Mapping[str, Knob] = field(default_factory=dict)
-    order: Callable[..., float] | None = None  # (N, **knobs)
+    order: Callable[..., float | None] | None = None  # (N, **knobs)
     closed_form: Callable[..., np.ndarray] | None = None  # (p, N, **knobs)
     limit: Callable[..., np.ndarray] | None = None  # (p, **knobs)
     gap: Weight | None = None
     min_rollouts: int = 1
     count_based: bool = True  # the weights of an instance depend on its own success count alone
-    pooled: bool = False  # both weights are divided by the batch's share of successes; 0 where that is 0
+    pooled: Callable[..., float] | None = None  # (K [B], N) -> the share that divides all weights; 0: no update
     smoothing: str | None = None  # the knob that is differential smoothing's gamma
     entropy_bonus: str | None = None  # the knob that is the entropy bonus
 
@@ -112,7 +112,7 @@ class Formula:
         where = f"objective labelled {shorten(self.label)}"
         if (self.on_success is None) != (self.on_failure is None):
             raise ValueError(f"{where}: give both 'on_success' and 'on_failure', or none of them")
-        for part in ("on_success", "on_failure", "order", "closed_form", "limit", "gap"):
+        for part in ("on_success", "on_failure", "order", "closed_form", "limit", "gap", "pooled"):
             if not (getattr(self, part) is None or callable(getattr(self, part))):
                 raise ValueError(f"{where}: '{part}' must be a function, got {shorten(getattr(self, part))}")
         if not isinstance(self.knobs, Mapping) or not all(isinstance(rule, Knob) for rule in self.knobs.values()):
@@ -192,8 +192,8 @@ class Objective:
         on_success = np.where(K > 0, self.row.on_success(np.maximum(K, 1), n, **self._count_knobs), 0.0)
         on_failure = np.where(n > K, self.row.on_failure(np.minimum(K, n - 1), n, **self._count_knobs), 0.0)
         if self.row.pooled:
-            scale = n * K.size / K.sum() if K.any() else 0.0
-            on_success, on_failure = on_success * scale, on_failure * scale
+            share = float(self.row.pooled(K, n)) if K.size else 0.0
+            on_success, on_failure = (w / share if share else np.zeros_like(w) for w in (on_success, on_failure))
         return on_success + 0.0, on_failure + 0.0  # adding 0 turns -0.0 into 0.0
 
     def gap(self, others: np.ndarray) -> np.ndarray:
@@ -234,6 +234,12 @@ def _pass_rates(p: np.ndarray) -> np.ndarray:
     if wrong.size:
         raise ValueError(f"pass rates must lie in [0, 1], got {wrong.flat[0]:g}")
     return p
+
+
+def power_of(p: np.ndarray, exponent: float) -> np.ndarray:
+    """p^exponent, infinite at 0 for a negative exponent."""
+    with np.errstate(divide="ignore", over="ignore"):
+        return p**exponent
 
 
 def maxrl_weight(p: np.ndarray, order: float) -> np.ndarray:

@@ -23,7 +23,8 @@ from maxrl_bench.names import did_you_mean, shorten
 from maxrl_bench.objectives import outside
 from maxrl_bench.objectives import rewards as reward_groups
 from maxrl_bench.objectives.binomials import hit, miss
-from maxrl_bench.objectives.formula import MAX_ROLLOUTS, REQUIRED, Formula, Knob, Objective, maxrl_weight
+from maxrl_bench.objectives.formula import MAX_ROLLOUTS, REQUIRED, Formula, Knob, Objective, maxrl_weight, power_of
+from maxrl_bench.objectives.recent import RECENT
 
 __all__ = ["OBJECTIVES", "Formula", "Knob", "Objective", "advantages", "bind", "bind_row", "find_row", "maxrl_weight"]
 
@@ -51,14 +52,8 @@ def _pass_at_k_odds(K: np.ndarray, N: int, k: int) -> np.ndarray:
     return np.sqrt(miss(N, K, k) / hit(N, K, k))
 
 
-def _power(p: np.ndarray, exponent: float) -> np.ndarray:
-    """p^exponent, infinite at 0 for a negative exponent."""
-    with np.errstate(divide="ignore", over="ignore"):
-        return p**exponent
-
-
 def _inverse_deviation(p: np.ndarray) -> np.ndarray:
-    return _power(p * (1 - p), -0.5)
+    return power_of(p * (1 - p), -0.5)
 
 
 def _inverse(p: np.ndarray, **_: Any) -> np.ndarray:
@@ -70,7 +65,7 @@ _GRPO_EDGES = "all weights 0 at K = 0 and K = N; N = 1: learns nothing"
 OBJECTIVES: Mapping[str, Formula] = {
     "reinforce": Formula(
         label="REINFORCE",
-        paper="Williams 1992",
+        paper="Williams 1992; PSR of arXiv 2506.01347",
         formula="s = 1; f = 0",
         edges="K = 0: no update; K = N: weight 1; N = 1: the same formula",
         on_success=lambda K, N: np.ones_like(K),
@@ -217,7 +212,7 @@ OBJECTIVES: Mapping[str, Formula] = {
         on_success=_pass_at_k_odds,
         on_failure=lambda K, N, k: -K / (N - K) * _pass_at_k_odds(np.maximum(K, 1), N, k),
         knobs={"k": SUBSET},
-        limit=lambda p, k: _power(1 - p, k / 2 - 1) * _power(p * maxrl_weight(p, k), -0.5),
+        limit=lambda p, k: power_of(1 - p, k / 2 - 1) * power_of(p * maxrl_weight(p, k), -0.5),
     ),
     "f_grpo": Formula(
         label="F-GRPO",
@@ -227,7 +222,7 @@ OBJECTIVES: Mapping[str, Formula] = {
         on_success=lambda K, N, gamma: _grpo_success(K, N, 1) * ((N - K) / N) ** gamma,
         on_failure=lambda K, N, gamma: _grpo_failure(K, N, 1) * ((N - K) / N) ** gamma,
         knobs={"gamma": Knob(float, 0, math.inf, "γ", 1.0)},
-        limit=lambda p, gamma: _power(p, -0.5) * _power(1 - p, gamma - 0.5),
+        limit=lambda p, gamma: power_of(p, -0.5) * power_of(1 - p, gamma - 0.5),
         min_rollouts=2,
     ),
     "ml": Formula(
@@ -273,8 +268,9 @@ OBJECTIVES: Mapping[str, Formula] = {
         on_success=lambda K, N: np.ones_like(K),
         on_failure=lambda K, N: np.zeros_like(K),
         count_based=False,
-        pooled=True,
+        pooled=lambda K, N: np.mean(K) / N,
     ),
+    **RECENT,
 }
 
 

@@ -34,9 +34,21 @@ _STYLES: dict[str, tuple[str, str, Any]] = {
     "maxrl_order_failures": ("#7FC4EE", "H", DASH_DOT_DOT),
     "maxrl_order_loo": ("#005A8D", "p", "--"),
     "maxrl_uniform": ("#1F6F9F", "P", ":"),
+    "maxrl_order_constant": ("#4A90C2", "P", "--"),
+    "maxrl_clipped": ("#0B5A8A", "h", "-."),
+    "power": ("#6FA8D6", "o", "--"),
+    "power_order": ("#8DBBE0", "D", ":"),
     "pkpo": ("#009E73", "X", "-."),
     "pkpo_loo": ("#4CC3A1", "X", ":"),
     "pass_at_k_training": ("#00614A", "8", "--"),
+    "maxpo": ("#2E8B6F", "8", "-."),
+    "log_pass_at_k": ("#7FD1B9", "8", ":"),
+    "rs_grpo": ("#F0B84C", "^", "--"),
+    "dapo": ("#C98500", "<", "-."),
+    "gpg": ("#A85C8A", "s", "-."),
+    "nsr": ("#999999", "v", "--"),
+    "w_reinforce": ("#5E5E5E", "v", "-."),
+    "reinforce_rej": ("#888888", "d", "-."),
 }
 # Objectives that have no row here, of other packages: a colour, and a marker with a line, that none of ours has.
 _COLORS = (

@@ -25,7 +25,8 @@ LIBRARY = "maxrl_bench"
 # What training imports but what cannot change a number: how configurations are read and results are kept.
 NOT_COUNTED = {f"{LIBRARY}.{name}" for name in ("storage", "config", "console", "inputs", "names")}
 # Tables with a row for each of many: a row is counted for its own runs only.
-OBJECTIVES = (f"{LIBRARY}.objectives.table", "OBJECTIVES")
+OBJECTIVES = f"{LIBRARY}.objectives.table"
+OBJECTIVE_TABLES = {OBJECTIVES: "OBJECTIVES", f"{LIBRARY}.objectives.recent": "RECENT"}
 TASKS = (f"{LIBRARY}.tasks", "TASKS")
 # The parts of an objective's row that describe it. Knobs are resolved into the run's configuration.
 CAPTIONS = {
@@ -64,10 +65,11 @@ def fingerprint(
     modules are.
     """
     places = None if path is None else tuple(path)
-    shared = _reached(roots, {OBJECTIVES[0]}, "", places)
-    rest = _reached(roots, set(), objective, places)
-    if plug_in and OBJECTIVES[0] in rest:
-        rest = _reached([*roots, plug_in.partition(":")[0]], set(), objective, places)
+    shared = _reached(roots, {OBJECTIVES}, "", places)
+    known = any(objective in _rows(module, places) for module in OBJECTIVE_TABLES)
+    rest = _reached(roots, set(), objective if known else "", places)
+    if plug_in and OBJECTIVES in rest:
+        rest = _reached([*roots, plug_in.partition(":")[0]], set(), "", places)
     parts = [_digest(shared, task), _digest({name: code for name, code in rest.items() if name not in shared}, plug_in)]
     return "-".join(parts if rest.keys() > shared.keys() else parts[:1])
 
@@ -86,7 +88,7 @@ def _reached(roots: Sequence[str], but: set[str], objective: str, path: _Path) -
         module = waiting.pop()
         if module in reached or module in but or not _is_own(_top(module), own) or not _is_counted(module, path):
             continue
-        code = _code(module, objective if module == OBJECTIVES[0] else "", path)
+        code = _code(module, objective if module in OBJECTIVE_TABLES else "", path)
         if code is not None:
             reached[module] = code.meaning
             waiting += code.imports
@@ -178,8 +180,8 @@ def _code(module: str, objective: str, path: _Path) -> Code | None:
         statements = ast.parse(source).body
     except (SyntaxError, ValueError, RecursionError):  # of a newer Python, or broken, as its import will tell
         return Code(source, ())
-    if module == OBJECTIVES[0]:
-        statements = _for_row(statements, OBJECTIVES[1], objective)
+    if module in OBJECTIVE_TABLES:
+        statements = _for_row(statements, OBJECTIVE_TABLES[module], objective)
     elif module == TASKS[0]:
         statements = [statement for statement in statements if TASKS[1] not in _bound(statement)]
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
@@ -245,10 +247,23 @@ def _one_name_each(statements: Iterable[ast.stmt]) -> Iterator[ast.stmt]:
             yield statement
 
 
+@functools.cache
+def _rows(module: str, path: _Path) -> frozenset[str]:
+    """The names of the literal rows of a module's table of objectives."""
+    try:
+        source = _spec(module, path).loader.get_source(module)  # type: ignore[union-attr]
+        statements = [s for s in ast.parse(source).body if OBJECTIVE_TABLES[module] in _bound(s)]
+        keys = statements[-1].value.keys  # type: ignore[attr-defined]
+        return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant))
+    except (AttributeError, ImportError, OSError, SyntaxError, TypeError, ValueError, IndexError):
+        return frozenset()
+
+
 def _for_row(statements: Sequence[ast.stmt], table: str, key: str) -> list[ast.AST]:
     """What counts of a module for one row of its table: the row, the names of `__all__`, and all that these mention.
 
-    Everything counts if there is no such literal row, or no `__all__`.
+    A row that is none of its own comes from the tables that it includes (`**OTHERS`). Everything counts if there is
+    neither, for no row (""), or if there is no `__all__`.
     """
     apart = list(_one_name_each(statements))
     definitions: dict[str, list[ast.stmt]] = {}
@@ -258,7 +273,8 @@ def _for_row(statements: Sequence[ast.stmt], table: str, key: str) -> list[ast.A
     try:
         value = definitions[table][-1].value  # type: ignore[attr-defined]
         rows = {k.value: row for k, row in zip(value.keys, value.values, strict=True) if isinstance(k, ast.Constant)}
-        row = rows[key]
+        included = [value for key, value in zip(value.keys, value.values, strict=True) if key is None]
+        row = rows[key] if key in rows or not (key and included) else ast.Tuple(included)
         public = [name for statement in definitions["__all__"] for name in ast.literal_eval(statement.value)]  # type: ignore[attr-defined]
     except (KeyError, AttributeError, ValueError):
         return list(statements)

@@ -141,14 +141,14 @@ def test_two_formulas_under_one_name() -> None:
     assert all(row.paper.strip() for row in OBJECTIVES.values())
     assert len({row.formula for row in OBJECTIVES.values()}) == len(OBJECTIVES)
     tables: dict[tuple[float, ...], str] = {}
-    for objective in all_bound([8]):
+    for objective in all_bound([9]):
         if not objective.row.count_based:
             continue
         ends = {
-            name: [within(rule, end, 8) for end in (rule.low, rule.high or 8)]
+            name: [within(rule, end, 9) for end in (rule.low, rule.high or 9)]
             for name, rule in objective.row.knobs.items()
         }
         if objective.name != "grpo" and any(value in ends[name] for name, value in objective.knobs.items()):
             continue  # families end where others are: order 1 and k = 1 are REINFORCE, order N is equation 9
-        table = tuple(np.round(np.concatenate(objective.weights(np.arange(9))), 12))
+        table = tuple(np.round(np.concatenate(objective.weights(np.arange(10))), 12))
         assert tables.setdefault(table, objective.name) == objective.name

@@ -273,7 +273,7 @@ def test_pooled_rows_scale_successes_and_failures(monkeypatch: pytest.MonkeyPatc
         on_success=lambda K, N: 1 - K / N,
         on_failure=lambda K, N: -K / N,
         count_based=False,
-        pooled=True,
+        pooled=lambda K, N: np.mean(K) / N,
     )
     monkeypatch.setitem(OBJECTIVES, "pooled_baseline", row)  # type: ignore[arg-type]
     rewards = np.array([[1.0, 0, 0, 0], [1, 1, 1, 0], [0, 0, 0, 0]])
