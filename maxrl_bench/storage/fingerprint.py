@@ -253,7 +253,7 @@ def _rows(module: str, path: _Path) -> frozenset[str]:
     try:
         source = _spec(module, path).loader.get_source(module)  # type: ignore[union-attr]
         statements = [s for s in ast.parse(source).body if OBJECTIVE_TABLES[module] in _bound(s)]
-        keys = statements[-1].value.keys  # type: ignore[attr-defined]
+        keys = statements[-1].value.keys
         return frozenset(str(key.value) for key in keys if isinstance(key, ast.Constant))
     except (AttributeError, ImportError, OSError, SyntaxError, TypeError, ValueError, IndexError):
         return frozenset()

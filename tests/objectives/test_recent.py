@@ -44,7 +44,9 @@ def test_where_they_end_in_other_rows(n: int) -> None:
     np.testing.assert_allclose(
         tame.weights(np.arange(n + 1)), bind("mean_baseline", n).weights(np.arange(n + 1)), atol=1e-3
     )
-    np.testing.assert_allclose(20 * keen.weights(np.arange(n + 1))[0], bind("maxrl_alg1", n).weights(np.arange(n + 1))[0], rtol=1e-7)
+    np.testing.assert_allclose(
+        20 * keen.weights(np.arange(n + 1))[0], bind("maxrl_alg1", n).weights(np.arange(n + 1))[0], rtol=1e-7
+    )
 
 
 @pytest.mark.parametrize("n", SIZES)
