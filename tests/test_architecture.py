@@ -21,6 +21,7 @@ ORDER = (
     ("objectives",),
     ("tasks", "config"),
     ("rollouts",),
+    ("testing",),
     ("storage",),
     ("training",),
     ("sweeps",),
@@ -31,7 +32,7 @@ ORDER = (
     ("cli",),
 )
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line}
-WINGS = ("objectives", "rollouts", "storage", "training", "sweeps", "analysis", "report", "bench", "cli")
+WINGS = ("objectives", "rollouts", "testing", "storage", "training", "sweeps", "analysis", "report", "bench", "cli")
 # What reads tables must run where torch is not installed, and must not be able to train anything.
 WITHOUT_TORCH = ("objectives", "storage", "analysis", "report", "tasks", "config")
 DOORS_OF_TASKS = ("maxrl_bench.tasks", "maxrl_bench.rollouts")

@@ -1,4 +1,4 @@
-"""The command line: `maxrl-bench list | run | sweep | status | plot | tune | card | watch | bench | export`.
+"""The command line: `maxrl-bench list | check | run | sweep | status | plot | tune | card | watch | bench | export`.
 
 Every command imports what it needs when it is called, so that `--help` is instant and reading tables needs no torch.
 Exit codes: 0 all is well, 1 a run failed or output could not be written, 2 the input was refused, 130 stopped by
@@ -94,6 +94,11 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("what", choices=("tasks", "objectives", "experiments"))
     sub.add_argument("--json", action="store_true", help="as JSON")
     folders(sub)
+
+    sub = command("check", _check, "check what a task or an objective promises; say what holds and what fails")
+    sub.add_argument("what", choices=("task", "objective"))
+    sub.add_argument("name", metavar="NAME")
+    sub.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="of a task, e.g. size=9")
 
     sub = command("run", _run, "do one run, in this process")
     sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="e.g. task=fourrooms objective=grpo steps=100")
@@ -201,6 +206,12 @@ def _list(arguments: argparse.Namespace) -> int:
     else:
         print(listing.experiments(_warn, arguments.json))
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> int:
+    from maxrl_bench.cli import checking
+
+    return checking.check(arguments.what, arguments.name, settings(arguments.options))
 
 
 def _run(arguments: argparse.Namespace) -> int:

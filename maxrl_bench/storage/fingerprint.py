@@ -22,8 +22,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from typing import NamedTuple
 
 LIBRARY = "maxrl_bench"
-# What training imports but what cannot change a number: how configurations are read and results are kept.
-NOT_COUNTED = {f"{LIBRARY}.{name}" for name in ("storage", "config", "console", "inputs", "names")}
+# What training imports but what cannot change a number: reading configurations, checking tasks, keeping results.
+NOT_COUNTED = {f"{LIBRARY}.{name}" for name in ("storage", "config", "console", "inputs", "names", "testing")}
 # Tables with a row for each of many: a row is counted for its own runs only.
 OBJECTIVES = f"{LIBRARY}.objectives.table"
 OBJECTIVE_TABLES = {OBJECTIVES: "OBJECTIVES", f"{LIBRARY}.objectives.recent": "RECENT"}

@@ -10,6 +10,7 @@ import torch
 from maxrl_bench.config import RunConfig
 from maxrl_bench.rollouts import policies
 from maxrl_bench.tasks import Task, make_task
+from maxrl_bench.testing import first_look
 from maxrl_bench.training.streams import training_indices, warm_start_indices
 
 # A parameter, its gradient and Adam's two moments.
@@ -19,9 +20,10 @@ _COPIES = 4
 def check_runs(configs: Iterable[RunConfig], *, here: bool = True) -> None:
     """Raises ValueError, in one line, if one of these runs would fail from its start.
 
-    Looked at are the task and its options, the objective against the task, the policy's sizes, instances of the splits,
-    demonstrations where there is a warm start, the learning rates in the run's precision, and, if the runs are to be
-    done `here`, the device and the memory for the policy. Nothing large is built, and each check is made once.
+    Looked at are the task and its options, whether it contradicts itself (`first_look`), the objective against the
+    task, the policy's sizes, instances of the splits, demonstrations where there is a warm start, the learning rates
+    in the run's precision, and, if the runs are to be done `here`, the device and the memory for the policy. Nothing
+    large is built, and each check is made once.
     """
     tasks: dict[str, Task] = {}
     seen: set[str] = set()
@@ -30,6 +32,7 @@ def check_runs(configs: Iterable[RunConfig], *, here: bool = True) -> None:
         settings = config.model_dump(include={"policy", "device", "dtype", "learning_rate", "warm_start_learning_rate"})
         if label not in tasks:
             tasks[label] = make_task(**config.task)
+            first_look.look(config.task)
         _check_objective(config, tasks[label])
         if _is_new(seen, [label, settings]):
             _check_sizes(config, tasks[label], here)

@@ -27,6 +27,7 @@ from maxrl_bench.rollouts import finite
 from maxrl_bench.rollouts.counts import Rollouts
 from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import Batch, make_task
+from maxrl_bench.testing import first_look
 from maxrl_bench.training import measuring, metrics, parameters
 from maxrl_bench.training.instances import TrainingBatches
 from maxrl_bench.training.state import State, Tally, check_optimizer, is_due, restore
@@ -216,9 +217,11 @@ class Run:
 def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()) -> None:
     """Train one run to its end and store its tables; goes on from its checkpoint if there is one.
 
-    Calls every callback with each new row of the metrics table. Raises ValueError if the objective needs exact pass
-    rates and the task has none, FloatingPointError on a number that is not finite.
+    Calls every callback with each new row of the metrics table. Raises ValueError if the task contradicts itself (see
+    `first_look`), or has no exact pass rates and the objective needs them, FloatingPointError on a number that is not
+    finite.
     """
+    first_look.look(config.task)
     with precision(config):
         run = Run(config, store)
         if not run.resume():

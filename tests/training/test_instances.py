@@ -12,6 +12,7 @@ from maxrl_bench.envs.digits import Digits
 from maxrl_bench.rollouts.graphs import StateGraphs
 from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import make_task
+from maxrl_bench.testing import first_look
 from maxrl_bench.training import instances
 from maxrl_bench.training.instances import TrainingBatches
 from maxrl_bench.training.loop import Run, train
@@ -31,6 +32,7 @@ def short_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def drawn(monkeypatch: pytest.MonkeyPatch) -> list[list[int]]:
     """The indices of all training instances that are drawn from now on."""
+    first_look.look(config().task)  # which is done once in a process
     calls: list[list[int]] = []
     original = Digits.draw
 

@@ -1,0 +1,53 @@
+"""The cheap part of the checks, which looks at the task of every run before it starts."""
+
+from __future__ import annotations
+
+import functools
+import json
+import unittest
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from maxrl_bench.names import label
+from maxrl_bench.tasks import make_task
+from maxrl_bench.testing import task_checks
+
+
+def look(named: Mapping[str, Any]) -> None:
+    """Look at a task, given as a table of its name and options; once in a process for each.
+
+    A few demonstrations are replayed, 256 sampled rollouts under each of two policies compared with their exact pass
+    rates, listed solutions handed to the verifier, instances asked for twice, actions counted: a tenth of a second or
+    three. The generators are its own, so that no number of a run depends on it. Raises ValueError, in one line, with
+    the instance that contradicts; by chance less often than once in a million (`rates.FALSE_ALARM`).
+    """
+    _look(json.dumps(named, sort_keys=True))
+
+
+@functools.cache
+def _look(text: str) -> None:
+    named = json.loads(text)
+    subject = task_checks.Subject(
+        functools.partial(make_task, **named), splits=("train",), instances=4, rollouts=64, stages=1
+    )
+    for check in task_checks.CHEAP:
+        # Networks are made with torch's own generator before their parameters are set from ours.
+        with torch.random.fork_rng(devices=[]):
+            try:
+                check(subject)
+            except unittest.SkipTest:
+                continue
+            except (ImportError, MemoryError):
+                raise
+            except Exception as error:  # a task is foreign code: any error of it becomes one line
+                told = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+                line = f"task '{label(named)}' contradicts itself: {' '.join(told.split())}"
+                raise ValueError(f"{line} (see: maxrl-bench check task {_words(named)})") from error
+
+
+def _words(named: Mapping[str, Any]) -> str:
+    """The task as `maxrl-bench check task` takes it."""
+    options = (f"{key}={json.dumps(value)}" for key, value in named.items() if key != "name")
+    return " ".join([str(named["name"]), *options])
