@@ -271,8 +271,7 @@ THEIRS = {
 
 
 def test_an_objective_of_another_package_counts_for_its_own_runs_only(tmp_path: Path) -> None:
-    for package in ("maxrl_bench", "envs"):
-        shutil.copytree(HERE / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(HERE / "maxrl_bench", tmp_path / "maxrl_bench", ignore=shutil.ignore_patterns("__pycache__"))
     for name, text in THEIRS.items():
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(text)
@@ -280,7 +279,7 @@ def test_an_objective_of_another_package_counts_for_its_own_runs_only(tmp_path: 
     def code(objective: str, plug_in: str = "") -> str:
         for cached in (fingerprint_module._code, fingerprint_module._spec):  # as in a process of its own
             cached.cache_clear()
-        roots = ["envs.navigation", "maxrl_bench.training.loop"]
+        roots = ["maxrl_bench.envs.navigation", "maxrl_bench.training.loop"]
         return fingerprint(roots, objective, "", [str(tmp_path)], plug_in=plug_in)
 
     ours, first, second = code("grpo"), code("centred", "theirs.rows:first"), code("centred", "theirs.rows:second")
