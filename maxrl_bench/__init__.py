@@ -1,8 +1,8 @@
 """maxrl_bench: which policy-gradient objective to use when rewards are binary.
 
 The public names. `run` trains and returns tables, `load` reads those of an experiment, `compare` says which of two
-objectives is better by them, `plot` draws them (docs/python.md); the command line has the rest (`maxrl-bench --help`).
-Importing the package loads neither torch nor pandas.
+objectives is better by them, `plot` draws them, and `plug_in` adds tasks and objectives of one's own (docs/python.md);
+the command line has the rest (`maxrl-bench --help`). Importing the package loads neither torch nor pandas.
 """
 
 import os
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from maxrl_bench.objectives.formula import Formula, Knob
 from maxrl_bench.objectives.table import OBJECTIVES, Objective, advantages, bind
+from maxrl_bench.own import plug_in
 from maxrl_bench.tasks import TASKS, Batch, Task, make_task
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ __all__ = [
     "load",
     "make_task",
     "plot",
+    "plug_in",
     "run",
 ]
 # Names that cost an import of pandas or more, made when they are asked for, and where they are.

@@ -44,6 +44,7 @@ def _restore() -> None:
 @pytest.fixture
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on the import path, for packages of somebody else's; nothing of them is known after the test."""
+    from maxrl_bench import plugins
     from maxrl_bench.config import find_task
     from maxrl_bench.objectives import table
 
@@ -54,6 +55,7 @@ def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         for cache in known:
             cache.cache_clear()
         yield folder
+    plugins._added.clear()
     for cache in known:
         cache.cache_clear()
     for name, module in list(sys.modules.items()):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     ("names", "inputs", "import_path", "console", "plugins"),  # text, files and processes; know nothing of what we do
     ("objectives",),
-    ("tasks", "config"),
+    ("tasks", "config", "own"),
     ("rollouts",),
     ("testing",),
     ("storage",),

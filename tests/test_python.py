@@ -9,12 +9,16 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import nbformat
 import numpy as np
 import pandas as pd
 import pytest
+from documents import blocks
 from matplotlib.figure import Figure
+from nbclient import NotebookClient
 
 import maxrl_bench
+from maxrl_bench import plugins
 from maxrl_bench.objectives.binomials import pass_at_k
 
 ROOT = Path(__file__).parents[1]
@@ -26,6 +30,9 @@ TINY: dict[str, Any] = {
     "warm_start_batch_size": 2,
 }
 WITHOUT_TIME = ["seconds"]
+
+
+HALVED = next(block.text for block in blocks("docs/python.md") if block.file == "halved.py")
 
 
 def tiny(results: Path, **asked: Any) -> Any:
@@ -70,19 +77,23 @@ def test_more_seeds_and_names_share_the_store(tmp_path: Path, monkeypatch: pytes
     assert {"mine", "store"} < {path.name for path in (tmp_path / "results").iterdir()}
 
 
-def test_a_script_without_a_main_guard_may_have_workers(tmp_path: Path) -> None:
+def test_a_script_without_a_main_guard_may_have_workers(tmp_path: Path, outside: Path) -> None:
     lines = [
         "import os, sys, maxrl_bench",
         "def process(): return sys.path, {key: os.environ.get(key) for key in ('OMP_NUM_THREADS', 'PYTHONSAFEPATH')}",
         "before = process()",
-        f"tables = maxrl_bench.run('empty-8', 'rloo', steps=2, seeds=2, workers=2, name='mine', **{TINY!r})",
+        "maxrl_bench.plug_in(objectives={'halved': 'halved:HALVED'})",
+        f"tables = maxrl_bench.run('empty-8', 'halved', steps=2, seeds=2, workers=2, name='mine', **{TINY!r})",
         "print(len(tables.metrics), process() == before)",
     ]
     (tmp_path / "script.py").write_text("\n".join(lines))
+    for folder in (tmp_path, outside):
+        (folder / "halved.py").write_text(HALVED)
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout == "4 True\n", done.stderr
     assert "2/2" in done.stderr
-    there, here = maxrl_bench.load("mine", tmp_path / "results"), tiny(tmp_path / "here", seeds=2)
+    maxrl_bench.plug_in(objectives={"halved": "halved:HALVED"})
+    there, here = maxrl_bench.load("mine", tmp_path / "results"), tiny(tmp_path / "here", objective="halved", seeds=2)
     pd.testing.assert_frame_equal(
         there.metrics.drop(columns=WITHOUT_TIME), here.metrics.drop(columns=WITHOUT_TIME), check_exact=True
     )
@@ -223,6 +234,71 @@ def test_plots_are_figures_and_pyplot_is_not_touched(two: Any, tmp_path: Path) -
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set() False False\n"
+
+
+def test_the_notebook_runs(tmp_path: Path) -> None:
+    notebook = nbformat.read(ROOT / "examples" / "own_task.ipynb", as_version=4)
+    nbformat.validate(notebook)
+    assert not [cell for cell in notebook.cells if cell.cell_type == "code" and cell.outputs]  # as it is committed
+    for cell in notebook.cells:
+        for key, few in {"steps": 2, "warm_start_steps": 2, "eval_every": 1, "seeds": 1, "eval_instances": 4}.items():
+            cell.source = re.sub(rf"\b{key}=\d+", f"{key}={few}", cell.source)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    shown = [output.data for output in outputs if output.output_type == "execute_result"]
+    assert [data for data in shown if "MaxRL (Alg. 1) minus GRPO" in data["text/plain"]]
+    assert len([data for data in shown if "image/png" in data]) == 2
+    assert (tmp_path / "results" / "store").is_dir()
+
+
+def test_an_own_module_that_changes_is_refused(tmp_path: Path, outside: Path) -> None:
+    (outside / "mine.py").write_text(HALVED)
+    for _ in range(2):  # as a cell that is run again
+        maxrl_bench.plug_in(objectives={"mine": "mine:HALVED"})
+    before = tiny(tmp_path, objective="mine").provenance["runs"]
+    (outside / "mine.py").write_text(HALVED.replace("0.5", "0.25"))
+    with pytest.raises(ValueError, match=r"mine\.py has changed since.*restart Python"):
+        tiny(tmp_path, objective="mine", steps=3)
+    with pytest.raises(ValueError, match=r"'mine' is there already, and .*has changed since"):
+        maxrl_bench.plug_in(objectives={"mine": "mine:HALVED"})
+    # As another process sees it: other code, so that the stored run does not count.
+    lines = [
+        "import maxrl_bench",
+        "from maxrl_bench.storage.provenance import code_fingerprint",
+        "maxrl_bench.plug_in(objectives={'mine': 'mine:HALVED'})",
+        "print(code_fingerprint('empty-8', 'mine', 'maxrl_bench.training.loop:train'))",
+    ]
+    command = [sys.executable, "-c", "\n".join(lines)]
+    done = subprocess.run(command, cwd=outside, capture_output=True, text=True, check=True)
+    ((code,),) = [{run["code"] for run in before.values()}]
+    assert done.stdout.strip().partition("-")[0] == code.partition("-")[0]
+    assert done.stdout.strip() != code
+
+
+@pytest.mark.parametrize(
+    ("asked", "message"),
+    [
+        ({"tasks": {"fourrooms": "mine:Task"}}, "'fourrooms': this name is built in"),
+        ({"objectives": {"grpo": "mine:HALVED"}}, "'grpo': this name is built in"),
+        ({"objectives": {"a b": "mine:HALVED"}}, "a name has at most 100 characters"),
+        ({"tasks": {"mine": "mine"}}, 'must be given as "module:attribute"'),
+        ({"tasks": {"mine": 3}}, 'must be given as "module:attribute"'),
+        ({"tasks": {"mine": "__main__:Task"}}, "must be a Python file.*%%writefile"),
+        ({"tasks": {"mine": "nowhere:Task"}}, "must be a Python file"),
+        ({"tasks": {"mine": "math:sin"}}, "must be a Python file"),
+        ({"tasks": {"mine": "mine:Task"}}, "AttributeError: module 'mine' has no attribute 'Task'"),
+        ({"tasks": {"mine": "broken:Task"}}, "cannot be loaded: ZeroDivisionError"),
+        ({"objectives": {"mine": "mine:Formula"}}, "is no objective: it must be a Formula, got type"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_plugged_in_is_one_line(asked: dict[str, Any], message: str, outside: Path) -> None:
+    (outside / "mine.py").write_text(HALVED)
+    (outside / "broken.py").write_text("1 / 0")
+    with pytest.raises(ValueError, match=message) as told:
+        maxrl_bench.plug_in(**asked)
+    assert "\n" not in str(told.value)
+    assert not plugins._added
 
 
 def test_a_users_script_is_typed(tmp_path: Path) -> None:

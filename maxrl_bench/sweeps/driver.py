@@ -20,6 +20,7 @@ from typing import Any
 
 from filelock import Timeout
 
+from maxrl_bench import plugins
 from maxrl_bench.config import SETTINGS, RunConfig, cell, label
 from maxrl_bench.console import told
 from maxrl_bench.storage.provenance import code_fingerprint
@@ -71,7 +72,8 @@ class Plan:
         """A run as sent to a worker."""
         # Absolute: a worker on another machine need not have our working directory.
         root = os.path.abspath(self.store.root)
-        return Job(self.configs[run].model_dump_json(), root, self.code(run), self.keep_stale, self.run_function)
+        config = self.configs[run].model_dump_json()
+        return Job(config, root, self.code(run), self.keep_stale, self.run_function, plugins.added())
 
     def code(self, run: str) -> str:
         """The fingerprint of the code that a run depends on."""

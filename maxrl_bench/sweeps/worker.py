@@ -15,7 +15,7 @@ from typing import Any
 from filelock import Timeout
 from pydantic import ValidationError
 
-from maxrl_bench import console, import_path
+from maxrl_bench import console, import_path, plugins
 from maxrl_bench.config import RunConfig, one_line
 from maxrl_bench.names import shorten
 from maxrl_bench.storage.locks import held, holder, this_process
@@ -41,6 +41,7 @@ class Job:
     code: str  # fingerprint of the driver's code
     keep_stale: bool = False
     run_function: str = TRAIN  # "module:function", called as function(config, store)
+    plugged_in: tuple[plugins.Added, ...] = ()  # what `maxrl_bench.plug_in` has added in the driver
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def _execute(job: Job, interruptible: bool, keywords: Mapping[str, Any]) -> Outc
     notes: list[str] = []
     worker = this_process()
     try:
+        plugins.take(job.plugged_in)
         config = RunConfig.model_validate_json(job.config)
     except ValidationError as error:  # the driver read it: what it names, say a plug-in, is not installed here
         return Outcome("foreign", f"this worker cannot read the run: {one_line(error)}", worker=worker)
