@@ -223,8 +223,8 @@ def test_plots_are_figures_and_pyplot_is_not_touched(two: Any, tmp_path: Path) -
     for draw in (maxrl_bench.plot.pareto, maxrl_bench.plot.coverage, maxrl_bench.plot.training):
         figure = draw(two)
         assert isinstance(figure, Figure)
-        assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
-        figure.savefig(tmp_path / "figure.pdf")
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined]
+    figure.savefig(tmp_path / "figure.pdf")
     with pytest.raises(ValueError, match=r"no figure 'parreto'; did you mean 'pareto'"):
         maxrl_bench.plot.draw(two, "parreto")
     code = (
