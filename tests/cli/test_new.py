@@ -39,18 +39,13 @@ def test_a_package_works_as_it_is_and_what_is_to_be_done_next_does(
     for command in commands[1:]:
         assert command[0] == "maxrl-bench"
         assert cli.main([*command[1:], *SMALL * (command[1] == "run")]) == 0
-    source = (folder / "my_own_start.py").read_text(encoding="utf-8")
-    assert source in [_renamed(path.read_text(encoding="utf-8"), kind) for path in _sources(kind)]
-
-
-def _sources(kind: str) -> list[Path]:
-    return list((ROOT / "examples" / EXAMPLES[kind].folder).glob("*.py"))
-
-
-def _renamed(text: str, kind: str) -> str:
-    old = EXAMPLES[kind]
-    words = "My Own Start" if " " in old.words else "MyOwnStart"
-    return text.replace(old.name, "my-own.start").replace(old.module, "my_own_start").replace(old.words, words)
+    # But for the name it is the example, whose test the suite runs.
+    for path in (ROOT / "examples" / example.folder).iterdir():
+        if path.is_file():
+            words = "My Own Start" if " " in example.words else "MyOwnStart"
+            text = path.read_text(encoding="utf-8").replace(example.name, "my-own.start")
+            text = text.replace(example.module, "my_own_start").replace(example.words, words)
+            assert (folder / path.name.replace(example.module, "my_own_start")).read_text(encoding="utf-8") == text
 
 
 def test_an_experiment_is_one_under_all_its_profiles(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
