@@ -212,15 +212,37 @@ def make_task(name: str, **options: Any) -> Task:
     except (Exception, SystemExit) as error:  # a plug-in is foreign code: any error of it becomes one line
         if isinstance(error, ValueError) or entry.family != "plug-in":
             raise
-        reason = " ".join(str(error).split())
-        raise ValueError(f"{_plugin(name, entry)} cannot be made: {type(error).__name__}: {reason}") from error
+        raise _cannot_be_made(name, entry, error) from error
     _check_task(name, entry, task)
     task.name = label({"name": name, **options})
     return task
 
 
+def recipe_of(name: str) -> tuple[str, Mapping[str, Any]]:
+    """The settings of runs that a plug-in task's factory recommends as its attribute `recipe`; and whose they are.
+
+    Of built-in tasks none: theirs are in recipes.toml. Raises ValueError on an unknown name, a plug-in that does not
+    import, and a recipe that is no mapping.
+    """
+    entry = check_task_name(name)
+    if entry.family != "plug-in":
+        return "", {}
+    try:
+        recipe = getattr(_factory(entry), "recipe", {})
+    except (Exception, SystemExit) as error:
+        raise _cannot_be_made(name, entry, error) from error
+    if not isinstance(recipe, Mapping):
+        raise ValueError(f"{_plugin(name, entry)}: its 'recipe' must be a mapping of settings, got {shorten(recipe)}")
+    return f"{_plugin(name, entry)}: recipe", dict(recipe)
+
+
 def _plugin(name: str, entry: TaskEntry) -> str:
     return f"plug-in task '{name}' ({entry.factory})"
+
+
+def _cannot_be_made(name: str, entry: TaskEntry, error: BaseException) -> ValueError:
+    reason = " ".join(str(error).split())
+    return ValueError(f"{_plugin(name, entry)} cannot be made: {type(error).__name__}: {reason}")
 
 
 def _factory(entry: TaskEntry) -> Callable[..., Any]:

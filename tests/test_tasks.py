@@ -144,9 +144,3 @@ def test_an_unknown_task_lists_the_near_matches() -> None:
 def test_an_option_that_the_task_does_not_have_is_refused() -> None:
     with pytest.raises(ValueError, match="fourrooms.*sise"):
         tasks.make_task("fourrooms", sise=3)
-
-
-def test_a_package_that_shadows_envs_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tasks.TASKS, "shadowed", tasks.TaskEntry("x", "email.message:NoSuchTask", {}))
-    with pytest.raises(ValueError, match="another package of that name shadows it"):
-        tasks.make_task("shadowed")

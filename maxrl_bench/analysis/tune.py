@@ -19,8 +19,9 @@ from maxrl_bench.config import SETTINGS, RunConfig, brief
 from maxrl_bench.names import label
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.files import write_file
-from maxrl_bench.sweeps.experiment import LEARNING_RATES, Experiment
+from maxrl_bench.sweeps.experiment import Experiment
 from maxrl_bench.sweeps.grid import Rates, tuned_rate
+from maxrl_bench.sweeps.recipes import LEARNING_RATES, beside
 
 CRITERION = "pass@1"
 _HEADER = f"# Chosen by `make tune` from results/{{}}/: largest area under validation {CRITERION}, per task."
@@ -60,7 +61,7 @@ def choose(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def tune(experiment: Experiment, results_root: Path) -> str:
-    """Write the choice into learning_rates.toml beside the experiment; returns a summary.
+    """Write the choice into learning_rates.toml beside the experiment (`recipes.beside`); returns a summary.
 
     Rates are chosen for each objective with its knobs; the bare name of one that was tried with other knobs than the
     defaults stands for the knobs that were not, with the best mean over those that were. What else the file holds stays
@@ -94,13 +95,13 @@ def tune(experiment: Experiment, results_root: Path) -> str:
     for part in [chosen, *([_pool(pooled)] if len(pooled) else [])]:
         for row in part.itertuples():
             rates.setdefault(str(row.task), {})[str(row.objective_name)] = float(row.learning_rate)
-    path = experiment.path.parent / LEARNING_RATES
+    path = beside(experiment.path) / LEARNING_RATES
     old = inputs.read_text(path) if os.path.lexists(path) else f"{_HEADER.format(experiment.name)}\n"
     text = rates_file.merge(old, rates, str(path))
     kept = Rates(inputs.from_toml(text, str(path)), path)
     for config in runs.values():
         expected = rates[config.task_label][variants[config.hash]]
-        if tuned_rate(kept, config.task, config.objective) != expected:
+        if tuned_rate([kept], config.task, config.objective) != expected:
             raise ValueError(f"{path}: another entry stands before that of {label(config.objective)}; take it out")
     write_file(path, text.encode())
     edges = chosen[chosen["edge"]]

@@ -30,6 +30,7 @@ from maxrl_bench.sweeps.driver import DiskFull, Plan, Sweep, check_room, make_pl
 from maxrl_bench.sweeps.executors import DaskPool, LocalPool, Pool, PoolLost, limit_memory, memory_share
 from maxrl_bench.sweeps.experiment import Experiment, load_experiments
 from maxrl_bench.sweeps.progress import Progress, duration, shown_steps
+from maxrl_bench.sweeps.recipes import of_run
 from maxrl_bench.sweeps.worker import TRAIN, Job, execute, find_own
 
 MAX_WORKERS = 1024
@@ -61,6 +62,8 @@ def run(
 ) -> int:
     """Do one run in this process, from a config.json and settings on top of it; returns the exit code.
 
+    Without a config.json, what `settings` do not say is of the task's recipe.
+
     `memory` (GB) limits it. Raises ValueError on bad input.
     """
     limit = _memory_limit(memory, 1)
@@ -68,6 +71,9 @@ def run(
     base: dict[str, Any] = {}
     if config_file is not None:
         base = read_config(inputs.read_text(config_file), config_file).model_dump()
+    told: list[str] = []
+    if config_file is None:  # which is complete
+        settings, told = of_run(settings)
     try:
         config = RunConfig(**{**base, **settings})
     except ValidationError as error:
@@ -77,6 +83,8 @@ def run(
     folder = Path(results) / "store"
     Store(folder, create=False).check_writable()
     code = code_fingerprint(config.task.name, config.objective.name, run_function)
+    for line in told:
+        print(line)
     print(f"{config.describe()}: {folder / config.hash}/", flush=True)
     job = Job(config.model_dump_json(), str(folder), code, run_function=run_function)
     before = limit_memory(limit if config.device == "cpu" else 0)
@@ -142,6 +150,8 @@ def sweep(options: SweepOptions) -> int:
     if plan.todo and options.run_function == TRAIN:
         for experiment in experiments:
             check_tasks(experiment.runs, str(experiment.path), here=options.scheduler is None)
+    for line in dict.fromkeys(line for experiment in experiments for line in experiment.recipes):
+        print(line, flush=True)
     again = _again()
     running: Sweep | None = None
     with _Publisher(options, plan) as publisher, _signals_are_ctrl_c():

@@ -14,8 +14,9 @@ from maxrl_bench.config import RunConfig
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.store import Store
 from maxrl_bench.sweeps.driver import Plan, Report, make_plan
-from maxrl_bench.sweeps.experiment import Experiment, find_experiments, under_its_first_profile
+from maxrl_bench.sweeps.experiment import Experiment, experiments_in, under_its_first_profile
 from maxrl_bench.sweeps.progress import duration
+from maxrl_bench.sweeps.recipes import BUILT_IN, HERE
 from maxrl_bench.sweeps.worker import TRAIN
 from maxrl_bench.tasks import all_tasks, broken_plugins, make_task
 
@@ -82,12 +83,13 @@ def _base_pass_rates(root: str, report: Tell) -> dict[str, float]:
 
 
 def experiments(report: Tell, as_json: bool = False) -> str:
-    """A table of the experiment files, with their questions; as text, or as JSON.
+    """A table of the experiments that have names, one's own and the built-in ones, with their questions; or as JSON.
 
-    `report` is called with one line on each file that cannot be read; the others are listed.
+    Of two of one name there is one's own, as for `sweep`. `report` is called with one line on each file that cannot be
+    read; the others are listed.
     """
     loaded = []
-    for path in find_experiments([]):
+    for path in {**experiments_in(BUILT_IN), **experiments_in(HERE)}.values():
         try:
             loaded.append(under_its_first_profile(path))
         except ValueError as error:
@@ -121,6 +123,7 @@ def dry_run(plan: Plan, workers: int) -> str:
     lines = []
     for experiment in plan.experiments:
         lines += [f"{experiment.name}: {len(experiment.runs)} runs", axes(experiment.runs)]
+        lines += [f"  {line}" for line in experiment.recipes]
     states = Counter(check.state for check in plan.found.values())
     todo = plan.todo
     seconds = plan.seconds(todo)

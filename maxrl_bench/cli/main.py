@@ -1,4 +1,4 @@
-"""The command line: `maxrl-bench list | check | run | sweep | status | plot | tune | card | watch | bench | export`.
+"""The command line: `maxrl-bench COMMAND`; `--help` lists the commands.
 
 Every command imports what it needs when it is called, so that `--help` is instant and reading tables needs no torch.
 Exit codes: 0 all is well, 1 a run failed or output could not be written, 2 the input was refused, 130 stopped by
@@ -152,6 +152,12 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("kind", choices=("task", "graph-task", "objective", "experiment"))
     sub.add_argument("name", metavar="NAME")
 
+    sub = command("show", _show, "show what a task is: horizon, actions, contexts, recipe, tuned rates")
+    sub.add_argument("what", choices=("task",))
+    sub.add_argument("task", metavar="TASK")
+    sub.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="e.g. size=11")
+    sub.add_argument("--json", action="store_true", help="as JSON")
+
     sub = command("watch", _watch, "show one rollout of a policy")
     sub.add_argument("task", nargs="?", metavar="TASK", help="a task's name (the run's)")
     sub.add_argument("--split", default="test")
@@ -270,6 +276,13 @@ def _new(arguments: argparse.Namespace) -> int:
     from maxrl_bench.cli import new
 
     print(new.write(arguments.kind, arguments.name))
+    return 0
+
+
+def _show(arguments: argparse.Namespace) -> int:
+    from maxrl_bench.cli import task_card
+
+    print(task_card.show(arguments.task, settings(arguments.options), arguments.json))
     return 0
 
 

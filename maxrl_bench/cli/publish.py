@@ -15,6 +15,7 @@ from maxrl_bench.storage.locks import held
 from maxrl_bench.storage.store import STORE, Store
 from maxrl_bench.sweeps import sources, tabulate
 from maxrl_bench.sweeps.experiment import Experiment, load_experiment, load_experiments
+from maxrl_bench.sweeps.recipes import BUILT_IN
 
 
 def publish(experiment: Experiment, root: str, plots: str | None, done: Mapping[str, str] | None = None) -> str:
@@ -126,12 +127,14 @@ def _of_profile(name: str, root: str, profile: str | None) -> list[Experiment]:
     Raises ValueError where they are damaged or their file is not found.
     """
     made = results.load(name, root).provenance
-    file, path, own = (str(made.get(key, "")) for key in ("file", "path", "profile"))
+    file, own = (str(made.get(key, "")) for key in ("file", "profile"))
     if profile not in (None, own):
         return []
     places = [Path("experiments") / file]
-    if path and "\0" not in path:
-        places.insert(0, Path(os.path.relpath(os.path.join(os.path.realpath(root), path))))
+    if made.get("path") == sources.INSTALLED:
+        places.insert(0, BUILT_IN / file)
+    elif (recorded := sources.place(made, root)) is not None:
+        places.insert(0, Path(os.path.relpath(recorded)))
     for place in places:
         if is_name(place.stem) and place.is_file():
             experiment = load_experiment(place, own)

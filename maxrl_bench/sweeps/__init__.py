@@ -1,9 +1,10 @@
 """Many runs: from an experiment file to its tables.
 
-`experiment` reads a file and `grid` expands it into runs; `claim_model` and `claim_check` read what it claims and hold
-it against the grid before anything runs; `driver` plans and does what is not done yet, on the pools of `executors`,
-whose processes run `worker`; `costs` and `progress` say how long it takes; `tabulate` joins the finished runs into
-tables, of which `sources` says whose they are. `calling` does all of this for one call from Python.
+`experiment` reads a file and `grid` expands it into runs, on top of the `recipes` of their tasks; `claim_model` and
+`claim_check` read what it claims and hold it against the grid before anything runs; `driver` plans and does what is not
+done yet, on the pools of `executors`, whose processes run `worker`; `costs` and `progress` say how long it takes;
+`tabulate` joins the finished runs into tables, of which `sources` says whose they are. `calling` does all of this for
+one call from Python.
 
 Comes in: experiment files, a store. Goes out: results/<experiment>/, and an account of what failed.
 """
@@ -17,6 +18,7 @@ __all__ = [
     "experiment",
     "grid",
     "progress",
+    "recipes",
     "sources",
     "tabulate",
     "worker",

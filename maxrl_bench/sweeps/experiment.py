@@ -17,8 +17,8 @@ An experiment is TOML. Any run setting may be a list, which makes it an axis; a 
     steps = 5
 
 Later wins: RunConfig's defaults, recipes.toml's table of the task, [defaults], [task.NAME], [[grid]], [profiles.NAME].
-`learning_rate = "tuned"` looks the rate up in learning_rates.toml by task and objective. Both files lie beside the
-experiment and are optional.
+`learning_rate = "tuned"` looks the rate up in learning_rates.toml by task and objective. Both files are ours; those of
+the same names beside the experiment go before them, see `maxrl_bench.sweeps.recipes`.
 """
 
 from __future__ import annotations
@@ -39,10 +39,9 @@ from maxrl_bench.names import check_name, did_you_mean, shorten
 from maxrl_bench.storage.store import STORE
 from maxrl_bench.sweeps.claim_check import check_claims
 from maxrl_bench.sweeps.claim_model import Claim, read_claims
-from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, Rates, layer, many_objects, task_layers
+from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, layer, many_objects, task_layers
+from maxrl_bench.sweeps.recipes import BUILT_IN, HERE, LEARNING_RATES, RECIPES, Recipes, beside, lines_of
 
-RECIPES = "recipes.toml"
-LEARNING_RATES = "learning_rates.toml"
 DEFAULT_PROFILE = "laptop"
 MAX_BLOCKS, MAX_PROFILES = 1000, 100
 
@@ -85,6 +84,7 @@ class Experiment:
     order: int  # experiments are run in this order, then by name
     runs: tuple[RunConfig, ...]
     caveat: str = ""  # a warning for readers of the results; shown before the verdicts
+    recipes: tuple[str, ...] = ()  # a line per task on what of its recipe counts here
 
 
 class NoSuchProfile(ValueError):
@@ -96,17 +96,6 @@ def _read(path: Path) -> dict[str, Any]:
         return inputs.read_toml(path)
     except FileNotFoundError as error:
         raise ValueError(str(error)) from None
-
-
-def _read_beside(path: Path) -> dict[str, Any]:
-    """A file that need not be there."""
-    return _read(path) if os.path.lexists(path) else {}
-
-
-def _beside(path: Path) -> tuple[dict[str, Layer], Rates]:
-    """The recipes and the tuned rates that lie beside an experiment file."""
-    recipes, rates = path.parent / RECIPES, path.parent / LEARNING_RATES
-    return task_layers(_read_beside(recipes), recipes), Rates(_read_beside(rates), rates)
 
 
 def _read_file(path: Path) -> _File:
@@ -132,7 +121,9 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
         check_claims(claims, runs, lambda: grid.elsewhere(profile))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    return Experiment(name, path, profile, file.question, tuple(file.figures), claims, file.order, runs, file.caveat)
+    recipes = lines_of(used for block in grid.blocks(profile) for used in block.recipes())
+    figures = tuple(file.figures)
+    return Experiment(name, path, profile, file.question, figures, claims, file.order, runs, file.caveat, recipes)
 
 
 class _Grid:
@@ -143,7 +134,7 @@ class _Grid:
         self.profiles = _profiles(path, file.profiles)
         self._tables = _grid(path, file.grid, list(self.profiles))
         self._defaults = layer(file.defaults, f"{path}: [defaults]")
-        self._recipes, self._rates = _beside(path)
+        self._recipes = Recipes(beside(path))
         self._own = task_layers(file.task, path, "task.")
 
     def blocks(self, profile: str) -> list[Block]:
@@ -153,7 +144,7 @@ class _Grid:
             raise NoSuchProfile(f"{self._path}: has no profile {shorten(profile)}; {hint}")
         upper = self.profiles[profile]
         blocks = [
-            Block(where, self._recipes, self._defaults, self._own, {**table, **upper})
+            Block(where, self._recipes.of, self._defaults, self._own, {**table, **upper})
             for where, table, only in self._tables
             if profile in only
         ]
@@ -171,7 +162,7 @@ class _Grid:
         runs: dict[str, RunConfig] = {}
         origin: dict[str, str] = {}
         for block in blocks:
-            for config in block.runs(self._rates):
+            for config in block.runs(self._recipes.rates):
                 # A profile that replaces an axis can make blocks meet; in the file itself a repetition is a mistake.
                 if config.hash in runs and (not self.profiles[profile] or origin[config.hash] == block.where):
                     first = origin[config.hash].rpartition(": ")[2]
@@ -207,12 +198,12 @@ def from_settings(settings: Mapping[str, Any], source: Path, name: str | None = 
     `source` stands for its file, in errors and in the provenance. Without a `name`, the folder of results is named
     after the tasks and objectives, and six digits of a hash of the runs. Raises ValueError as `load_experiment` does.
     """
-    recipes, rates = _beside(source)
-    block = Block(str(source), recipes, {}, {}, layer(settings, str(source)))
+    recipes = Recipes(beside(None))
+    block = Block(str(source), recipes.of, {}, {}, layer(settings, str(source)))
     if len(block) > MAX_RUNS:
         raise ValueError(f"{source}: stands for {len(block)} runs; at most {MAX_RUNS} are accepted")
     runs: dict[str, RunConfig] = {}
-    for config in block.runs(rates):
+    for config in block.runs(recipes.rates):
         if config.hash in runs:
             raise ValueError(f"{source}: asks for a run twice: {config.describe()}")
         runs[config.hash] = config
@@ -222,7 +213,8 @@ def from_settings(settings: Mapping[str, Any], source: Path, name: str | None = 
     check_name(name, "folder of results")
     if name.casefold() == STORE:
         raise ValueError(f"{source}: the folder of results '{name}' is the run store's; give another name")
-    return Experiment(name, source, DEFAULT_PROFILE, "", (), (), 0, tuple(runs.values()))
+    told = lines_of(block.recipes())
+    return Experiment(name, source, DEFAULT_PROFILE, "", (), (), 0, tuple(runs.values()), recipes=told)
 
 
 def _several(runs: Mapping[str, RunConfig], key: str) -> list[str]:
@@ -271,23 +263,30 @@ def _grid(path: Path, grid: list[dict[str, Any]], names: list[str]) -> list[tupl
     return tables
 
 
-def find_experiments(names: list[str], folder: Path = Path("experiments")) -> list[Path]:
-    """The files of experiments given by name or path; all of `folder` if none is given.
+def experiments_in(folder: Path) -> dict[str, Path]:
+    """The experiment files of a folder, by name."""
+    return {p.stem: p for p in sorted(folder.glob("*.toml")) if p.name not in (RECIPES, LEARNING_RATES)}
 
-    Raises ValueError on a name without a file, with the near matches.
+
+def find_experiments(names: list[str], folder: Path = HERE) -> list[Path]:
+    """The files of experiments given by name or path; if none is given all of `folder`, or all built-in ones.
+
+    A name is looked for in `folder`, then in the working directory, then among the built-in experiments. Raises
+    ValueError on a name without a file, with the near matches.
     """
-    known = {p.stem: p for p in sorted(folder.glob("*.toml")) if p.name not in (RECIPES, LEARNING_RATES)}
+    own, built_in = experiments_in(folder), experiments_in(BUILT_IN)
     if not names:
-        if not known:
-            raise ValueError(f"no experiment files in {folder}/")
-        return list(known.values())
+        return list((own or built_in).values())
     paths = []
     for name in names:
         path = Path(name) if name.endswith(".toml") else Path(f"{name}.toml")
-        if name not in known and not name.endswith(".toml") and not os.path.lexists(path):
-            hint = did_you_mean(name, known) if known else f"there is no {folder}/{name}.toml nor {path}"
-            raise ValueError(f"unknown experiment {shorten(name)}; {hint}")
-        paths.append(known.get(name, path))
+        if name in own:
+            path = own[name]
+        elif not os.path.lexists(path) and not name.endswith(".toml"):
+            if name not in built_in:
+                raise ValueError(f"unknown experiment {shorten(name)}; {did_you_mean(name, {**built_in, **own})}")
+            path = built_in[name]
+        paths.append(path)
     return paths
 
 

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import itertools
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ def layer(table: Any, where: str) -> Layer:
     return checked
 
 
-def task_layers(tables: Any, path: Path, prefix: str = "") -> dict[str, Layer]:
+def task_layers(tables: Any, path: Path | str, prefix: str = "") -> dict[str, Layer]:
     """Tables of run settings by task name (recipes.toml, [task.NAME])."""
     layers = {}
     for name, table in check_table(tables, f"{path}: [{prefix.rstrip('.')}]").items():
@@ -88,9 +88,12 @@ def task_layers(tables: Any, path: Path, prefix: str = "") -> dict[str, Layer]:
     return layers
 
 
-def tuned_rate(rates: Rates, task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
-    """The tuned learning rate of a task (with its options, else by name) and an objective (likewise, by knobs)."""
-    for task_name in (label(task), task["name"]):
+def find_rate(files: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any]) -> float | None:
+    """The tuned learning rate of a task (with its options, else by name) and an objective (likewise, by knobs).
+
+    It is that of the first file that has one; None if none has. Raises ValueError on one that is no learning rate.
+    """
+    for rates, task_name in itertools.product(files, (label(task), task["name"])):
         table = check_table(rates.tables.get(task_name, {}), f"{rates.path}: [{task_name}]")
         for objective_name in dict.fromkeys((label(objective), label(brief(objective)), objective["name"])):
             if objective_name in table:
@@ -98,32 +101,49 @@ def tuned_rate(rates: Rates, task: Mapping[str, Any], objective: Mapping[str, An
                     return float(FIELDS["learning_rate"].validate_python(table[objective_name]))
                 except ValidationError as error:
                     raise ValueError(f"{rates.path}: [{task_name}]: {one_line(error, objective_name)}") from None
-    names = f"task '{task['name']}', objective '{objective['name']}'"
-    raise ValueError(f'learning_rate = "tuned", but {rates.path.name} has none for {names}; tune it or give a number')
+    return None
+
+
+def tuned_rate(files: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
+    """What `find_rate` finds. Raises ValueError where it finds nothing."""
+    rate = find_rate(files, task, objective)
+    if rate is None:
+        names = f"task '{task['name']}', objective '{objective['name']}'"
+        where = files[0].path.name
+        raise ValueError(f'learning_rate = "tuned", but {where} has none for {names}; tune it or give a number')
+    return rate
 
 
 class Block:
     """One [[grid]] table with the layers of settings that apply to it; later ones win. `where`: its name in errors."""
 
-    def __init__(self, where: str, recipes: Mapping[str, Layer], below: Layer, own: Mapping[str, Layer], above: Layer):
+    def __init__(
+        self, where: str, recipes: Callable[[str], Layer], below: Layer, own: Mapping[str, Layer], above: Layer
+    ):
         self.where, self._recipes, self._below, self._own, self._above = where, recipes, below, own, above
         tasks = {**below, **above}.get("task")
         if tasks is None:
             raise ValueError(f"{where}: key 'task' is missing")
         self._tasks = tasks
-        self._layers = {name: self._layer(name) for name in {task["name"] for task in tasks.values}}
+        self._layers = {task["name"]: self._layer(task["name"]) for task in tasks.values}
 
     def _layer(self, task: str) -> Layer:
-        merged = {**self._recipes.get(task, {}), **self._below, **self._own.get(task, {}), **self._above}
+        merged = {**self._recipes(task), **self._below, **self._own.get(task, {}), **self._above}
         merged.pop("task")
         return merged
+
+    def recipes(self) -> Iterator[tuple[str, Layer]]:
+        """Of the recipe of each task, what no other layer replaces."""
+        for task, merged in self._layers.items():
+            recipe = self._recipes(task)
+            yield task, {key: setting for key, setting in merged.items() if recipe.get(key) is setting}
 
     def __len__(self) -> int:
         """How many runs the block defines, without making any."""
         sizes = {name: math.prod(len(s.values) for s in merged.values()) for name, merged in self._layers.items()}
         return sum(sizes[task["name"]] for task in self._tasks.values)
 
-    def runs(self, rates: Rates) -> Iterator[RunConfig]:
+    def runs(self, rates: Sequence[Rates]) -> Iterator[RunConfig]:
         """The runs, one after the other: the product over all axes, per task. Raises ValueError on a bad one."""
         for task in self._tasks.values:
             merged = self._layers[task["name"]]
@@ -132,7 +152,7 @@ class Block:
             yield from self._product({**single, "task": task}, axes, merged, rates)
 
     def _product(
-        self, single: dict[str, Any], axes: Mapping[str, Sequence[Any]], merged: Layer, rates: Rates
+        self, single: dict[str, Any], axes: Mapping[str, Sequence[Any]], merged: Layer, rates: Sequence[Rates]
     ) -> Iterator[RunConfig]:
         template: RunConfig | None = None
         # What depends on several settings at once is worked out once for each combination of these.
@@ -157,7 +177,7 @@ class Block:
                 objectives[key] = self._resolved(objective, num_rollouts, merged)
             yield template.model_copy(update={**settings, "objective": objectives[key]})
 
-    def _tuned(self, rates: Rates, task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
+    def _tuned(self, rates: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
         try:
             return tuned_rate(rates, task, objective)
         except ValueError as error:

@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from maxrl_bench import inputs
-from maxrl_bench.names import shorten
+from maxrl_bench.names import is_name, shorten
 from maxrl_bench.storage.files import inside
 from maxrl_bench.storage.tables import METRICS, ORIGIN, PASS_RATES
 from maxrl_bench.sweeps.experiment import Experiment
+from maxrl_bench.sweeps.recipes import BUILT_IN
+
+INSTALLED = "built-in"  # instead of the path of a built-in experiment: the package may lie anywhere
 
 
 def record(experiment: Experiment, root: str | Path) -> dict[str, Any]:
     """What the provenance of tables tells of their experiment's file; `path` is as seen from results/, with "/"."""
     path = os.path.relpath(os.path.realpath(experiment.path), os.path.realpath(root)).replace(os.sep, "/")
+    path = INSTALLED if experiment.path.parent == BUILT_IN else path
     return {"file": experiment.path.name, "path": path, "profile": experiment.profile}
 
 
@@ -40,11 +45,21 @@ def check(experiment: Experiment, root: str | Path) -> None:
     if all(isinstance(part, str) for part in whose) and whose != (experiment.path.name, experiment.profile):
         file, profile = (shorten(part) for part in whose)
         raise ValueError(_refusal(experiment, root, f"{file} under profile {profile}"))
-    path = made.get("path")
-    if isinstance(path, str) and "\0" not in path:
-        recorded = os.path.realpath(os.path.join(os.path.realpath(root), path))
-        if recorded != os.path.realpath(experiment.path) and os.path.isfile(recorded):
-            raise ValueError(_refusal(experiment, root, os.path.relpath(recorded)))
+    recorded = place(made, root)
+    if recorded is not None and recorded != os.path.realpath(experiment.path) and os.path.isfile(recorded):
+        installed = made.get("path") == INSTALLED
+        other = f"the built-in {experiment.path.name}" if installed else os.path.relpath(recorded)
+        raise ValueError(_refusal(experiment, root, other))
+
+
+def place(made: Mapping[str, Any], root: str | Path) -> str | None:
+    """Where the experiment file of a provenance is or was, without links; None if it does not say."""
+    file, path = made.get("file"), made.get("path")
+    if path == INSTALLED and isinstance(file, str) and is_name(file):
+        return os.path.realpath(BUILT_IN / file)
+    if not isinstance(path, str) or "\0" in path:
+        return None
+    return os.path.realpath(os.path.join(os.path.realpath(root), path))
 
 
 def _refusal(experiment: Experiment, root: str | Path, whose: str) -> str:

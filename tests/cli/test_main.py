@@ -94,7 +94,8 @@ def test_failures_are_summarised_with_the_command_that_reproduces_them(
     path.write_text(STUDY + '[[grid]]\ntask = "fourrooms"\nobjective = "ml"\nsteps = 4\npolicy = { fail_at = 3 }\n')
     assert sweep() == 1
     told = capsys.readouterr().out
-    failed = RunConfig(task="fourrooms", objective="ml", steps=4, policy={"fail_at": 3}).hash
+    recipe = {"warm_start_steps": 50, "warm_start_batch_size": 16, "eval_every": 15}
+    failed = RunConfig(task="fourrooms", objective="ml", steps=4, policy={"fail_at": 3}, **recipe).hash
     command = f"maxrl-bench run --config results/store/{failed}/config.json --run-function {RUN}"
     assert "FAILED fourrooms ml N=64 lr=0.001 seed=0: FloatingPointError: the surrogate became nan" in told
     assert command in told
@@ -262,7 +263,7 @@ def test_lists_of_objectives_and_experiments(here: Path, capsys: pytest.CaptureF
     assert cli.main(["list", "objectives", "--json"]) == 0
     assert "grpo" in json.dumps(json.loads(capsys.readouterr().out))
     assert cli.main(["list", "experiments"]) == 0
-    assert "study       4     Is it whole?" in capsys.readouterr().out
+    assert ["study", "4", "Is", "it", "whole?"] in [line.split() for line in capsys.readouterr().out.splitlines()]
     assert cli.main(["card", "maxrl_order", "order=4", "--rollouts", "8"]) == 0
     assert "4" in capsys.readouterr().out
 
