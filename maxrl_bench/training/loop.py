@@ -68,7 +68,7 @@ class Run:
         self.policy = base_policy(self.config, self.task, self.store)
         self.named = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
         self.parameters = list(self.named.values())
-        self.optimizer = torch.optim.Adam(self.parameters, lr=self.config.learning_rate)
+        self.optimizer = torch.optim.Adam(self.parameters, lr=self.config.learning_rate, fused=True)
         self.rng = random_stream(self.config.seed, "rollouts")
         self.state = State()
 

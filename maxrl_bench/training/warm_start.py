@@ -68,7 +68,7 @@ def _initial(config: RunConfig, task: Task) -> torch.nn.Module:
 
 def _imitate(policy: torch.nn.Module, config: RunConfig, task: Task) -> None:
     named = dict(policy.named_parameters())
-    optimizer = torch.optim.Adam(named.values(), lr=config.warm_start_learning_rate)
+    optimizer = torch.optim.Adam(named.values(), lr=config.warm_start_learning_rate, fused=True)
     for step in range(config.warm_start_steps):
         with finite.stage(f"step {step + 1} of the warm start"):
             batch = task.batch("train", warm_start_indices(config, step))
