@@ -20,7 +20,7 @@ def _norm(x: Tensor, gain: Tensor) -> Tensor:
 def _rotate(x: Tensor, rotations: Tensor) -> Tensor:
     """x [R, T, heads, d] as d / 2 complex numbers, turned by position-dependent angles."""
     half = x.shape[-1] // 2
-    cos, sin = rotations[: x.shape[1], 0], rotations[: x.shape[1], 1]
+    cos, sin = rotations[: x.shape[1], 0, :, :half], rotations[: x.shape[1], 1, :, half:]
     turned = torch.complex(x[..., :half], x[..., half:]) * torch.complex(cos, sin)
     return torch.cat([turned.real, turned.imag], -1)
 

@@ -57,8 +57,8 @@ def _roll(
     rows = torch.from_numpy(instance)
     prompts = batch.prompts[rows]
     length, width = prompts.shape[1], 2 * policy.kv_heads * policy.head_width
-    read, caches = policy.prefill(prompts)
-    caches = [torch.cat([cache, cache.new_empty(len(rows), batch.horizon, width)], 1) for cache in caches]
+    read, caches, places = policy.prefill(prompts)
+    caches = [torch.cat([cache[places], cache.new_empty(len(rows), batch.horizon, width)], 1) for cache in caches]
     states = batch.verifier.start()[instance]
     running, success = np.ones(len(rows), bool), np.zeros(len(rows), bool)
     taken = []

@@ -15,8 +15,7 @@ many rollouts take each edge is kept in `tokens.TokenRollouts`, here 18 actions 
 levels, as sampling must; `read_tree` reads a known tree in one pass, with gradients. A node attends to its prompt,
 whose keys and values all nodes of the instance share, to its ancestors and to itself.
 
-Shapes: n nodes, m nodes of one level, B instances, P distinct prompts of length L, A actions, G blocks of nodes (of one
-instance each), heads of width d, kv of them for keys and values.
+Shapes: n nodes, m nodes of one level, B instances, P distinct prompts of length L, A actions.
 """
 
 from __future__ import annotations
@@ -26,13 +25,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from torch.utils.checkpoint import checkpoint
 
 from maxrl_bench.rollouts.counts import sum_up
 from maxrl_bench.rollouts.transformer import Prefill, TokenPolicy
+from maxrl_bench.rollouts.tree_attention import Blocks, of_level, of_tree
 
-BLOCK = 32  # nodes of one instance whose attention is computed together, see `_blocks`
 SLICE = 4096  # nodes of a level that are read together: bounds the memory, and fits the processor's cache
 SEGMENT = 16_384  # nodes whose activations the backward pass holds at one time
 
@@ -115,114 +113,53 @@ def tree_of(instance: np.ndarray, actions: np.ndarray, prompt_of: np.ndarray) ->
 class Frontier:
     """Reads a tree level by level, without gradients; keeps the keys and values of every node read.
 
-    path [m, depth]: the nodes from below the root down to each node of the present level, at first the roots. pools:
-    for each layer, a row of keys and values for every node read, with room for more.
+    pools: for each layer, a row of keys and values for every token of the prompts, then for every node read, with room
+    for more. path [m, depth]: the rows there of each node of the present level and of its ancestors below the root.
     """
 
     def __init__(self, policy: TokenPolicy, prefill: Prefill, prompt_of: np.ndarray, actions: Tensor | None):
-        self.policy, self.actions = policy, actions
+        self.policy, self.prefill, self.actions = policy, prefill, actions
         self.device = prefill.last.device
-        self.prompts = [_split(cache.detach(), policy) for cache in prefill.cache]
-        self.length = prefill.cache[0].shape[1]
         self.prompt_of = prompt_of
-        self.path = torch.empty((len(prompt_of), 0), dtype=torch.int64, device=self.device)
-        self.pools = [cache.new_empty((0, cache.shape[2])) for cache in prefill.cache]
-        self.size = 0
+        self.path = np.empty((len(prompt_of), 0), np.int64)
+        self.pools = [cache.detach() for cache in prefill.cache]
+        self.size = len(self.pools[0])
 
     def read(self, parent: np.ndarray, action: np.ndarray, instance: np.ndarray) -> Tensor:
         """Read the next level: parent [m] as rows of the present one, sorted, action [m], instance [m].
 
         Returns the log-probabilities of the next actions [m, A].
         """
-        new = torch.arange(self.size, self.size + len(parent), device=self.device)
-        rows = torch.from_numpy(parent).to(self.device)
-        self.path = torch.cat([self.path[rows], new[:, None]], 1)
+        new = np.arange(self.size, self.size + len(parent))
+        self.path = np.concatenate([self.path[parent], new[:, None]], 1)
         tokens = torch.from_numpy(action).to(self.device)
         tokens = tokens if self.actions is None else self.actions[tokens]
         self._grow(self.size + len(parent))
-        position = torch.tensor([self.length + self.path.shape[1] - 1], device=self.device)
+        position = torch.tensor([self.prefill.rows.shape[1] + self.path.shape[1] - 1], device=self.device)
         log_probs = []
         for start in range(0, len(parent), SLICE):
             part = slice(start, start + SLICE)
-            attend = _LevelAttention(self, part, instance[part])
+            blocks = of_level(self.policy, self.prefill, self.prompt_of, self.path[part], instance[part])
+            rows = slice(self.size, self.size + len(instance[part]))
+
+            def attend(
+                layer: int, queries: Tensor, keys_values: Tensor, blocks: Blocks = blocks, rows: slice = rows
+            ) -> Tensor:
+                self.pools[layer][rows] = keys_values
+                return blocks(queries, self.pools[layer])
+
             hidden = self.policy.continue_(tokens[part], position, attend)
             log_probs.append(self.policy.log_probs(hidden, self.actions))
-        self.size += len(parent)
+            self.size = rows.stop
         return torch.cat(log_probs)
 
     def _grow(self, size: int) -> None:
         for layer, pool in enumerate(self.pools):
+            # The first pools are the prompts' caches themselves, which autograd may need: their nodes go to copies.
             if len(pool) < size:
                 bigger = pool.new_empty((max(size, 2 * len(pool), 1024), pool.shape[1]))
                 bigger[: self.size] = pool[: self.size]
                 self.pools[layer] = bigger
-
-
-class _LevelAttention:
-    """Attention of nodes of one depth: to the prompt in blocks that share it, to each node's own path by gathering."""
-
-    def __init__(self, frontier: Frontier, part: slice, instance: np.ndarray):
-        self.frontier = frontier
-        self.path = frontier.path[part]
-        self.rows = slice(frontier.size + part.start, frontier.size + part.start + len(instance))
-        block, slot, owner, width = _blocks(instance)
-        device = frontier.device
-        self.width, self.groups = width, len(owner)
-        self.place = torch.from_numpy(block * width + slot).to(device)
-        prompts = frontier.prompt_of[owner]
-        in_order = np.array_equal(prompts, np.arange(len(frontier.prompts[0][0])))  # block g has prompt g: no copy
-        self.prompt = None if in_order else torch.from_numpy(prompts).to(device)
-
-    def __call__(self, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
-        """Queries [n, heads, d] and the nodes' own keys and values [n, 2 * kv * d] -> [n, heads * d]."""
-        frontier = self.frontier
-        pool = frontier.pools[layer]
-        pool[self.rows] = keys_values
-        count, heads, size = queries.shape
-        keys, values = frontier.prompts[layer]
-        if self.prompt is not None:
-            keys, values = keys.index_select(0, self.prompt), values.index_select(0, self.prompt)  # [G, kv, L, d]
-        kv_heads = keys.shape[1]
-        share = heads // kv_heads
-        queries = queries * size**-0.5
-        path = pool.index_select(0, self.path.flatten()).view(count, -1, 2, kv_heads, size)
-        own_keys, own_values = path[:, :, 0].transpose(1, 2), path[:, :, 1].transpose(1, 2)  # [n, kv, t, d]
-        grouped = queries.view(count, kv_heads, share, size)
-        own_scores = grouped @ own_keys.transpose(2, 3)  # [n, kv, share, t]
-        padded = queries.new_zeros((self.groups * self.width, kv_heads, share, size))
-        padded[self.place] = grouped
-        padded = padded.view(self.groups, self.width, kv_heads, share, size).transpose(1, 2).flatten(2, 3)
-        scores = padded @ keys.transpose(2, 3)  # [G, kv, width * share, L]
-        # One softmax over prompt and path from two: each relative to its own maximum, then both scaled to the larger.
-        top, own_top = scores.amax(-1, keepdim=True), own_scores.amax(-1, keepdim=True)
-        scores, own_scores = (scores - top).exp_(), (own_scores - own_top).exp_()
-        packed = torch.cat([scores @ values, scores.sum(-1, keepdim=True), top], -1)
-        packed = packed.unflatten(2, (self.width, share)).transpose(1, 2).flatten(0, 1)[self.place]
-        attended, total, top = packed[..., :size], packed[..., size : size + 1], packed[..., size + 1 :]
-        highest = torch.maximum(top, own_top)
-        weight, own_weight = (top - highest).exp_(), (own_top - highest).exp_()
-        total = total * weight + own_scores.sum(-1, keepdim=True) * own_weight
-        mixed: Tensor = (attended * weight + (own_scores @ own_values) * own_weight) / total
-        return mixed.reshape(count, heads * size)
-
-
-def _split(cache: Tensor, policy: TokenPolicy) -> tuple[Tensor, Tensor]:
-    """The cache of the prompts [P, L, 2 * kv * d] as keys and values, each [P, kv, L, d]."""
-    keys, values = cache.unflatten(-1, (2, policy.kv_heads, policy.head_width)).permute(2, 0, 3, 1, 4)
-    return keys.contiguous(), values.contiguous()
-
-
-def _blocks(instance: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, int]:
-    """Cut nodes, sorted by instance [n], into G blocks of at most BLOCK nodes of one instance.
-
-    Returns each node's block [n] and slot in it [n], each block's instance [G], and the slots of the largest block.
-    """
-    owners, first, counts = np.unique(instance, return_index=True, return_counts=True)
-    width = int(min(BLOCK, counts.max()))
-    within = np.arange(len(instance)) - np.repeat(first, counts)
-    blocks = -(-counts // width)
-    before = np.cumsum(blocks) - blocks
-    return np.repeat(before, counts) + within // width, within % width, np.repeat(owners, blocks), width
 
 
 def read_tree(policy: TokenPolicy, prefill: Prefill, tree: PrefixTree, actions: Tensor | None) -> Tensor:
@@ -267,12 +204,18 @@ def _read_below(policy: TokenPolicy, prefill: Prefill, tree: PrefixTree, actions
     at_roots = prefill.last[torch.from_numpy(tree.prompt_of).to(device)]
     if len(tree.parent) == tree.num_roots:
         return at_roots
-    attend = _TreeAttention(policy, prefill, tree)
-    chosen = torch.from_numpy(tree.action[attend.order]).to(device)
+    position, end = _preorder(tree)
+    order = tree.num_roots + np.argsort(position[tree.num_roots :], kind="stable")
+    blocks = of_tree(policy, prefill, tree, order, position, end)
+
+    def attend(layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
+        return blocks(queries, torch.cat([prefill.cache[layer], keys_values]))
+
+    chosen = torch.from_numpy(tree.action[order]).to(device)
     tokens = chosen if actions is None else actions[chosen]
-    depth = torch.from_numpy(tree.depth[attend.order]).to(device)
-    below = policy.continue_(tokens, depth + (prefill.cache[0].shape[1] - 1), attend)
-    return torch.cat([at_roots, below[attend.inverse]])
+    depth = torch.from_numpy(tree.depth[order]).to(device)
+    below = policy.continue_(tokens, depth + (prefill.rows.shape[1] - 1), attend)
+    return torch.cat([at_roots, below[torch.from_numpy(np.argsort(order)).to(device)]])
 
 
 def _preorder(tree: PrefixTree) -> tuple[np.ndarray, np.ndarray]:
@@ -291,60 +234,3 @@ def _preorder(tree: PrefixTree) -> tuple[np.ndarray, np.ndarray]:
         before -= np.repeat(before[first], np.diff(np.r_[first, len(parent)]))
         position[level] = position[parent] + 1 + before
     return position, position + size
-
-
-class _TreeAttention:
-    """Attention of all nodes below the roots at once, in blocks of up to BLOCK nodes, in depth-first order [n - B].
-
-    The K keys of a block are those of its prompt, of the ancestors of its first node and of its own nodes: in that
-    order, every ancestor of a later node is among them. rows [G, K] finds them among all prompts' keys followed by all
-    nodes'; mask [G, 1, slots * share, K] is 0 where a node may attend to a key, else -inf.
-    """
-
-    def __init__(self, policy: TokenPolicy, prefill: Prefill, tree: PrefixTree):
-        roots, device = tree.num_roots, prefill.last.device
-        position, end = _preorder(tree)
-        self.order = roots + np.argsort(position[roots:], kind="stable")
-        rank = np.empty(len(position), np.int64)
-        rank[self.order] = np.arange(len(self.order))
-        instance = tree.instance[self.order]
-        block, slot, owner, width = _blocks(instance)
-        members = np.full((len(owner), width), -1)
-        members[block, slot] = self.order
-        above = [tree.parent[members[:, 0]]]
-        while (above[-1] >= roots).any():
-            above.append(np.where(above[-1] >= roots, tree.parent[above[-1]], above[-1]))
-        path = np.stack(above[:-1], 1) if len(above) > 1 else np.empty((len(owner), 0), np.int64)
-        # Shorter paths are padded by their roots, which are masked: the prompt's own keys stand for a root.
-        keys = np.concatenate([np.where(path >= roots, path, -1), members], 1)
-        sees = position[keys][:, None, :] <= position[members][:, :, None]
-        sees &= position[members][:, :, None] < end[keys][:, None, :]
-        sees &= (keys >= 0)[:, None, :]
-        length = prefill.cache[0].shape[1]
-        share = policy.heads // policy.kv_heads
-        sees = np.concatenate([np.ones((*sees.shape[:2], length), bool), sees], 2)
-        mask = torch.from_numpy(np.repeat(sees, share, axis=1)).to(device)[:, None]
-        self.mask = torch.zeros(mask.shape, dtype=prefill.last.dtype, device=device).masked_fill_(~mask, -torch.inf)
-        prompts = prefill.cache[0].shape[0] * length
-        prompt_rows = tree.prompt_of[owner][:, None] * length + np.arange(length)
-        rows = np.concatenate([prompt_rows, np.where(keys >= 0, prompts + rank[keys], 0)], 1)
-        self.rows = torch.from_numpy(rows).to(device)
-        self.place = torch.from_numpy(block * width + slot).to(device)
-        # Empty slots repeat the first node; their results are never used.
-        self.members = torch.from_numpy(np.where(members >= 0, rank[members], 0).ravel()).to(device)
-        self.inverse = torch.from_numpy(rank[roots:]).to(device)
-        self.prefill, self.width = prefill, width
-
-    def __call__(self, layer: int, queries: Tensor, keys_values: Tensor) -> Tensor:
-        """Queries [n - B, heads, d] and the nodes' own keys and values [n - B, 2 * kv * d] -> [n - B, heads * d]."""
-        _, heads, size = queries.shape
-        kv_heads = keys_values.shape[1] // (2 * size)
-        groups, width, share = len(self.rows), self.width, heads // kv_heads
-        all_keys_values = torch.cat([self.prefill.cache[layer].flatten(0, 1), keys_values])
-        gathered = all_keys_values.index_select(0, self.rows.flatten()).view(groups, -1, 2, kv_heads, size)
-        keys, values = gathered.permute(2, 0, 3, 1, 4)
-        padded = queries.flatten(1).index_select(0, self.members).view(groups, width, kv_heads, share, size)
-        padded = padded.transpose(1, 2).flatten(2, 3)
-        attended = functional.scaled_dot_product_attention(padded, keys, values, attn_mask=self.mask)
-        attended = attended.unflatten(2, (width, share)).transpose(1, 2).reshape(groups * width, heads * size)
-        return attended.index_select(0, self.place)

@@ -68,7 +68,15 @@ class TokenBatch:
 
     def prefill(self, policy: TokenPolicy) -> Prefill:
         """The network's pass over the distinct prompts, with their keys and values."""
-        return policy.prefill(self.distinct[0].to(policy.rotations.device))
+        prompts = self.distinct[0]
+        return policy.prefill(prompts.to(policy.rotations.device), self.shared)
+
+    @cached_property
+    def shared(self) -> int:
+        """With how many tokens, short of the whole, all distinct prompts begin; 0 where there is but one."""
+        prompts = self.distinct[0]
+        same = (prompts == prompts[0]).all(0).long().cumprod(0)
+        return int(same.sum()) if len(prompts) > 1 else 0
 
     def allowed(self, policy: TokenPolicy) -> Tensor | None:
         """`actions` on the policy's device."""

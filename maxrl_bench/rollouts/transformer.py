@@ -21,10 +21,14 @@ Attend = Callable[[int, Tensor, Tensor], Tensor]
 
 
 class Prefill(NamedTuple):
-    """P prompts, read: hidden states `last` [P, width] at their ends, `cache[layer]` [P, L, 2 * kv_heads * d]."""
+    """P prompts, read: hidden states `last` [P, width] at their ends, `cache[layer]` [R, 2 * kv_heads * d].
+
+    rows [P, L]: which of the R rows of keys and values are those of each prompt's tokens.
+    """
 
     last: Tensor
     cache: list[Tensor]
+    rows: Tensor
 
 
 class Block(nn.Module):
@@ -59,10 +63,9 @@ class Block(nn.Module):
 
 
 def _rotate(x: Tensor, rotation: Tensor) -> Tensor:
-    """Rotary positions: x [..., heads, d], rotation [..., 2, 1, d / 2] = (cosines, sines)."""
+    """Rotary positions: x [..., heads, d], two halves (a, b); rotation [..., 2, 1, d] = (cos, cos), (-sin, sin)."""
     cos, sin = rotation.unbind(-3)
-    a, b = x.chunk(2, -1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin], -1)
+    return torch.addcmul(x * cos, x.roll(x.shape[-1] // 2, -1), sin)
 
 
 class TokenPolicy(nn.Module):
@@ -102,7 +105,8 @@ class TokenPolicy(nn.Module):
         self.norm = nn.RMSNorm(width, eps=1e-6)
         frequencies = 10_000.0 ** (-torch.arange(0, self.head_width, 2, dtype=torch.float64) / self.head_width)
         angles = torch.arange(contexts.max_length, dtype=torch.float64)[:, None] * frequencies
-        rotations = torch.stack([angles.cos(), angles.sin()], 1)[:, :, None]
+        cos, sin = angles.cos(), angles.sin()
+        rotations = torch.stack([torch.cat([cos, cos], 1), torch.cat([-sin, sin], 1)], 1)[:, :, None]
         self.register_buffer("rotations", rotations.to(self.embedding.weight.dtype), persistent=False)
 
     def initialise(self, generator: torch.Generator) -> None:
@@ -113,25 +117,41 @@ class TokenPolicy(nn.Module):
                 if parameter.ndim > 1:
                     parameter.normal_(0.0, scale, generator=generator)
 
-    def prefill(self, prompts: Tensor) -> Prefill:
-        """Read prompts [P, L]. The last layer computes only the prompts' ends, since nothing else is used."""
-        rotation = self.rotations[: prompts.shape[1]]
-        x = self.embedding(prompts)
+    def prefill(self, prompts: Tensor, shared: int = 0) -> Prefill:
+        """Read prompts [P, L]; the first `shared` < L tokens, which must be the same in all of them, are read once.
+
+        The last layer computes only the prompts' ends, since nothing else is used.
+        """
+        count, length = prompts.shape
+
+        def once(x: Tensor) -> Tensor:  # [P, L, ...] -> [R, ...]
+            return torch.cat([x[0, :shared], x[:, shared:].flatten(0, 1)]) if shared else x.flatten(0, 1)
+
+        def each(x: Tensor) -> Tensor:  # [R, ...] -> [P, L, ...]
+            rest = x[shared:].unflatten(0, (count, length - shared))
+            return torch.cat([x[:shared].expand(count, *x[:shared].shape), rest], 1) if shared else rest
+
+        rotation = self.rotations[once(torch.arange(length, device=prompts.device).expand(count, length))]
+        x = self.embedding(once(prompts))
+        rows = each(torch.arange(len(x), device=prompts.device))
         cache = []
         for layer, block in enumerate(self.layers):
             normed = block.norm_attention(x)
             keys_values = block.keys_values(normed, rotation)
             cache.append(keys_values)
+            keys, values = each(keys_values).unflatten(-1, (2, block.kv_heads, block.size)).permute(2, 0, 3, 1, 4)
             last = layer == len(self.layers) - 1
             if last:
-                x, normed, rotation = x[:, -1:], normed[:, -1:], rotation[-1:]
-            queries = block.queries(normed, rotation).transpose(1, 2)
-            keys, values = keys_values.unflatten(-1, (2, block.kv_heads, block.size)).permute(2, 0, 3, 1, 4)
+                ends = rows[:, -1]
+                x, queries = x[ends], block.queries(normed[ends], rotation[ends])[:, :, None]
+            else:
+                queries = each(block.queries(normed, rotation)).transpose(1, 2)
             attended = functional.scaled_dot_product_attention(
                 queries, keys, values, is_causal=not last, enable_gqa=block.heads != block.kv_heads
             )
-            x = block.finish(x, attended.transpose(1, 2).flatten(-2))
-        return Prefill(self.norm(x[:, 0]), cache)
+            attended = attended.transpose(1, 2).flatten(-2)
+            x = block.finish(x, attended[:, 0] if last else once(attended))
+        return Prefill(self.norm(x), cache, rows)
 
     def continue_(self, tokens: Tensor, positions: Tensor, attend: Attend) -> Tensor:
         """Read tokens [n] at positions [n], or all at one position [1]; returns [n, width] for `log_probs`."""

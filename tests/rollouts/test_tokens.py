@@ -26,7 +26,7 @@ from token_cases import (
     with_solutions,
 )
 
-from maxrl_bench.rollouts import prefix_tree
+from maxrl_bench.rollouts import prefix_tree, tree_attention
 from maxrl_bench.rollouts.policies import make_policy
 from maxrl_bench.rollouts.tokens import TokenBatch, draw_few_or_multinomial
 from maxrl_bench.rollouts.transformer import TokenPolicy
@@ -64,7 +64,7 @@ def test_how_the_work_is_cut_up_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     batch, policy = toy(horizon=9), policy_for()
     whole = batch.sample(policy, 300, np.random.default_rng(1))
     expected = gradient(policy, whole.surrogate(*WEIGHTS["both"]))
-    monkeypatch.setattr(prefix_tree, "BLOCK", 4)
+    monkeypatch.setattr(tree_attention, "BLOCK", 4)
     monkeypatch.setattr(prefix_tree, "SLICE", 7)
     monkeypatch.setattr(prefix_tree, "SEGMENT", 50)
     cut = batch.sample(policy, 300, np.random.default_rng(1))
@@ -75,6 +75,26 @@ def test_how_the_work_is_cut_up_changes_nothing(monkeypatch: pytest.MonkeyPatch)
     rows = reference.rows_of(cut)
     each = np.where(rows[2], WEIGHTS["both"][0][rows[0]], WEIGHTS["both"][1][rows[0]])
     assert distance(expected, gradient(policy, reference.surrogate(policy, batch, rows, each))) < 1e-10
+
+
+@pytest.mark.parametrize("same", [1, PROMPT - 1])
+def test_the_common_beginning_of_prompts_is_read_once(same: int) -> None:
+    batch, policy = toy(), policy_for()
+    batch.prompts[:, :same] = 2
+    batch.prompts[:, same] = torch.arange(3)
+    assert batch.shared == same
+    assert len(batch.prefill(policy).cache[0]) == same + 3 * (PROMPT - same)
+    rollouts = batch.sample(policy, 60, np.random.default_rng(1))
+    rows = instance, _, success = reference.rows_of(rollouts)
+    each = np.where(success, WEIGHTS["both"][0][instance], WEIGHTS["both"][1][instance])
+    theirs = gradient(policy, reference.surrogate(policy, batch, rows, each))
+    assert distance(gradient(policy, rollouts.surrogate(*WEIGHTS["both"])), theirs) < 1e-10
+    at_roots = reference.log_probs(policy, batch, np.arange(3), np.full((3, 1), 0))[:, 0].detach().numpy()
+    assert np.abs(rollouts.log_probs[:3] - at_roots).max() < 1e-12
+
+
+def test_one_prompt_alone_shares_nothing() -> None:
+    assert toy(same=True).shared == 0
 
 
 def test_differential_smoothing_is_that_of_the_textbook_loop() -> None:
