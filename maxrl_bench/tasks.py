@@ -90,7 +90,7 @@ class Batch(Protocol):
 
 
 class Task(Protocol):
-    """A family of procedural instances with a binary verifier."""
+    """A family of procedural instances with a binary verifier; what it promises: `maxrl_bench.testing.task_checks`."""
 
     name: str
     family: str
@@ -99,7 +99,12 @@ class Task(Protocol):
     exact: bool
     contexts: Contexts
 
-    def batch(self, split: str, indices: Sequence[int]) -> Batch: ...
+    def batch(self, split: str, indices: Sequence[int]) -> Batch:
+        """The instances at these indices of a split: the same ones whatever is asked for beside them, and every time.
+
+        Raises ValueError, in one line, on an unknown split or a bad index, as `draw_instance` does.
+        """
+        ...
 
     def render(self, split: str, index: int, actions: Sequence[int]) -> str | list[np.ndarray]:
         """One rollout for human eyes: text, or RGB frames [H, W, 3] uint8."""

@@ -2,28 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from maxrl_bench.objectives.formula import REQUIRED, Knob
+from maxrl_bench.objectives.formula import REQUIRED
 from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
-
-
-def knob_settings(name: str, num_rollouts: int) -> list[dict[str, Any]]:
-    """Knob values worth testing: for each knob 1, 2, the middle and N, or its default and beyond; within its bounds."""
-    settings: list[dict[str, Any]] = [{}]
-    for knob, rule in OBJECTIVES[name].knobs.items():
-        wanted: list[Any] = [rule.low, rule.default, rule.high if rule.kind is int else 2.5]
-        if rule.default is REQUIRED:
-            wanted = [1, 2, (num_rollouts + 1) // 2, num_rollouts]
-        values = sorted({within(rule, value, num_rollouts) for value in wanted})
-        settings = [{**setting, knob: value} for setting in settings for value in values]
-    return settings
-
-
-def within(rule: Knob, value: float, num_rollouts: int) -> int | float:
-    """The value that a knob allows which lies nearest."""
-    high = num_rollouts if rule.high is None else rule.high
-    return rule.kind(min(max(value, rule.low), high))
+from maxrl_bench.testing.objective_checks import knob_settings, within
 
 
 def all_bound(sizes: list[int]) -> list[Objective]:
@@ -34,7 +15,7 @@ def all_bound(sizes: list[int]) -> list[Objective]:
         if row.on_success is not None and not row.pooled
         for n in sizes
         if n >= row.min_rollouts
-        for knobs in knob_settings(name, n)
+        for knobs in knob_settings(row, n)
     ]
 
 

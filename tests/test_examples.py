@@ -42,6 +42,13 @@ def test_a_task_trains_and_its_pass_rates_are_exact(folder: str, name: str, outs
     assert cli.main(["run", *words, "--results", str(tmp_path)]) == 0
 
 
+def test_they_keep_their_promises(outside: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for folder in ("token_task", "graph_task", "objective"):
+        install_project(EXAMPLES / folder, outside)
+    for words in ("task word-reversal size=3", "task thin-ice", "objective capped_maxrl"):
+        assert cli.main(["check", *words.split()]) == 0, capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("name", "size"), [("word-reversal", 0), ("word-reversal", 2.0), ("thin-ice", 99)])
 def test_a_task_refuses_what_it_cannot_be(name: str, size: object, outside: Path) -> None:
     for folder in ("token_task", "graph_task"):

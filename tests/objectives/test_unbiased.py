@@ -17,27 +17,10 @@ from objective_cases import all_bound, case_id, default_bound
 from maxrl_bench.objectives.population import effective_order
 from maxrl_bench.objectives.rewards import spread
 from maxrl_bench.objectives.table import OBJECTIVES, Objective, advantages, bind
+from maxrl_bench.testing.objective_checks import PASS_RATES, enumerated_weight
 
 pytestmark = pytest.mark.unbiased
-PASS_RATES = np.array([1e-3, 0.1, 0.37, 0.5, 0.8, 0.99])
 SAMPLED = [o for o in default_bound(8) if not (o.is_likelihood or o.row.pooled)]
-
-
-def enumerated_weight(objective: Objective, pass_rates: np.ndarray) -> np.ndarray:
-    """w(p) with E[g] = w(p) grad p, the expectation taken over all 2^N outcomes of N rollouts of a coin.
-
-    The coin has one logit: its score is r - p, and grad p = p (1-p).
-    """
-    n = objective.num_rollouts
-    rewards = np.array(list(itertools.product([0.0, 1.0], repeat=n)))  # [2^N, N]
-    successes = rewards.sum(1).astype(int)
-    weights = spread(rewards, *objective.weights(successes))
-    of_each_rate = []
-    for p in pass_rates:
-        probability = p**successes * (1 - p) ** (n - successes)
-        gradient = (weights * (rewards - p)).mean(1)
-        of_each_rate.append(probability @ gradient / (p * (1 - p)))
-    return np.array(of_each_rate)
 
 
 @pytest.mark.parametrize("objective", all_bound([1, 2, 3, 4, 8]), ids=case_id)
