@@ -100,15 +100,10 @@ class Task(Protocol):
     contexts: Contexts
 
     def batch(self, split: str, indices: Sequence[int]) -> Batch:
-        """The instances at these indices of a split: the same ones whatever is asked for beside them, and every time.
-
-        Raises ValueError, in one line, on an unknown split or a bad index, as `draw_instance` does.
-        """
-        ...
+        """Instances, a pure function of split and index. Raises ValueError, in one line, on a bad one of either."""
 
     def render(self, split: str, index: int, actions: Sequence[int]) -> str | list[np.ndarray]:
         """One rollout for human eyes: text, or RGB frames [H, W, 3] uint8."""
-        ...
 
 
 @runtime_checkable
