@@ -20,6 +20,7 @@ class ThinIce:
     """
 
     family, exact, num_actions = "thin-ice", True, len(MOVES)
+    recipe = {"warm_start_steps": 20, "steps": 100}  # settings of runs on this task, unless others are given
 
     def __init__(self, size: int = 6):
         if type(size) is not int or not 3 <= size <= 12:

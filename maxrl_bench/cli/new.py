@@ -31,11 +31,11 @@ class Example(NamedTuple):
 _TASK = """\
 pip install --editable {place}
 maxrl-bench check task {name}
-maxrl-bench run task={name} objective=maxrl_alg1 warm_start_steps=50"""
+maxrl-bench run task={name} objective=maxrl_alg1"""
 _OBJECTIVE = """\
 pip install --editable {place}
 maxrl-bench check objective {module}
-maxrl-bench run task=fourrooms objective={module} warm_start_steps=50"""
+maxrl-bench run task=fourrooms objective={module} steps=50"""
 _EXPERIMENT = """\
 maxrl-bench sweep {place} --profile smoke
 maxrl-bench sweep {place} --dry-run"""
