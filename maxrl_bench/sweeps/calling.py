@@ -126,8 +126,8 @@ def _carry_out(experiment: Experiment, plan: Plan, workers: int, shown: bool) ->
             check_runs(experiment.runs)
         except (ValueError, ImportError) as error:
             raise ValueError(f"{experiment.path}: {error}") from None
-    if shown and plan.todo:
-        print(*experiment.recipes, sep="\n", file=sys.stderr)
+    for line in experiment.recipes if shown and plan.todo else ():
+        print(line, file=sys.stderr)
     stream = None if shown else io.StringIO()
     bar = Progress(len(plan.configs), len(plan.configs) - len(plan.todo), stream)
     with _as_it_was():
