@@ -1,4 +1,4 @@
-"""The cheap part of the checks, which looks at the task of every run before it starts."""
+"""The cheap part of the checks, which looks at the task and the objective of every run before it starts."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ from typing import Any
 import torch
 
 from maxrl_bench.names import label
+from maxrl_bench.objectives.formula import Objective
 from maxrl_bench.tasks import make_task
-from maxrl_bench.testing import task_checks
+from maxrl_bench.testing import objective_checks, task_checks
 
 
 def look(named: Mapping[str, Any]) -> None:
@@ -32,6 +33,7 @@ def _look(text: str) -> None:
     subject = task_checks.Subject(
         functools.partial(make_task, **named), splits=("train",), instances=4, rollouts=64, stages=1
     )
+    _ = subject.task  # what cannot be made says so itself
     for check in task_checks.CHEAP:
         # Networks are made with torch's own generator before their parameters are set from ours.
         with torch.random.fork_rng(devices=[]):
@@ -42,9 +44,24 @@ def _look(text: str) -> None:
             except (ImportError, MemoryError):
                 raise
             except Exception as error:  # a task is foreign code: any error of it becomes one line
-                told = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
-                line = f"task '{label(named)}' contradicts itself: {' '.join(told.split())}"
+                line = f"task '{label(named)}' contradicts itself: {_told(error)}"
                 raise ValueError(f"{line} (see: maxrl-bench check task {_words(named)})") from error
+
+
+def look_at_weights(objective: Objective) -> None:
+    """Raises ValueError, in one line, if some count of successes has no finite weight, or a formula fails."""
+    if objective.is_likelihood:
+        return
+    try:
+        objective_checks.check_weights(objective)
+    except Exception as error:  # a row is foreign code, too
+        line = f"objective '{objective.name}' cannot be trained with: {_told(error)}"
+        raise ValueError(f"{line} (see: maxrl-bench check objective {objective.name})") from error
+
+
+def _told(error: Exception) -> str:
+    told = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+    return " ".join(told.split())
 
 
 def _words(named: Mapping[str, Any]) -> str:

@@ -91,13 +91,11 @@ def _compare(objective: Objective, what: str, told: np.ndarray, expected: np.nda
             )
 
 
-def weights_are_finite(row: Formula) -> None:
-    """Every count of successes, none and all among them, has finite weights, a number for each instance."""
-    if row.on_success is None:
-        raise unittest.SkipTest("it samples no rollouts")
-    for objective in bound(row, (*FEW, row.min_rollouts, 64, 4096)):
-        n = objective.num_rollouts
-        counts = np.arange(n + 1) if n <= 64 else np.r_[0, np.unique(np.geomspace(1, n, 60).astype(int))]
+def check_weights(objective: Objective) -> None:
+    """Raises AssertionError unless each count of successes has finite weights; so do batches of none and of all."""
+    n = objective.num_rollouts
+    some = np.arange(n + 1) if n <= 64 else np.r_[0, np.unique(np.geomspace(1, n, 60).astype(int))]
+    for counts in (some, np.zeros(3, int), np.full(3, n)):
         for name, weights in zip(("success", "failure"), objective.weights(counts), strict=True):
             if weights.shape != counts.shape:
                 raise AssertionError(f"{_told(objective)}: {len(counts)} counts get weights {list(weights.shape)}")
@@ -105,6 +103,14 @@ def weights_are_finite(row: Formula) -> None:
             if len(wrong):
                 where = f"{_told(objective)}, K = {counts[wrong[0]]}"
                 raise AssertionError(f"{where}: the weight of a {name} is {weights[wrong[0]]}")
+
+
+def weights_are_finite(row: Formula) -> None:
+    """Every count of successes, none and all among them, has finite weights, a number for each instance."""
+    if row.on_success is None:
+        raise unittest.SkipTest("it samples no rollouts")
+    for objective in bound(row, (*FEW, row.min_rollouts, 64, 4096)):
+        check_weights(objective)
 
 
 def weights_are_pure(row: Formula) -> None:
@@ -116,7 +122,7 @@ def weights_are_pure(row: Formula) -> None:
             again = np.array(objective.weights(order))
             if not np.array_equal(again, together[:, order]):
                 raise AssertionError(f"{_told(objective)}: asked {how}, other weights come back")
-        for k in counts:
+        for k in {0, 1, len(counts) // 2, len(counts) - 1}:
             alone = np.array(objective.weights(np.array([k])))[:, 0]
             if not np.allclose(alone, together[:, k], rtol=1e-12, atol=0):
                 told = f"alone s, f = {alone.tolist()}, in a batch {together[:, k].tolist()}"
@@ -137,7 +143,7 @@ def expected_gradient_is_the_population_weight(row: Formula) -> None:
 
 def stated_limit_is_approached(row: Formula) -> None:
     """The stated limit of w(p) is what a million rollouts come close to."""
-    p = np.array([0.2, 0.5, 0.7])
+    p = np.array([0.2, 0.7])
     stated = False
     for objective in _count_based(row, (MANY,)):
         limit = objective.limit(p)

@@ -34,6 +34,8 @@ def check_runs(configs: Iterable[RunConfig], *, here: bool = True) -> None:
             tasks[label] = make_task(**config.task)
             first_look.look(config.task)
         _check_objective(config, tasks[label])
+        if _is_new(seen, [config.objective.text, config.num_rollouts]):
+            first_look.look_at_weights(config.bound)
         if _is_new(seen, [label, settings]):
             _check_sizes(config, tasks[label], here)
             _check_rates(config)

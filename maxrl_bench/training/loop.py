@@ -217,11 +217,12 @@ class Run:
 def train(config: RunConfig, store: Store, *, callbacks: Sequence[Callback] = ()) -> None:
     """Train one run to its end and store its tables; goes on from its checkpoint if there is one.
 
-    Calls every callback with each new row of the metrics table. Raises ValueError if the task contradicts itself (see
-    `first_look`), or has no exact pass rates and the objective needs them, FloatingPointError on a number that is not
-    finite.
+    Calls every callback with each new row of the metrics table. Raises ValueError if the task contradicts itself or a
+    weight is not finite (see `first_look`), or if the objective needs exact pass rates and the task has none,
+    FloatingPointError on a number that is not finite.
     """
     first_look.look(config.task)
+    first_look.look_at_weights(config.bound)
     with precision(config):
         run = Run(config, store)
         if not run.resume():

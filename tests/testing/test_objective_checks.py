@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,11 +11,14 @@ import pytest
 from new_rows import ROWS
 
 from maxrl_bench.cli.main import main
+from maxrl_bench.config import RunConfig
 from maxrl_bench.objectives import outside
 from maxrl_bench.objectives.formula import Formula, Knob
 from maxrl_bench.objectives.table import OBJECTIVES, find_row
+from maxrl_bench.storage.store import Store
 from maxrl_bench.testing import objective_checks
 from maxrl_bench.testing.results import DOES_NOT_APPLY, FAILS, HOLDS, run_checks
+from maxrl_bench.training.loop import train
 
 BASE, POOLED, RLOO = OBJECTIVES["reinforce"], OBJECTIVES["raft"], OBJECTIVES["rloo"]
 CALLS = iter(range(10**9))
@@ -113,6 +117,25 @@ def test_only_these_rows_escape_a_check() -> None:
         "wrong_knobs_are_refused",
     }
     assert run_checks(objective_checks.CHECKS, ORDERED)[0].state == HOLDS
+
+
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("NaN at K = N", "objective 'wrong' cannot be trained with: N = 8, K = 8: the weight of a success is nan"),
+        ("a knob not read", "objective 'wrong' cannot be trained with: TypeError: "),
+    ],
+)
+def test_a_run_under_weights_that_are_none_does_not_start(
+    what: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(OBJECTIVES, "wrong", WRONG[what][0])  # type: ignore[arg-type]
+    assert main(["run", "task=empty-8", "objective=wrong", "num_rollouts=8", "--results", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"maxrl-bench: run: {told}")
+    assert line.endswith("(see: maxrl-bench check objective wrong)")
+    with pytest.raises(ValueError, match="cannot be trained with"):
+        train(RunConfig(task="empty-8", objective="wrong", num_rollouts=8), Store(tmp_path))
 
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
