@@ -32,6 +32,16 @@ def own_process() -> Iterator[None]:
     _restore()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def few_resamples() -> Iterator[None]:
+    """Figures need 200,000 resamples to be right, but not to be drawn; the tests of resampling take them all."""
+    from maxrl_bench.analysis import bootstrap
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bootstrap, "RESAMPLES", 4000)
+        yield
+
+
 _ENVIRONMENT = dict(os.environ)
 
 

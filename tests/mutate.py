@@ -69,9 +69,10 @@ KEYS += ["", "x", "../x", "é", "ｔask", "\u202etask", "a\nb", "x" * 300, "con"
 # Other good values of some keys, so that what is mutated often gets past the door.
 OTHERS: dict[str, list[Any]] = {
     "metric": ["pass@8", "log_p", ["pass@1", "pass@4"], "grad_norm", "hard_gradient"],
-    "when": ["final", "best", "area", "drop", "rollouts_to"],
+    "when": ["final", "last_three", "best", "area", "drop", "rollouts_to"],
     "direction": ["higher", "lower", "equal"],
-    "threshold": [0, 0.5, 1e300, 5e-324],
+    "margin": [0.5, 1, 1e-300, 5e-324],
+    "by_margin": [True, False],
     "level": [0.0, 0.5, 1, 1e-300],
     "objective": ["rloo", "grpo", ["ml", "pkpo_loo"], {"name": "maxrl_order", "order": 1}, {"name": "grpo", "ddof": 1}],
     "task": [

@@ -59,13 +59,13 @@ seed = 7
 [[claims]]
 id = "first"
 statement = "MaxRL beats GRPO"
-metric = ["pass@1", "entropy"]
+metric = ["pass@1", "pass@8"]
 compare = { objective = { name = "maxrl_order", order = 4 } }
 against = [{ objective = "grpo" }]
 where = { num_rollouts = 8 }
 tasks = ["fourrooms"]
 direction = "higher"
-threshold = 0.01
+margin = 0.01
 [[claims]]
 id = "second"
 statement = "GRPO needs more rollouts"

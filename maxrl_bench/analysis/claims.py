@@ -4,20 +4,20 @@
     id = "pareto"
     statement = "MaxRL beats GRPO and RLOO on pass@1 and on pass@128"
     metric = ["pass@1", "pass@128"]        # columns of the metrics table
-    when = "final"                         # final | best | area | drop (best minus final) | rollouts_to (needs level)
+    when = "final"                         # the last evaluation | last_three (the mean of the last three) | best | area
+                                           # | drop (best minus final) | rollouts_to (needs level)
     compare = { objective = "maxrl_alg1" } # settings of runs; objective: a name or a label
     against = [{ objective = "grpo" }, { name = "maxrl_order", order = 8 }]  # or as in a grid, with knobs
     where = { num_rollouts = 64 }          # optional: asked of both sides
     gain = { num_rollouts = [4, 256] }     # optional: compare what each side gains from the first value to the second
     tasks = ["fourrooms"]                  # optional: else every task on which both sides have runs
-    direction = "higher"                   # higher: above the threshold; lower: below minus it; equal: within both
-    threshold = 0.0                        # the smallest difference worth the name; negative: what may be lost
+    direction = "higher"                   # higher: better is above 0; lower: better is below; equal: within the margin
+    margin = 0.02                          # the smallest difference worth the name; of pass@k, 0.02 if nothing is said
+    by_margin = false                      # true: better means by more than the margin
 
 Each metric with each opponent is a comparison: the difference, paired by seed (and by held-out instance), averaged over
-tasks. **The rule.** *supported*: for every comparison the 95 % interval lies wholly beyond the threshold on the claimed
-side, and the paired t test over seeds (the largest p of the claim's comparisons, Holm-corrected over the claims of the
-experiment) has p < 0.05. *not supported*: some comparison's interval lies wholly on the other side of the threshold.
-*cannot be judged*: some comparison lacks runs, values or seeds; the notes say which. *inconclusive*: all else.
+tasks, and judged by `compare`; what the comparisons of a claim say together, `compare.combine` says. The verdicts of
+all claims of a profile are one family (`compare.settle`).
 
 What a claim says, and that the experiment has such runs, is checked before the first run (`claim_model`,
 `claim_check`). rollouts_to is compared as a binary logarithm of the ratio; runs that never reach the level
@@ -26,6 +26,7 @@ count with all their rollouts, and are named.
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -34,12 +35,12 @@ from typing import Any
 import numpy as np
 
 from maxrl_bench.analysis import stats
+from maxrl_bench.analysis.compare import CANNOT, COLLAPSE_SEEDS, FEWEST_SEEDS, Comparison, combine, compare
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.sweeps.claim_check import select
 from maxrl_bench.sweeps.claim_model import Claim, Side, number, read_claim
 
-SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE, CANNOT = "supported", "not supported", "inconclusive", "cannot be judged"
-SIGNIFICANCE = 0.05
+OTHER_MOMENT = {"final": "last_three", "last_three": "final"}  # what a table shows beside a final score
 
 
 class NoEvidence(Exception):
@@ -47,43 +48,38 @@ class NoEvidence(Exception):
 
 
 @dataclass(frozen=True)
-class Comparison:
+class Compared:
     """One metric with one opponent, over all tasks together (task "") or on one."""
 
     metric: str
     ours: str
     theirs: str
     task: str
-    effect: stats.Estimate
-    p_value: float
-    verdict: str
-    seeds_needed: float = math.nan  # to tell a difference of this size from the threshold; NaN where not asked
+    when: str
+    result: Comparison
 
 
 @dataclass
 class Verdict:
-    """A claim, its verdict with the comparisons behind it, and notes on what limits it."""
+    """A claim, what its comparisons say of it on its own, and notes on what limits it."""
 
     id: str
     statement: str
     test: str
     verdict: str = CANNOT
-    p_value: float = math.nan  # Holm-corrected over the claims of the experiment
-    comparisons: list[Comparison] = field(default_factory=list)
-    per_task: list[Comparison] = field(default_factory=list)
+    p_value: float = math.nan
+    comparisons: list[Compared] = field(default_factory=list)
+    per_task: list[Compared] = field(default_factory=list)
+    other_moment: list[Compared] = field(default_factory=list)  # of final scores; part of no verdict
     notes: list[str] = field(default_factory=list)
 
 
 def judge(evidence: Evidence, claims: Sequence[Mapping[str, Any] | Claim]) -> list[Verdict]:
-    """The verdict on each claim, in their order. One that cannot be read or judged says why, and leaves the others."""
-    verdicts = [_judge_alone(evidence, claim, position) for position, claim in enumerate(claims, 1)]
-    adjusted = stats.holm([v.p_value for v in verdicts])
-    for verdict, p in zip(verdicts, adjusted, strict=True):
-        verdict.p_value = float(p)
-        if verdict.verdict == SUPPORTED and not p < SIGNIFICANCE:
-            verdict.verdict = INCONCLUSIVE
-            verdict.notes.append(f"the intervals agree with the claim, but p = {p:.2g} after Holm's correction")
-    return verdicts
+    """What each claim's comparisons say, in their order; `compare.settle` makes verdicts of a family's.
+
+    One that cannot be read or judged says why, and leaves the others.
+    """
+    return [_judge_alone(evidence, claim, position) for position, claim in enumerate(claims, 1)]
 
 
 def _judge_alone(evidence: Evidence, table: Mapping[str, Any] | Claim, position: int) -> Verdict:
@@ -106,35 +102,60 @@ def _judge_alone(evidence: Evidence, table: Mapping[str, Any] | Claim, position:
 def _judge(evidence: Evidence, claim: Claim, verdict: Verdict) -> None:
     for metric in claim.metric:
         for against in claim.against:
-            differences = _differences(evidence, claim, metric, against, verdict.notes)
             sides = _label(evidence, claim.compare), _label(evidence, against)
-            common = {task: _cut(d, differences) for task, d in differences.items()}
-            verdict.comparisons.append(_compare(claim, metric, sides, "", list(common.values())))
+            differences = _differences(evidence, claim, metric, against, claim.when, verdict.notes)
+            collapsed = {task: _collapsed(evidence, claim, against, task) for task in differences}
+
+            verdict.comparisons.append(_compare(claim, metric, sides, claim.when, differences, collapsed))
             if len(differences) > 1:
-                verdict.per_task += [_compare(claim, metric, sides, task, [d]) for task, d in differences.items()]
-    outcomes = {c.verdict for c in verdict.comparisons}
-    if CANNOT in outcomes:
-        seeds = min(c.effect.seeds for c in verdict.comparisons)
-        raise NoEvidence(f"{seeds} seed{'s' * (seeds > 1)}, and an interval needs {stats.FEWEST_SEEDS}")
-    verdict.p_value = max(c.p_value for c in verdict.comparisons)
-    verdict.verdict = (
-        SUPPORTED if outcomes == {SUPPORTED} else NOT_SUPPORTED if NOT_SUPPORTED in outcomes else INCONCLUSIVE
+                verdict.per_task += [
+                    _compare(claim, metric, sides, claim.when, {task: scores}, collapsed, task)
+                    for task, scores in differences.items()
+                ]
+            if other := OTHER_MOMENT.get(claim.when):
+                with contextlib.suppress(NoEvidence):  # pass@k for a k that was not measured along training
+                    beside = _differences(evidence, claim, metric, against, other, [])
+                    verdict.other_moment.append(_compare(claim, metric, sides, other, beside, collapsed))
+    results = [c.result for c in verdict.comparisons]
+    seeds = min(result.seeds for result in results)
+    if seeds < FEWEST_SEEDS:
+        raise NoEvidence(f"{seeds} seed{'s' * (seeds > 1)}, and an interval needs {FEWEST_SEEDS}")
+    verdict.verdict, verdict.p_value = combine(results)
+    collapses = max(result.collapsed for result in results)
+    if collapses and seeds < COLLAPSE_SEEDS:
+        verdict.notes.append(
+            f"up to {collapses} of the runs compared collapsed: no interval of {seeds} seeds holds, and nothing is "
+            f"declared below {COLLAPSE_SEEDS}"
+        )
+
+
+def _compare(
+    claim: Claim,
+    metric: str,
+    sides: tuple[str, str],
+    when: str,
+    differences: Mapping[str, np.ndarray],
+    collapsed: Mapping[str, int],
+    task: str = "",
+) -> Compared:
+    result = compare(
+        list(differences.values()),
+        margin=claim.margin_of(metric),
+        direction=claim.direction,
+        by_margin=claim.by_margin,
+        collapsed=sum(collapsed.get(name, 0) for name in differences),
     )
-    for short in verdict.comparisons:
-        if short.verdict == INCONCLUSIVE and short.effect.seeds < short.seeds_needed < math.inf:
-            verdict.notes.append(
-                f"at this spread about {short.seeds_needed:.0f} seeds would tell {short.metric} against {short.theirs} "
-                "from the threshold, if it is as measured"
-            )
+    return Compared(metric, *sides, task, when, result)
 
 
-def _cut(scores: np.ndarray, all_scores: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Tasks are averaged seed by seed: where one has fewer seeds than another, the first ones of each are taken."""
-    return scores[: min(len(s) for s in all_scores.values())]
+def _collapsed(evidence: Evidence, claim: Claim, against: Side, task: str) -> int:
+    """How many of the runs compared on a task collapsed."""
+    groups = evidence.in_common([_runs(evidence, task, side) for _, side in claim.terms(against)])
+    return sum(evidence.collapsed(run) for run in {run for runs in groups for run in runs})
 
 
 def _differences(
-    evidence: Evidence, claim: Claim, metric: str, against: Side, notes: list[str]
+    evidence: Evidence, claim: Claim, metric: str, against: Side, when: str, notes: list[str]
 ) -> dict[str, np.ndarray]:
     """Per task ours minus theirs, [S] or [S, I] on common seeds; a `gain` is a difference of differences.
 
@@ -151,7 +172,7 @@ def _differences(
             if claim.tasks or all(chosen):
                 notes.append(f"no runs to compare on {task}")
             continue
-        scores = [evidence.scores(runs, metric, claim.when, claim.level or 0.0) for runs in groups]
+        scores = [evidence.scores(runs, metric, when, claim.level or 0.0) for runs in groups]
         if claim.level is not None:
             scores = [
                 _log_rollouts(evidence, runs, needed, claim.level, notes)
@@ -192,28 +213,6 @@ def _log_rollouts(
         )
     with np.errstate(divide="ignore"):
         return np.log2(np.where(censored, budget, needed))
-
-
-def _compare(claim: Claim, metric: str, sides: tuple[str, str], task: str, differences: list[np.ndarray]) -> Comparison:
-    effect = stats.estimate(differences)
-    low, high = claim.bounds
-    ends = [end for end in claim.bounds if math.isfinite(end)]
-    tests = [stats.paired_p_value(differences, end) for end in ends]
-    needed = math.nan
-    if len(ends) == 1:
-        p, needed = tests[0], stats.seeds_needed(differences, ends[0])
-    else:  # two one-sided tests: both limits must be beaten
-        mean = float(np.mean([stats.by_seed(d) for d in differences]))
-        p = max(tests) / 2 if low < mean < high else 1.0
-    if math.isnan(effect.low) or math.isnan(effect.high):
-        verdict = CANNOT
-    elif low < effect.low and effect.high < high:
-        verdict = SUPPORTED
-    elif effect.high < low or effect.low > high:
-        verdict = NOT_SUPPORTED
-    else:
-        verdict = INCONCLUSIVE
-    return Comparison(metric, *sides, task, effect, p, verdict, needed)
 
 
 def _label(evidence: Evidence, side: Side) -> str:

@@ -1,4 +1,4 @@
-"""One comparison: the mean difference of two sides, its interval, and what it declares. The verdicts' words live here.
+"""What a difference declares, and what several declare of a claim. All words of verdicts live here.
 
     compare(ours, theirs, margin=0.02) -> Comparison
 
@@ -19,13 +19,15 @@ import numpy as np
 from scipy import special
 
 from maxrl_bench.analysis.crossed import FEWEST_SEEDS, LEVEL, mean_of
+from maxrl_bench.analysis.stats import holm
+from maxrl_bench.sweeps.claim_model import MARGIN
 
 BETTER, WORSE, EQUAL, UNDECIDED, CANNOT = "better", "worse", "practically equal", "undecided", "cannot be judged"
+SUPPORTED, CONTRADICTED = "supported", "contradicted"  # of claims, beside the last three above
 SIGNIFICANCE = 1 - LEVEL
-MARGIN = 0.02  # of pass@k: the smallest difference worth the name
 COLLAPSE_SEEDS = 10  # where a run has collapsed: with fewer seeds no interval holds its level
 Direction = Literal["higher", "lower", "equal"]
-Scores = np.ndarray | Sequence[np.ndarray]
+Scores = np.ndarray | Sequence[np.ndarray]  # of one task, or of each
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,40 @@ def p_values(
 def declare(p: dict[str, float], level: float = SIGNIFICANCE) -> str:
     """What p values of `p_values` declare: a difference that is certain but below the margin is practically none."""
     return next((word for word in (EQUAL, BETTER, WORSE) if p.get(word, 1.0) < level), UNDECIDED)
+
+
+def combine(comparisons: Sequence[Comparison]) -> tuple[str, float]:
+    """What the comparisons of one claim say of it, each by its own 95 % interval; and the p value of that.
+
+    *supported*: all are as claimed (better; of a claim of equality practically equal), p the largest. *contradicted*:
+    one is worse (or beyond the margin), p the smallest times their number. *practically equal*: all are better or
+    practically equal. *undecided*: all else, p that of the least certain.
+    """
+    if not comparisons or any(c.verdict == CANNOT for c in comparisons):
+        return CANNOT, math.nan
+    claimed = EQUAL if comparisons[0].direction == "equal" else BETTER
+    against = {BETTER, WORSE} - {claimed}
+    found = {c.verdict for c in comparisons}
+    largest = max(c.p for c in comparisons)
+    if found & against:
+        p = len(comparisons) * min(c.p for c in comparisons if c.verdict in against)
+        return (CONTRADICTED if p < SIGNIFICANCE else UNDECIDED), min(1.0, p)
+    if UNDECIDED in found:
+        return UNDECIDED, largest
+    return (SUPPORTED if found == {claimed} else EQUAL), largest
+
+
+def settle(claims: Sequence[tuple[str, float]]) -> list[tuple[str, float]]:
+    """The verdicts of one family of claims, from what `combine` says of each: with p values adjusted by Holm's method.
+
+    What is not below 0.05 after it is undecided. Claims that cannot be judged count among those tested, so that
+    verdicts do not change as their runs come in.
+    """
+    adjusted = holm([1.0 if math.isnan(p) else p for _, p in claims])
+    return [
+        (word, math.nan) if word == CANNOT else (word if q < SIGNIFICANCE else UNDECIDED, float(q))
+        for (word, _), q in zip(claims, adjusted, strict=True)
+    ]
 
 
 def _tasks(scores: Scores) -> list[np.ndarray]:

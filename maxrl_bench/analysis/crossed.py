@@ -15,6 +15,7 @@ from scipy import special
 
 LEVEL = 0.95
 FEWEST_SEEDS = 3  # for an interval: of two seeds Student's is 13 times wider than they are apart
+MOST_DF = 4  # times S - 1: of three seeds, more let one interval in thirteen miss the mean (docs/statistics.md)
 _ROUNDING = 1e-12  # of the largest score: differences so small are none
 
 
@@ -43,7 +44,8 @@ def mean_of(tasks: Sequence[np.ndarray], points: int = 0) -> Mean:
 
     tasks: per task [S] or [S, I]; with points = 1 [S, X] or [S, I, X], and a mean for each of X points. Variances add
     up as V = sum V_t / T^2, and the degrees of freedom are Satterthwaite's (1946) from all mean squares: of one task
-    without instances S - 1, of several Welch's. Raises ValueError without tasks or seeds.
+    without instances S - 1, of several Welch's, and at most MOST_DF times those of the seeds. Raises ValueError without
+    tasks or seeds.
     """
     if not tasks or not all(len(scores) for scores in tasks):
         raise ValueError("a mean needs scores of at least one task and one seed")
@@ -71,7 +73,8 @@ def mean_of(tasks: Sequence[np.ndarray], points: int = 0) -> Mean:
     variance = terms.sum(axis=0)
     squares = np.tensordot(1 / np.array(dfs), terms**2, axes=1)
     exact = squares == 0
-    df = np.where(exact, fewest - 1, variance**2 / np.where(exact, 1, squares))
+    most = MOST_DF * sum(len(scores) - 1 for scores in tasks)
+    df = np.where(exact, fewest - 1, np.minimum(most, variance**2 / np.where(exact, 1, squares)))
     return Mean(value, variance, df, fewest, min(instances))
 
 

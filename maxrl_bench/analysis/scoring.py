@@ -10,6 +10,8 @@ import pandas as pd
 from maxrl_bench.analysis import stats
 from maxrl_bench.objectives.binomials import pass_at_k
 
+COLLAPSE = 0.02  # of pass@1: the smallest fall that counts
+
 
 class Scores:
     """The metrics table (a row per run and evaluation) and the pass-rate table (one per held-out instance too)."""
@@ -70,8 +72,9 @@ class Scores:
     def scores(self, runs: Sequence[str], metric: str, when: str = "final", level: float = 0.0) -> np.ndarray:
         """One number per run, [S], or, where the pass-rate table holds them, per run and instance, [S, I].
 
-        when: "final"; "best", the highest evaluation; "area", the mean over training steps; "drop", best minus final;
-        "rollouts_to", training rollouts until `level` is reached, infinite if never. Raises ValueError on another.
+        when: "final", the last evaluation; "last_three", the mean of the last three; "best", the highest evaluation;
+        "area", the mean over training steps; "drop", best minus final; "rollouts_to", training rollouts until `level`
+        is reached, infinite if never. Raises ValueError on another.
         """
         if when == "final" and metric.startswith("pass@"):
             instances = self.instance_pass_at_k(runs, [int(metric.removeprefix("pass@"))])
@@ -83,6 +86,8 @@ class Scores:
         match when:
             case "final":
                 return values[:, -1]
+            case "last_three":
+                return values[:, -3:].mean(axis=1)
             case "best":
                 return values.max(axis=1)
             case "area":
@@ -91,7 +96,17 @@ class Scores:
                 return values.max(axis=1) - values[:, -1]
             case "rollouts_to":
                 return stats.crossing(x, values, level)
-        raise ValueError(f"unknown moment '{when}'; accepted: final, best, area, drop, rollouts_to")
+        raise ValueError(f"unknown moment '{when}'; accepted: final, last_three, best, area, drop, rollouts_to")
+
+    def collapsed(self, run: str) -> bool:
+        """Whether a run's pass@1 fell below half of its best and stayed there, for two evaluations at least.
+
+        A fall by less than COLLAPSE is none: a policy that never learned anything may halve.
+        """
+        values = self._rows[run]["pass@1"] if "pass@1" in self._rows[run] else np.zeros(0)
+        values = values[~np.isnan(values)]
+        best = values[:-2].max(initial=0)
+        return bool((values[-2:] < min(0.5 * best, best - COLLAPSE)).all()) and len(values) > 2
 
     def instance_rates(self, runs: Sequence[str], end: str = "final") -> tuple[np.ndarray, int] | None:
         """Pass rates [S, I] at the last ("final") or first ("start") step, and the rollouts n behind each (0: exact).

@@ -1,29 +1,21 @@
-"""Statistics over few seeds: intervals, aggregates over tasks, paired comparisons, curves.
+"""Estimates over few seeds, aggregates over tasks, chances of improvement, correction for many tests, and curves.
 
 One data convention: the scores of an objective on a task are `[S]` (one number per seed) or `[S, I]` (one per seed and
-held-out instance, the same instances for every seed). Tasks are strata: a list of such arrays. Resampling draws seeds
-and, where there are any, instances (independently, since they are crossed), never tasks.
-
-Percentile intervals of so few seeds are too narrow (five cover about 84 % instead of 95), so the percentiles are the
-expanded ones of Hesterberg 2015 (arXiv 1411.5279, section 5.3): those at which the interval for a mean of normal values
-has the width of Student's. Below five seeds no resample lies so far out: the interval is then their whole range.
+held-out instance, the same instances for every seed). Tasks are strata: a list of such arrays. Means have their
+intervals in closed form (`crossed`); what is no mean is resampled (`bootstrap`).
 """
 
 from __future__ import annotations
 
-import functools
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import special
 
-RESAMPLES = 4000
-LEVEL = 0.95
-FEWEST_SEEDS = 3  # for an interval: the range of two values says next to nothing about others
-MOST_SEEDS = 1000  # a difference that needs more is reported as none
-Statistic = Callable[[np.ndarray], np.ndarray]  # [..., M] -> [...]
+from maxrl_bench.analysis import bootstrap
+from maxrl_bench.analysis.crossed import FEWEST_SEEDS as FEWEST_SEEDS
+from maxrl_bench.analysis.crossed import LEVEL as LEVEL
+from maxrl_bench.analysis.crossed import mean_of
 
 
 class Estimate(NamedTuple):
@@ -35,182 +27,72 @@ class Estimate(NamedTuple):
     seeds: int
 
 
-# --- aggregates, over the last axis ---------------------------------------------------------------------------------
-
-
-def mean(scores: np.ndarray) -> np.ndarray:
-    """The mean over the last axis."""
-    return np.asarray(scores, np.float64).mean(axis=-1)
-
-
-def iqm(scores: np.ndarray) -> np.ndarray:
-    """The interquartile mean over the last axis: the mean without the lowest and the highest quarter.
-
-    A quarter of M is rounded down. Source: Agarwal et al. 2021 (arXiv 2108.13264).
-    """
-    from scipy.stats import trim_mean  # scipy.stats takes longer to import than all the rest
-
-    return np.asarray(trim_mean(np.asarray(scores, np.float64), 0.25, axis=-1))
-
-
-def profile(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
-    """Performance profile: the share of scores above each level, [..., M], [L] -> [..., L].
-
-    Source: Agarwal et al. 2021 (arXiv 2108.13264), section 4.2.
-    """
-    return (np.asarray(scores)[..., None] > np.asarray(levels)).mean(axis=-2)
-
-
-# --- resampling -----------------------------------------------------------------------------------------------------
-
-
-Seed = int | tuple[int, ...]
-
-
-@functools.lru_cache(maxsize=64)
-def seed_draws(num_seeds: int, seed: Seed, resamples: int = RESAMPLES) -> np.ndarray:
-    """The seeds of each resample: [R, S] indices, drawn with replacement; the same for the same arguments."""
-    return np.random.default_rng((0, *_tuple(seed))).integers(num_seeds, size=(resamples, num_seeds))
-
-
-@functools.lru_cache(maxsize=32)
-def instance_weights(num_instances: int, seed: Seed, resamples: int = RESAMPLES) -> np.ndarray:
-    """The share that each instance has in a resample: [R, I], rows sum to 1; the same for the same arguments."""
-    rng = np.random.default_rng((1, *_tuple(seed)))
-    return rng.multinomial(num_instances, np.full(num_instances, 1 / num_instances), size=resamples) / num_instances
-
-
-def _tuple(seed: Seed) -> tuple[int, ...]:
-    return seed if isinstance(seed, tuple) else (seed,)
-
-
-def resample(scores: np.ndarray, seed: Seed = 0, resamples: int = RESAMPLES) -> np.ndarray:
-    """Bootstrap scores [S] or [S, I] -> [R, S]: seeds redrawn, each scored by its mean over redrawn instances.
-
-    Scores of equal shape and seed share their resamples, so that their differences are paired.
-    """
-    draws = seed_draws(len(scores), seed, resamples)
-    if scores.ndim == 1:
-        return scores[draws]
-    by_seed = instance_weights(scores.shape[1], seed, resamples) @ scores.T
-    return np.take_along_axis(by_seed, draws, axis=1)
-
-
-def resample_strata(strata: Sequence[np.ndarray], seed: int = 0, resamples: int = RESAMPLES) -> np.ndarray:
-    """Bootstrap the scores of several tasks, each on its own: [S_t] or [S_t, I_t] each -> [R, sum of S_t]."""
-    return np.concatenate([resample(s, (seed, t), resamples) for t, s in enumerate(strata)], axis=1)
-
-
 def by_seed(scores: np.ndarray) -> np.ndarray:
     """Scores [S] or [S, I] -> [S], averaged over instances."""
     return scores if scores.ndim == 1 else scores.mean(axis=1)
 
 
-def limits(samples: np.ndarray, num_seeds: int) -> tuple[np.ndarray, np.ndarray]:
-    """The interval that bootstrap samples [R, ...] give: two [...] arrays, NaN for fewer than FEWEST_SEEDS.
-
-    Expanded percentiles (see the module). Samples may be infinite (censored); the limits are then values that occur.
-    """
-    if num_seeds < FEWEST_SEEDS:
-        return np.full(samples.shape[1:], np.nan), np.full(samples.shape[1:], np.nan)
-    quantile = special.stdtrit(num_seeds - 1, (1 - LEVEL) / 2) * math.sqrt(num_seeds / (num_seeds - 1))
-    tail = float(special.ndtr(quantile))
-    low, high = np.quantile(samples, [tail, 1 - tail], axis=0, method="inverted_cdf")
-    return low, high
+def estimate(strata: Sequence[np.ndarray]) -> Estimate:
+    """The mean over tasks, seeds and instances; strata: [S] or [S, I] per task. Seeds: of the task with the fewest."""
+    mean = mean_of(strata)
+    low, high = mean.limits()
+    return Estimate(float(mean.value), float(low), float(high), mean.seeds)
 
 
-def estimate(strata: Sequence[np.ndarray], statistic: Statistic = mean, seed: int = 0) -> Estimate:
-    """A statistic of the scores of all strata together, with its stratified bootstrap interval.
-
-    strata: one [S] or [S, I] array per task; statistic: [..., M] -> [...], given one score per (task, seed). The
-    interval's number of seeds is that of the smallest stratum.
-    """
-    scores = np.concatenate([by_seed(s) for s in strata])
-    samples = statistic(resample_strata(strata, seed))
-    seeds = min(len(s) for s in strata)
-    low, high = limits(samples, seeds)
-    return Estimate(float(statistic(scores)), float(low), float(high), seeds)
-
-
-def curve(values: np.ndarray, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def curve(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Mean over seeds (and instances) at each of X points, and the limits of its interval: three [X] arrays.
 
-    values: [S, X], or [S, I, X] with instances. All points share the resamples; curves of equal shape and seed too.
+    values: [S, X], or [S, I, X] with instances. The intervals are of each point, not of all together.
     """
-    samples = curve_samples(values, seed)
-    low, high = limits(samples, len(values))
-    return values.reshape(-1, values.shape[-1]).mean(axis=0), low, high
+    mean = mean_of([values], points=1)
+    return mean.value, *mean.limits()
 
 
-def curve_samples(values: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Bootstrap mean curves [R, X] of values [S, X] or [S, I, X]."""
-    draws = seed_draws(len(values), seed)
-    share = (draws[:, :, None] == np.arange(len(values))).mean(axis=1)  # [R, S]
-    if values.ndim == 2:
-        return share @ values
-    instances = instance_weights(values.shape[1], seed)
-    points = [((instances @ values[:, :, x].T) * share).sum(axis=1) for x in range(values.shape[2])]
-    return np.stack(points, axis=1)
+def profile(scores: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Performance profile: the share of scores above each level, [..., M], [L] ascending -> [..., L].
 
-
-# --- comparisons on common seeds ------------------------------------------------------------------------------------
-
-
-def paired_p_value(differences: Sequence[np.ndarray], threshold: float = 0.0) -> float:
-    """Two-sided paired t test over seeds that the mean difference is `threshold`; NaN for fewer than two seeds.
-
-    differences: per task [S] or [S, I], the same seeds in each; tasks and instances are averaged within a seed.
+    Source: Agarwal et al. 2021 (arXiv 2108.13264), section 4.2.
     """
-    means = np.mean([by_seed(d) for d in differences], axis=0) - threshold
-    if len(means) < 2:
-        return math.nan
-    spread = float(means.std(ddof=1))
-    if spread <= 1e-12 * max(1.0, float(np.abs(means).max())):
-        return 1.0 if abs(means.mean()) < 1e-12 else 0.0
-    from scipy.stats import ttest_1samp
-
-    return float(ttest_1samp(means, 0.0).pvalue)
+    scores = np.asarray(scores)
+    rows, bins = scores.size // scores.shape[-1], len(levels) + 1
+    below = np.searchsorted(levels, scores.reshape(rows, -1))  # how many levels each score is above
+    counts = np.bincount((below + bins * np.arange(rows)[:, None]).ravel(), minlength=rows * bins).reshape(rows, bins)
+    above = counts[:, ::-1].cumsum(axis=1)[:, -2::-1]
+    return (above / scores.shape[-1]).reshape(*scores.shape[:-1], -1)
 
 
-def seeds_needed(differences: Sequence[np.ndarray], threshold: float = 0.0, power: float = 0.8) -> float:
-    """The fewest seeds with which a paired t test at 5 % would tell the mean difference from `threshold`.
-
-    With the given power, if mean and spread of the seeds are those seen (by the noncentral t distribution). Infinite if
-    more than MOST_SEEDS; NaN for fewer than two seeds.
-    """
-    from scipy.stats import nct
-
-    means = np.mean([by_seed(d) for d in differences], axis=0) - threshold
-    if len(means) < 2:
-        return math.nan
-    spread = float(means.std(ddof=1))
-    n = np.arange(2, MOST_SEEDS + 1)
-    shift = np.sqrt(n) * abs(float(means.mean())) / max(spread, 1e-12)
-    enough = nct.sf(special.stdtrit(n - 1, 1 - (1 - LEVEL) / 2), n - 1, np.minimum(shift, 30)) >= power
-    return float(n[enough.argmax()]) if enough.any() else math.inf
+def profile_curve(strata: Sequence[np.ndarray], levels: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The performance profile of the runs of all tasks, and the limits of its interval: three [L] arrays."""
+    drawn = bootstrap.resamples(
+        [(s,) for s in strata], lambda tasks: profile(np.concatenate([s for (s,) in tasks], axis=1), levels)
+    )
+    plain = profile(np.concatenate([by_seed(s) for s in strata]), levels)
+    return plain, *bootstrap.limits(drawn, min(map(len, strata)))
 
 
-def probability_of_improvement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray], seed: int = 0) -> Estimate:
+def probability_of_improvement(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> Estimate:
     """The chance that a run of ours scores above one of theirs (ties count half), averaged over tasks.
 
     ours, theirs: per task [S] or [S, I] on common seeds (and instances), which are redrawn together. Per task it is the
     Mann-Whitney U over S * S. Source: Agarwal et al. 2021 (arXiv 2108.13264), section 4.3. Raises ValueError where the
     two differ in shape.
     """
-    values, samples = [], []
-    for t, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+    for a, b in zip(ours, theirs, strict=True):
         if a.shape != b.shape:
             raise ValueError(f"scores on common seeds have one shape, not {a.shape} and {b.shape}")
-        values.append(_wins(by_seed(a)[None], by_seed(b)[None])[0])
-        samples.append(_wins(resample(a, (seed, t)), resample(b, (seed, t))))
+    value = _wins([(by_seed(a)[None], by_seed(b)[None]) for a, b in zip(ours, theirs, strict=True)])
     seeds = min(len(a) for a in ours)
-    low, high = limits(np.mean(samples, axis=0), seeds)
-    return Estimate(float(np.mean(values)), float(low), float(high), seeds)
+    low, high = bootstrap.limits(bootstrap.resamples(list(zip(ours, theirs, strict=True)), _wins), seeds)
+    return Estimate(float(value[0]), float(low), float(high), seeds)
 
 
-def _wins(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    above, equal = a[:, :, None] > b[:, None, :], a[:, :, None] == b[:, None, :]
-    return (above + 0.5 * equal).mean(axis=(1, 2))
+def _wins(tasks: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
+    """Per resample, the mean over tasks of the share of pairs that ours wins: ours, theirs [R, S] each -> [R]."""
+    means = []
+    for a, b in tasks:
+        signs = [np.sign(a - b[:, i : i + 1]).sum(axis=1) for i in range(b.shape[1])]
+        means.append((np.sum(signs, axis=0) / (a.shape[1] * b.shape[1]) + 1) / 2)
+    return np.asarray(np.mean(means, axis=0))
 
 
 def holm(p_values: Sequence[float]) -> np.ndarray:
@@ -259,6 +141,22 @@ def samples_saved(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float
     target = np.asarray(theirs, np.float64)[..., column]
     needed = np.exp(crossing(np.log(ks), ours, target))
     return np.where(np.asarray(ours)[..., 0] > target, np.inf, k / needed)
+
+
+def saving_limits(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float) -> tuple[float, float]:
+    """The limits of the interval of `samples_saved` between mean curves.
+
+    ours, theirs: [S, X] or [S, I, X] on common seeds, paired; by instance too where both have the same.
+    """
+    if ours.shape != theirs.shape:
+        ours, theirs = (curves.mean(axis=1) if curves.ndim == 3 else curves for curves in (ours, theirs))
+
+    def saved(tasks: Sequence[tuple[np.ndarray, ...]]) -> np.ndarray:
+        a, b = (curves.mean(axis=1) for curves in tasks[0])
+        return samples_saved(ks, a, b, k)
+
+    low, high = bootstrap.limits(bootstrap.resamples([(ours, theirs)], saved, points=1), len(ours))
+    return float(low), float(high)
 
 
 def non_dominated(points: np.ndarray) -> np.ndarray:

@@ -9,7 +9,8 @@ from collections.abc import Container, Mapping
 from pathlib import Path
 
 from maxrl_bench.names import did_you_mean, is_name, shorten
-from maxrl_bench.report.page import THEORY_FOLDER, page_paths
+from maxrl_bench.report.folder import CLAIMS_FOLDER, THEORY_FOLDER
+from maxrl_bench.report.page import page_paths
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.locks import held
 from maxrl_bench.storage.store import STORE, Store
@@ -151,8 +152,8 @@ def check(experiment: Experiment) -> None:
     from maxrl_bench.report.figures import FIGURES
     from maxrl_bench.sweeps.claim_check import check_columns
 
-    if experiment.name == THEORY_FOLDER:
-        raise ValueError(f"{experiment.path}: plots/{THEORY_FOLDER}/ has other figures; rename the file")
+    if experiment.name in (CLAIMS_FOLDER, THEORY_FOLDER):
+        raise ValueError(f"{experiment.path}: plots/{experiment.name}/ has other figures; rename the file")
     for figure in experiment.figures:
         if figure not in FIGURES:
             raise ValueError(
@@ -164,7 +165,7 @@ def check(experiment: Experiment) -> None:
 def check_places(experiment: Experiment, root: str, plots: str) -> None:
     """Raises ValueError if files that are not ours, or links, are where its figures would go; writes nothing."""
     from maxrl_bench.report.figures import FIGURES
-    from maxrl_bench.report.folder import TABLES, check_free
+    from maxrl_bench.report.folder import CLAIMS_FILES, TABLES, check_free
 
     store = Path(os.path.realpath(Path(root) / STORE))
     if Path(os.path.realpath(plots)).is_relative_to(store):
@@ -172,3 +173,4 @@ def check_places(experiment: Experiment, root: str, plots: str) -> None:
     page_paths(plots)
     figures = experiment.figures or tuple(FIGURES)
     check_free(plots, experiment.name, [*(f"{name}.png" for name in figures), *TABLES])
+    check_free(plots, CLAIMS_FOLDER, CLAIMS_FILES)

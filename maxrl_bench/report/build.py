@@ -1,35 +1,31 @@
 """From tables to plots/: one experiment's figures and verdicts, and the page that shows them all.
 
 `draw` reads results/<experiment>/ and nothing else, and writes plots/<experiment>/: the figures, summary.csv (final
-scores), claims.csv, and figures.json, which holds what the page says of them and the checksums of the tables they were
-drawn from. `write_report` joins these into plots/index.html and plots/README.md. The same tables give the same bytes.
+scores), collapse.csv, and figures.json, which holds what the page says of them and the checksums of the tables they
+were drawn from. `write_report` joins these into plots/claims/, plots/index.html and plots/README.md. The same tables
+give the same bytes.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
-import pandas as pd
-
-from maxrl_bench.analysis import stats
-from maxrl_bench.analysis.claims import Comparison, Verdict, judge
+from maxrl_bench.analysis.claims import judge
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.inputs import read_json
 from maxrl_bench.names import check_name, did_you_mean
 from maxrl_bench.report.figures import FIGURES
-from maxrl_bench.report.folder import Page, changed_files, read_page, replace_files
-from maxrl_bench.report.page import THEORY_FOLDER, html_page, markdown_page, page_paths
+from maxrl_bench.report.folder import Page, changed_files, check_own, read_page, replace_files
+from maxrl_bench.report.numbers import collapses, flat, summarise
+from maxrl_bench.report.page import html_page, markdown_page, page_paths
+from maxrl_bench.report.registry import claim_entry, csv_table, write_claims
 from maxrl_bench.report.style import NotDrawable, render, style
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.files import inside, write_file
-from maxrl_bench.storage.formats import to_csv
 from maxrl_bench.sweeps.experiment import Experiment
 
-THRESHOLD = 0.5  # of pass@1, for the rollouts that a run needs to reach it
 Row = dict[str, Any]
 
 
@@ -49,8 +45,7 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
     or damaged, a claim is malformed, or a file is in the way.
     """
     name = check_name(experiment if isinstance(experiment, str) else experiment.name, "experiment")
-    if name == THEORY_FOLDER:
-        raise ValueError(f"plots/{name}/ is that of the objectives' own figures; rename the experiment '{name}'")
+    check_own(name)
     asked, claims = ((), ()) if isinstance(experiment, str) else (experiment.figures, experiment.claims)
     evidence = Evidence.load(name, Path(results_root))
     files: dict[str, bytes] = {}
@@ -69,7 +64,7 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
         files[f"{figure}.png"] = rendered
         figures.append({"name": figure, "caption": drawing.caption, "alt": drawing.alt})
     verdicts = judge(evidence, claims)
-    summary = summarise(evidence)
+    summary, collapse = summarise(evidence), collapses(evidence)
     index = {
         "experiment": name,
         "question": str(evidence.provenance.get("question", "")),
@@ -78,15 +73,16 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
         "notes": evidence.notes,
         "figures": figures,
         "not_drawn": not_drawn,
-        "claims": [_claim_entry(verdict) for verdict in verdicts],
+        "claims": [claim_entry(verdict) for verdict in verdicts],
         "summary": summary,
+        "collapse": collapse,
         "provenance": _origin(evidence.provenance),
         "drawn_from": evidence.provenance.get("checksums", {}),
     }
-    tables = {"summary.csv": _flat(summary), "claims.csv": [row for v in verdicts for row in _claim_rows(v)]}
+    tables = {"summary.csv": flat(summary), "collapse.csv": collapse}
     for file, rows in tables.items():
         if rows:
-            files[file] = to_csv(pd.DataFrame(rows).map(plain_cell))
+            files[file] = csv_table(rows)
     written = replace_files(plots_root, name, files, index)
     write_report(results_root, plots_root)
     return Drawn(written, failed)
@@ -100,17 +96,8 @@ def _figure(name: str, evidence: Evidence) -> tuple[Any, bytes]:
     return drawing, render(drawing)
 
 
-def plain_cell(value: Any) -> Any:
-    """A cell of a CSV table; text that spreadsheets would run as a formula gets an apostrophe before it.
-
-    Source: OWASP, "CSV Injection".
-    """
-    runs = isinstance(value, str) and value.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠"))
-    return f"'{value}" if runs else value
-
-
 def write_report(results_root: str | Path, plots_root: str | Path) -> list[Path]:
-    """Write plots/index.html and plots/README.md from what `draw` left; returns the two paths.
+    """Write plots/claims/, plots/index.html and plots/README.md from what `draw` left; returns the two pages' paths.
 
     Experiments that have tables but no figures, or figures of other tables, are named on the page, and so are those
     whose files are damaged. Raises ValueError if a file of these names is there that was not written so.
@@ -125,6 +112,7 @@ def write_report(results_root: str | Path, plots_root: str | Path) -> list[Path]
             pages.append(page)
     pages.sort(key=lambda page: (page.order, page.experiment))
     paths = page_paths(plots_root)
+    write_claims(pages, plots_root)
     for path, render_page in zip(paths, (html_page, markdown_page), strict=True):
         write_file(path, render_page(pages, problems, Path(results_root), Path(plots_root)).encode())
     return paths
@@ -165,93 +153,6 @@ def stale_figures(results_root: str | Path, plots_root: str | Path) -> list[str]
     """The experiments whose figures are not those of the present tables: absent, of other tables, or since changed."""
     names = results.experiments(results_root)
     return [name for name in names if _look(name, Path(results_root), Path(plots_root))[0]]
-
-
-def summarise(evidence: Evidence) -> list[Row]:
-    """Final scores of every series on every task, as estimates, and the rollouts to reach pass@1 = THRESHOLD."""
-    rows = []
-    metrics = evidence.pass_metrics
-    for panel in evidence.panels():
-        for series in evidence.series(panel):
-            runs = evidence.members(series, panel)
-            row: Row = {"task": panel.task, "objective": series.label, "seeds": len(runs)}
-            for metric in (*metrics, "log_p"):
-                row[metric] = _numbers(stats.estimate([evidence.scores(runs, metric)]))
-            row["area of pass@1"] = _numbers(stats.estimate([evidence.scores(runs, "pass@1", "area")]))
-            needed = evidence.scores(runs, "pass@1", "rollouts_to", THRESHOLD)
-            row["reached"] = int(np.isfinite(needed).sum())
-            # The median over seeds is known as long as more than half of them get there.
-            middle = float(np.sort(needed)[len(needed) // 2])
-            sampled = evidence.curves(runs, "rollouts")[1].max(initial=0) > 0
-            row["rollouts"] = middle if sampled and math.isfinite(middle) else None
-            rows.append(row)
-    return rows
-
-
-def _numbers(estimate: stats.Estimate) -> list[float] | None:
-    """Value and limits; None where there is no value (log p of a sampled task), limits None for one seed."""
-    if math.isnan(estimate.value):
-        return None
-    return [_rounded(v) for v in estimate[:3]]  # type: ignore[misc]
-
-
-def _rounded(value: float) -> float | None:
-    return float(f"{value:.6g}") if math.isfinite(value) else None
-
-
-def _flat(summary: list[Row]) -> list[Row]:
-    """Estimates as three columns each, for a CSV."""
-    rows = []
-    for row in summary:
-        flat: Row = {}
-        for key, value in row.items():
-            if isinstance(value, list):
-                flat |= {key: value[0], f"{key} low": value[1], f"{key} high": value[2]}
-            else:
-                flat[f"rollouts to pass@1 = {THRESHOLD}" if key == "rollouts" else key] = value
-        rows.append(flat)
-    return rows
-
-
-def _claim_rows(verdict: Verdict) -> list[Row]:
-    comparisons = verdict.comparisons + verdict.per_task
-    shared: Row = {
-        "claim": verdict.id,
-        "statement": verdict.statement,
-        "test": verdict.test,
-        "verdict": verdict.verdict,
-    }
-    shared["p_holm"] = _rounded(verdict.p_value)
-    return [{**shared, **_comparison(c)} for c in comparisons] or [shared]
-
-
-def _comparison(comparison: Comparison) -> Row:
-    effect = comparison.effect
-    return {
-        "task": comparison.task or "all",
-        "metric": comparison.metric,
-        "compare": comparison.ours,
-        "against": comparison.theirs,
-        "effect": _rounded(effect.value),
-        "low": _rounded(effect.low),
-        "high": _rounded(effect.high),
-        "seeds": effect.seeds,
-        "p": _rounded(comparison.p_value),
-        "outcome": comparison.verdict,
-    }
-
-
-def _claim_entry(verdict: Verdict) -> Row:
-    return {
-        "id": verdict.id,
-        "statement": verdict.statement,
-        "test": verdict.test,
-        "verdict": verdict.verdict,
-        "p": _rounded(verdict.p_value),
-        "comparisons": [_comparison(c) for c in verdict.comparisons],
-        "per_task": [_comparison(c) for c in verdict.per_task],
-        "notes": list(dict.fromkeys(verdict.notes)),
-    }
 
 
 def _origin(provenance: Mapping[str, Any]) -> Row:

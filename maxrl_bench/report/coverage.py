@@ -77,11 +77,8 @@ def saving(evidence: Evidence, panel: Panel, series: list[Series]) -> Saving | N
     curves = [final_pass_curves(evidence, runs) for runs in groups]
     k, ks = evidence.high_k, np.array(evidence.ks, np.float64)
     means = [c.reshape(-1, len(ks)).mean(axis=0) for c in curves]
-    # Curves of equal shape share their resamples: the comparison is paired by seed and instance.
-    samples = stats.samples_saved(ks, stats.curve_samples(curves[0]), stats.curve_samples(curves[1]), k)
-    seeds = min(len(c) for c in curves)
-    low, high = stats.limits(samples, seeds)
-    factor = stats.Estimate(float(stats.samples_saved(ks, means[0], means[1], k)), float(low), float(high), seeds)
+    limits = stats.saving_limits(ks, curves[0], curves[1], k)
+    factor = stats.Estimate(float(stats.samples_saved(ks, means[0], means[1], k)), *limits, len(curves[0]))
     return Saving(ours, theirs, k, max(evidence.ks), float(means[1][evidence.ks.index(k)]), factor)
 
 

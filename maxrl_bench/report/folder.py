@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
@@ -20,7 +20,10 @@ from maxrl_bench.storage.files import inside, remove, tidy, write_file
 from maxrl_bench.storage.formats import checksum, to_json
 
 INDEX = "figures.json"
-TABLES = ("summary.csv", "claims.csv")
+TABLES = ("summary.csv", "claims.csv", "collapse.csv")
+CLAIMS_FOLDER = "claims"  # of the claims of all experiments together
+CLAIMS_FILES = ("claims.png", "claims.csv")
+THEORY_FOLDER = "theory"  # of the objectives' own figures
 Number = Annotated[float, Field(allow_inf_nan=False)]
 _PNG = b"\x89PNG\r\n\x1a\n"
 
@@ -50,19 +53,26 @@ class Comparison(Strict):
     """A row of claims.csv: one comparison of a claim."""
 
     task: str
+    when: str
     metric: str
     compare: str
     against: str
+    direction: Literal["higher", "lower", "equal"]
+    margin: Number | None
+    by_margin: bool
     effect: Number | None
     low: Number | None
     high: Number | None
+    df: Number | None
     seeds: int
+    instances: int
+    collapsed: int
     p: Number | None
     outcome: str
 
 
 class Claim(Strict):
-    """A claim with its verdict."""
+    """A claim, with the verdict that its comparisons give by themselves, and the p value of that."""
 
     id: str
     statement: str
@@ -71,7 +81,19 @@ class Claim(Strict):
     p: Number | None
     comparisons: list[Comparison]
     per_task: list[Comparison]
+    other_moment: list[Comparison]
     notes: list[str]
+
+
+class Collapses(Strict):
+    """How many of an objective's runs collapsed, with the exact binomial interval of the rate."""
+
+    objective: str
+    runs: int
+    collapsed: int
+    rate: Number
+    low: Number
+    high: Number
 
 
 class Origin(Strict):
@@ -104,6 +126,7 @@ class Scores(Strict):
     task: str
     objective: str
     seeds: int
+    collapsed: int
     reached: int
     rollouts: Number | None
 
@@ -112,6 +135,13 @@ class Index(Strict):
     """The part of figures.json that drawing needs; for the figures of the objectives, all of it."""
 
     files: dict[str, str]
+
+
+class Picture(Index):
+    """figures.json of a folder with one drawing."""
+
+    caption: str
+    alt: str
 
 
 class Page(Index):
@@ -126,8 +156,15 @@ class Page(Index):
     not_drawn: list[NotDrawn]
     claims: list[Claim]
     summary: list[Scores]
+    collapse: list[Collapses]
     provenance: Origin
     drawn_from: dict[str, str]
+
+
+def check_own(name: str) -> None:
+    """Raises ValueError where an experiment's name is that of a folder in plots/ with other figures."""
+    if name in (CLAIMS_FOLDER, THEORY_FOLDER):
+        raise ValueError(f"plots/{name}/ has other figures; rename the experiment '{name}'")
 
 
 def read_page(plots_root: str | Path, name: str) -> Page | None:
@@ -144,6 +181,12 @@ def read_page(plots_root: str | Path, name: str) -> Page | None:
     if not all(is_name(figure.name) for figure in page.figures):
         raise ValueError(f"{path} is damaged: it names figures in ways that none is called; remove it to draw anew")
     return page
+
+
+def read_drawing(plots_root: str | Path, name: str) -> Picture | None:
+    """figures.json of a folder with one drawing; None if nothing is drawn. Raises ValueError as `read_page` does."""
+    picture: Picture | None = _read(inside(plots_root, name, INDEX), Picture)
+    return picture
 
 
 def own_files(plots_root: str | Path, name: str) -> dict[str, str]:

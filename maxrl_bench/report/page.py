@@ -20,21 +20,34 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from maxrl_bench.inputs import read_bytes
-from maxrl_bench.report.folder import Comparison, Origin, Page, Scores, read_png
+from maxrl_bench.report.folder import (
+    CLAIMS_FOLDER,
+    THEORY_FOLDER,
+    Collapses,
+    Comparison,
+    Origin,
+    Page,
+    Scores,
+    read_drawing,
+    read_png,
+)
+from maxrl_bench.report.forest import SIGNS
+from maxrl_bench.report.registry import settled
 from maxrl_bench.storage.files import inside
 from maxrl_bench.storage.tables import METRICS, PASS_RATES
 
 MARK = "Written by maxrl-bench: what is edited here is lost."  # by which the next drawing knows its own pages
 TITLE = "Which objective for binary rewards?"
 RULE = (
-    "Each test is written in the experiment file, before the runs. Supported: every comparison's 95 % interval lies "
-    "beyond the threshold on the claimed side, and a paired t test over seeds, Holm-corrected over the experiment's "
-    "claims, has p < 0.05. Not supported: some comparison's interval lies wholly on the other side. Cannot be judged: "
-    "runs, values or seeds are lacking. Inconclusive: all else. Effects are paired by seed and held-out instance; "
-    "intervals are bootstrapped over both."
+    "Each test is written in the experiment file, before the runs. A comparison is better where its 95 % interval lies "
+    "beyond 0 (or, where the claim says so, beyond the margin) on the claimed side, worse on the other, practically "
+    "equal inside the margin. A claim is supported if all comparisons are as claimed, contradicted if one is worse, "
+    "practically equal if all are better or practically equal, and undecided if its p value, by Holm's correction over "
+    "all claims of the profile, is not below 0.05. Cannot be judged: runs, values or seeds are lacking. Effects are "
+    "paired by seed (and held-out instance); intervals are Student's, over what each line says; tasks are averaged, as "
+    "independent. claims.csv has all that the verdicts follow from."
 )
 # Figures of `objective_figures.draw_all`, shown where it has drawn them.
-THEORY_FOLDER = "theory"
 THEORY = {
     "weights": "How much each objective weighs an instance of pass rate p, exactly. Maximum likelihood is 1/p.",
     "bias_variance_pass_rate": "Bias and noise of each objective's gradient, exactly, against the pass rate.",
@@ -42,7 +55,6 @@ THEORY = {
     "rollouts_needed": "The rollouts that each objective needs for an equally exact gradient.",
 }
 TABLES = (METRICS, PASS_RATES, "provenance.json")
-_SIGNS = {"supported": "✔", "not supported": "✘", "inconclusive": "?", "cannot be judged": "–"}
 _TEMPLATES = PackageLoader("maxrl_bench.report")
 _LAYOUT: dict[str, Any] = {
     "trim_blocks": True,
@@ -70,13 +82,16 @@ def _content(pages: Sequence[Page], problems: Sequence[str], results_root: Path,
         "mark": MARK,
         "title": TITLE,
         "rule": RULE,
-        "signs": _SIGNS,
+        "signs": SIGNS,
         "plain": Markup,  # text of ours, which needs no escape
         "opening": _opening(pages),
         "pages": pages,
         "problems": problems,
         "caveats": _caveats(pages),
-        "claims": [(page, claim) for page in pages for claim in page.claims],
+        "claims": settled(pages),
+        "forest": read_drawing(plots_root, CLAIMS_FOLDER) if read_png(plots_root, CLAIMS_FOLDER, "claims") else None,
+        "claims_folder": CLAIMS_FOLDER,
+        "collapsed": _collapsed,
         "tables": TABLES,
         "results": _link(Path(os.path.relpath(results_root, plots_root)).as_posix()),
         "theory": {name: text for name, text in THEORY.items() if read_png(plots_root, THEORY_FOLDER, name)},
@@ -148,6 +163,8 @@ def _effect(comparison: Comparison) -> str:
         else ""
     )
     seeds = f"{comparison.seeds} seed{'s' if comparison.seeds > 1 else ''}"
+    if comparison.instances:
+        seeds += f" x {comparison.instances} instances"
     return f"{comparison.metric} against {comparison.against}: {comparison.effect:+.3f}{limits}, {seeds}"
 
 
@@ -169,8 +186,16 @@ def _estimate(estimate: Sequence[float | None]) -> str:
     return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if low is not None and high is not None else "")
 
 
+def _collapsed(collapses: Sequence[Collapses]) -> str:
+    """Who collapsed and how often, in words; "" where nobody did."""
+    fallen = [c for c in collapses if c.collapsed]
+    return "; ".join(
+        f"{c.objective} {c.collapsed} of {c.runs} runs, {c.rate:.0%} [{c.low:.0%}, {c.high:.0%}]" for c in fallen
+    )
+
+
 def _own_tables(page: Page) -> list[str]:
-    return ["summary.csv"] + (["claims.csv"] if page.claims else [])
+    return ["summary.csv"] + (["collapse.csv"] if page.collapse else [])
 
 
 def _origin(origin: Origin) -> list[str]:

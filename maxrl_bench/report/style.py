@@ -215,7 +215,7 @@ class Seeds(NamedTuple):
 
     number: str  # "5 seeds", or "3 to 5 seeds" where they differ
     intervals: str  # "with 95 % intervals over seeds (none on maze-9: fewer than 3 seeds)"
-    note: str  # "95 % bootstrap intervals over seeds", for the small print
+    note: str  # "95 % intervals over seeds", for the small print
 
     def over(self, more: str) -> Seeds:
         """The same where intervals are over more than seeds."""
@@ -236,7 +236,7 @@ def count_seeds(counts: Mapping[str, Mapping[str, int]]) -> Seeds:
         if lacking:
             short.append(panel if len(lacking) == len(series) else f"{panel} for {', '.join(lacking)}")
     gaps = f" (none on {listed(short)}: {few})" if short else ""
-    return Seeds(phrase, f"with 95 % intervals over seeds{gaps}", "95 % bootstrap intervals over seeds")
+    return Seeds(phrase, f"with 95 % intervals over seeds{gaps}", "95 % intervals over seeds")
 
 
 def seeds_of(evidence: Evidence, shown: Mapping[Panel, Iterable[Series]]) -> Seeds:

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from maxrl_bench.analysis import stats
+from maxrl_bench.analysis.compare import SIGNIFICANCE, compare
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.series import Panel, Series
 from maxrl_bench.report.style import (
@@ -27,8 +28,16 @@ from maxrl_bench.report.style import (
     small_multiples,
 )
 
-OVER = "seeds and, where stored, held-out instances"
-SIGNIFICANCE = 0.05
+
+def over(evidence: Evidence) -> str:
+    """What intervals of final pass@k are over, in words: "seeds and 128 held-out instances"."""
+    stored = [evidence.instance_rates([run]) for run in evidence.runs]
+    counts = sorted({rates[0].shape[1] if rates else 0 for rates in stored})
+    if counts == [0]:
+        return "seeds"
+    if len(counts) == 1:
+        return f"seeds and {counts[0]} held-out instances"
+    return "seeds and, where stored, held-out instances"
 
 
 def end_points(evidence: Evidence) -> Drawing:
@@ -55,7 +64,7 @@ def end_points(evidence: Evidence) -> Drawing:
             label_rows(ax, [s.label for s in rows])
             ax.set_xlabel(metric)
             ax.xaxis.set_major_locator(MaxNLocator(3))
-    seeds = seeds_of(evidence, shown).over(OVER)
+    seeds = seeds_of(evidence, shown).over(over(evidence))
     footnote(figure, f"Mean over {seeds.number}. Bars: {seeds.note}.")
     caption = (
         f"Final held-out scores, mean over {seeds.number} {seeds.intervals}. Intervals may overlap and a paired "
@@ -78,7 +87,7 @@ def common_scores(evidence: Evidence, metric: str) -> dict[Series, list[np.ndarr
 
 
 def aggregates(evidence: Evidence) -> Drawing:
-    """Over all tasks: performance profiles, and the mean and interquartile mean of final pass@1 and pass@k."""
+    """Over all tasks: performance profiles, and the mean of final pass@1 and pass@k."""
     metrics = evidence.pass_metrics
     scores = {metric: common_scores(evidence, metric) for metric in metrics}
     if len(scores[metrics[0]]) < 2:
@@ -92,36 +101,30 @@ def aggregates(evidence: Evidence) -> Drawing:
     for metric, (top, bottom) in zip(metrics, axes, strict=True):
         middle, intervals = {}, {}
         for offset, (series, strata) in enumerate(scores[metric].items()):
-            drawn = stats.profile(stats.resample_strata(strata), levels)
-            plain = stats.profile(np.concatenate([stats.by_seed(s) for s in strata]), levels)
-            line(top, levels, (plain, *stats.limits(drawn, min(map(len, strata)))), look[series], offset)
-            for shift, statistic, fill in ((0.16, stats.mean, "full"), (-0.16, stats.iqm, "none")):
-                estimate = stats.estimate(strata, statistic)
-                y = rows[series] + shift
-                bottom.hlines(y, estimate.low, estimate.high, color=look[series]["color"], linewidth=1.6)
-                style = look[series] | {"linestyle": "none", "fillstyle": fill}
-                bottom.plot(estimate.value, y, **style, markerfacecoloralt="white")
-                if statistic is stats.iqm and np.isfinite(estimate.value):
-                    limits = "" if np.isnan(estimate.low) else f" [{estimate.low:.3g}, {estimate.high:.3g}]"
-                    middle[series.label], intervals[series.label] = estimate.value, limits
+            line(top, levels, stats.profile_curve(strata, levels), look[series], offset)
+            estimate = stats.estimate(strata)
+            bottom.hlines(rows[series], estimate.low, estimate.high, color=look[series]["color"], linewidth=1.6)
+            bottom.plot(estimate.value, rows[series], **look[series] | {"linestyle": "none"})
+            if np.isfinite(estimate.value):
+                limits = "" if np.isnan(estimate.low) else f" [{estimate.low:.3g}, {estimate.high:.3g}]"
+                middle[series.label], intervals[series.label] = estimate.value, limits
         if middle:
             who, value = highest(middle)
             words.append(f"{metric} {value:.3g}, {who.rstrip(',')}{intervals.get(who, '')}")
         top.set_xlabel(f"level of {metric}")
-        bottom.set_xlabel(f"{metric}: mean (filled),\ninterquartile mean (open)")
+        bottom.set_xlabel(f"mean {metric}")
         bottom.xaxis.set_major_locator(MaxNLocator(3))
         label_rows(bottom, [s.label for s in rows])
         label_y(top, "share of runs above level")
     panels = [Panel(task) for task in evidence.tasks]
-    seeds = seeds_of(evidence, dict.fromkeys(panels, all_series)).over(OVER)
+    seeds = seeds_of(evidence, dict.fromkeys(panels, all_series)).over(over(evidence))
     finish(figure, f"{_tasks(panels)}, {seeds.number} each, tasks as strata. Bands and bars: {seeds.note}.", look)
     caption = (
-        f"{_tasks(panels)} together, {seeds.number} each, {seeds.intervals}. Above: the "
-        "share of runs whose score exceeds a level (higher is better). Below: means and interquartile means; where "
-        f"they part, a few runs decide. Highest interquartile means: {'; '.join(words)}."
-        f"{_left_out(evidence, all_series)}"
+        f"{_tasks(panels)} together, {seeds.number} each, {seeds.intervals} (profiles: by bootstrap, which errs wide). "
+        "Above: the share of runs whose score exceeds a level (higher is better). Below: means over tasks. Highest "
+        f"means: {'; '.join(words)}.{_left_out(evidence, all_series)}"
     )
-    return Drawing(figure, caption, "Performance profiles above, means and interquartile means with intervals below.")
+    return Drawing(figure, caption, "Performance profiles above, means with intervals below.")
 
 
 def improvement(evidence: Evidence) -> Drawing:
@@ -142,9 +145,9 @@ def improvement(evidence: Evidence) -> Drawing:
         for row, series in enumerate(others):
             a, b = paired(evidence, panels, ours, series, metric)
             chance = stats.probability_of_improvement(a, b)
-            differences = [x - y for x, y in zip(a, b, strict=True)]
-            p_values.append(stats.paired_p_value(differences))
-            means.append(stats.estimate(differences).value)
+            comparison = compare(a, b)
+            p_values.append(comparison.p_at(0))
+            means.append(comparison.effect)
             counts[series.label] = chance.seeds
             y = len(others) - 1 - row
             ax.hlines(y, chance.low, chance.high, color=look[series]["color"], linewidth=2)
@@ -159,13 +162,13 @@ def improvement(evidence: Evidence) -> Drawing:
         ax.axvline(0.5, color="black", linestyle=":", linewidth=1.2)
         ax.set(xlim=(-0.03, 1.03), xlabel=textwrap.fill(f"P({ours.label} above the other)", 28))
         label_rows(ax, [s.label for s in others])
-    seeds = count_seeds({"all tasks": counts}).over(OVER)
+    seeds = count_seeds({"all tasks": counts}).over(over(evidence))
     common = seeds.number.replace("seed", "common seed")
     footnote(figure, f"{_tasks(panels)}, {common}, tasks as strata. Bars: {seeds.note}.")
     caption = (
         f"The chance that a run of {ours.label} scores above a run of each other objective (dotted: even odds), "
         f"averaged over {_tasks(panels)}, {common}, {seeds.intervals}. "
-        f"Mean paired differences that are clear (p < {SIGNIFICANCE}, paired t test over seeds, Holm): {listed(words)}."
+        f"Mean paired differences that are clear (p < {SIGNIFICANCE}, paired t test, Holm): {listed(words)}."
         f"{_left_out(evidence, [ours, *others])}"
     )
     return Drawing(figure, caption, f"Dot plots of the probability that {ours.label} improves on each other objective.")

@@ -1,17 +1,25 @@
 """A claim as an experiment file states it: its values are checked one by one, and put into words.
 
-What a reader sees (`Claim.test`) and what is tested (`Claim.bounds`, `Claim.terms`) come from the same fields. The
+What a reader sees (`Claim.test`) and what is tested (`Claim.margin_of`, `Claim.terms`) come from the same fields. The
 module `claims` shows an example and judges; `claim_check` compares claims with the runs asked for.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from maxrl_bench import inputs
 from maxrl_bench.config import FIELDS, SETTINGS, Named, cell
@@ -21,8 +29,10 @@ from maxrl_bench.objectives.table import bind
 MOST_CLAIMS = 200
 _OBJECTIVE = ("objective", "objective_name", "name")  # ways of naming an objective in a side
 _KEYS = (*_OBJECTIVE, *SETTINGS)
-_MOMENTS = {
-    "final": "final",
+MARGIN = 0.02  # of pass@k: the smallest difference worth the name
+MOMENTS = {
+    "final": "last evaluation's",
+    "last_three": "mean of the last three evaluations of",
     "best": "best",
     "area": "mean over training of",
     "drop": "loss (best minus final) of",
@@ -176,7 +186,7 @@ class Claim(BaseModel):
     against: Annotated[
         list[OneSide], Field(min_length=1, max_length=50), BeforeValidator(_listed), AfterValidator(_distinct)
     ]
-    when: Literal["final", "best", "area", "drop", "rollouts_to"] = "final"
+    when: Literal["final", "last_three", "best", "area", "drop", "rollouts_to"] = "final"
     where: OneSide = Side()
     gain: Annotated[tuple[Side, Side] | None, BeforeValidator(_gain)] = None
     tasks: (
@@ -188,15 +198,30 @@ class Claim(BaseModel):
         | None
     ) = None
     direction: Literal["higher", "lower", "equal"] = "higher"
-    threshold: Number = 0.0
+    margin: Annotated[Number, Field(gt=0)] | None = None
+    by_margin: bool = False
     level: Number | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_margin(cls, table: Any, info: ValidationInfo) -> Any:
+        """The experiment's margin is one of pass@k; log2 of rollouts is of another scale."""
+        if not isinstance(table, dict) or "margin" in table or table.get("when") == "rollouts_to":
+            return table
+        if any(isinstance(metric, str) and metric.startswith("pass@") for metric in _listed(table.get("metric"))):
+            return {**table, "margin": (info.context or {}).get("margin", MARGIN)}
+        return table
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
         if (self.when == "rollouts_to") != (self.level is not None):
             raise ValueError("key 'level' goes with when = \"rollouts_to\", and only with it")
-        if self.direction == "equal" and not self.threshold > 0:
-            raise ValueError('direction = "equal" needs a threshold above 0')
+        if self.by_margin and self.direction == "equal":
+            raise ValueError('by_margin goes with direction = "higher" or "lower"')
+        lacking = [metric for metric in self.metric if self.margin_of(metric) is None]
+        if lacking and (self.by_margin or self.direction == "equal"):
+            key = "by_margin" if self.by_margin else 'direction = "equal"'
+            raise ValueError(f"{key} needs a margin above 0 for {lacking[0]} (one of pass@k holds for pass@k alone)")
         gained = self.gain[0].keys if self.gain else set()
         for side in (self.compare, *self.against):
             twice = (side.keys & self.where.keys) | (side.keys & gained) | (self.where.keys & gained)
@@ -208,11 +233,13 @@ class Claim(BaseModel):
             raise ValueError("compares a side with itself")
         return self
 
-    @property
-    def bounds(self) -> tuple[float, float]:
-        """The open interval in which the claim says that ours minus theirs lies."""
-        t = self.threshold + 0.0  # no negative zero
-        return {"higher": (t, math.inf), "lower": (-math.inf, 0.0 - t), "equal": (-t, t)}[self.direction]
+    def margin_of(self, metric: str) -> float | None:
+        """The smallest difference of a metric that is worth the name; None: none is too small.
+
+        The claim's margin is one of pass@k, or, where it names no pass@k, of all its metrics.
+        """
+        of_pass = [name.startswith("pass@") for name in self.metric]
+        return self.margin if metric.startswith("pass@") or not any(of_pass) else None
 
     def terms(self, against: Side) -> list[tuple[float, Side]]:
         """What is summed, with signs: ours and minus theirs; with a gain, each at its second value minus its first."""
@@ -225,8 +252,8 @@ class Claim(BaseModel):
 
     @property
     def test(self) -> str:
-        """The test in words: "final pass@1 and pass@128: maxrl_alg1 minus grpo and rloo, above 0"."""
-        what = f"{_MOMENTS[self.when]} {' and '.join(self.metric)}"
+        """The test in words: "last evaluation's pass@1: maxrl_alg1 minus grpo, above 0; practically equal: ..."."""
+        what = f"{MOMENTS[self.when]} {' and '.join(self.metric)}"
         if self.level is not None:
             what += f" reaches {number(self.level)}"
         if self.gain is not None:
@@ -238,11 +265,15 @@ class Claim(BaseModel):
         if self.where.keys:
             sides += f" ({self.where})"
         on = f" on {', '.join(self.tasks)}" if self.tasks else ""
-        low, high = self.bounds
+        margin = "" if self.margin is None else f"±{number(self.margin)}"
         if self.direction == "equal":
-            bound = f"within ±{number(high)}"
+            bound = f"within {margin}"
+        elif self.by_margin:
+            bound = f"above {margin[1:]}" if self.direction == "higher" else f"below -{margin[1:]}"
         else:
-            bound = f"above {number(low)}" if math.isfinite(low) else f"below {number(high)}"
+            bound = "above 0" if self.direction == "higher" else "below 0"
+        if margin and self.direction != "equal":
+            bound += f"; practically equal: within {margin}"
         return f"{what}: {sides}{on}, {bound}"
 
 
@@ -251,22 +282,25 @@ def number(value: float) -> str:
     return str(int(value)) if value == int(value) and abs(value) < 1e12 else repr(float(value))
 
 
-def read_claim(table: Mapping[str, Any] | Claim, position: int = 1) -> Claim:
-    """A claim from its table. Raises ValueError, in one line that names the claim and the key."""
+def read_claim(table: Mapping[str, Any] | Claim, position: int = 1, margin: float = MARGIN) -> Claim:
+    """A claim from its table; margin: of pass@k, where the claim has none of its own.
+
+    Raises ValueError, in one line that names the claim and the key.
+    """
     if isinstance(table, Claim):
         return table
     name = f"claim {shorten(table.get('id', position))}"
     try:
-        return Claim.model_validate(dict(table))
+        return Claim.model_validate(dict(table), context={"margin": margin})
     except ValidationError as error:
         raise ValueError(f"{name}: {inputs.one_line(error, known=Claim.model_fields)}") from None
 
 
-def read_claims(tables: Sequence[Mapping[str, Any] | Claim]) -> tuple[Claim, ...]:
+def read_claims(tables: Sequence[Mapping[str, Any] | Claim], margin: float = MARGIN) -> tuple[Claim, ...]:
     """All claims of an experiment. Raises ValueError as `read_claim` does, and where ids repeat or claims are many."""
     if len(tables) > MOST_CLAIMS:
         raise ValueError(f"{len(tables)} claims; at most {MOST_CLAIMS} are accepted")
-    claims = tuple(read_claim(table, position) for position, table in enumerate(tables, 1))
+    claims = tuple(read_claim(table, position, margin) for position, table in enumerate(tables, 1))
     _differ(claim.id for claim in claims)
     return claims
 

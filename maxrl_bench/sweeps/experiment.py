@@ -5,6 +5,7 @@ An experiment is TOML. Any run setting may be a list, which makes it an axis; a 
     question = "Does MaxRL keep pass@k where GRPO loses it?"     # required
     caveat = "The base policy solves half of the instances."     # optional; the page shows it before the verdicts
     figures = ["coverage", "pareto"]
+    margin = 0.02                 # optional: the smallest difference of pass@k worth the name, for all claims
     [defaults]                    # settings of every run
     seed = [0, 1, 2, 3, 4]
     [task.fourrooms]              # settings of the runs on one task
@@ -38,7 +39,7 @@ from maxrl_bench.config import RunConfig
 from maxrl_bench.names import check_name, did_you_mean, shorten
 from maxrl_bench.storage.store import STORE
 from maxrl_bench.sweeps.claim_check import check_claims
-from maxrl_bench.sweeps.claim_model import Claim, read_claims
+from maxrl_bench.sweeps.claim_model import MARGIN, Claim, read_claims
 from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, layer, many_objects, task_layers
 from maxrl_bench.sweeps.recipes import BUILT_IN, HERE, LEARNING_RATES, RECIPES, Recipes, beside, lines_of
 
@@ -64,6 +65,7 @@ class _File(BaseModel):
     caveat: Text = ""
     figures: list[str] = []
     claims: list[dict[str, Any]] = []
+    margin: Annotated[float, Field(gt=0, le=1)] = MARGIN
     order: int = 0
     defaults: dict[str, Any] = {}
     task: dict[str, Any] = {}
@@ -117,7 +119,7 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
     grid = _Grid(path, file)
     runs = grid.runs(profile)
     try:
-        claims = read_claims(file.claims)
+        claims = read_claims(file.claims, file.margin)
         check_claims(claims, runs, lambda: grid.elsewhere(profile))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None

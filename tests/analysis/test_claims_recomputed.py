@@ -10,8 +10,8 @@ import pytest
 from scipy import stats as reference
 from synthetic_tables import make_tables
 
-from maxrl_bench.analysis import stats
-from maxrl_bench.analysis.claims import CANNOT, INCONCLUSIVE, NOT_SUPPORTED, SUPPORTED, judge
+from maxrl_bench.analysis.claims import judge
+from maxrl_bench.analysis.compare import BETTER, CANNOT, CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED, WORSE
 from maxrl_bench.analysis.evidence import Evidence
 
 STEPS = (0, 10, 40, 100, 250)
@@ -66,7 +66,7 @@ def score(run: pd.DataFrame, when: str, level: float | None) -> float:
         return float(np.log2(first_at(run["rollouts"].to_numpy(), values, level or 0.0)))
     pieces = [(b - a) * (y + z) / 2 for a, b, y, z in zip(steps, steps[1:], values, values[1:], strict=False)]
     moments = {"final": values[-1], "best": max(values), "drop": max(values) - values[-1], "area": sum(pieces) / 250}
-    return float(moments[when])
+    return float({**moments, "last_three": np.mean(values[-3:])}[when])
 
 
 def recomputed(table: pd.DataFrame, claim: dict[str, Any], task: str) -> dict[int, float]:
@@ -94,20 +94,22 @@ VARIANTS: list[dict[str, Any]] = [
     {},
     {"where": {"num_rollouts": 4}},
     {"tasks": ["b", "ccc"]},
-    {"when": "best", "threshold": 0.3},
+    {"when": "best", "margin": 0.3},
+    {"when": "best", "margin": 0.3, "by_margin": True},
     {"when": "area"},
-    {"when": "area", "direction": "lower", "threshold": 0.25},
+    {"when": "area", "direction": "lower", "margin": 0.25},
     {"when": "drop", "direction": "lower"},
-    {"direction": "lower", "threshold": 0.05},
-    {"direction": "lower", "threshold": -1.5},
-    {"direction": "equal", "threshold": 0.9},
-    {"direction": "equal", "threshold": 0.1},
-    {"direction": "equal", "threshold": 3.0},
+    {"when": "last_three", "margin": 0.1},
+    {"direction": "lower", "margin": 0.05, "by_margin": True},
+    {"margin": 3.0},
+    {"direction": "equal", "margin": 0.9},
+    {"direction": "equal", "margin": 0.1},
+    {"direction": "equal", "margin": 3.0},
     {"gain": {"num_rollouts": [4, 64]}, "where": None},
     {"gain": {"num_rollouts": [64, 4]}, "where": None, "direction": "lower"},
     {"when": "rollouts_to", "level": 1.2, "direction": "lower"},
-    {"when": "rollouts_to", "level": 1.6, "direction": "lower", "threshold": 0.5},
-    {"against": {"objective": "rloo"}, "threshold": 1.0},
+    {"when": "rollouts_to", "level": 1.6, "direction": "lower", "margin": 0.5},
+    {"against": {"objective": "rloo"}, "margin": 1.0, "by_margin": True},
 ]
 
 
@@ -116,39 +118,34 @@ def test_effects_p_values_and_verdicts(table: pd.DataFrame, changes: dict[str, A
     claim = {key: value for key, value in {**CLAIM, **changes}.items() if value is not None}
     judged = judge(Evidence("made-up", table, NO_RATES), [claim])[0]
     by_task = {task: recomputed(table, claim, task) for task in claim.get("tasks", ["a", "b", "ccc"])}
-    assert {c.task: c.effect.value for c in judged.per_task} == pytest.approx(
+    assert {c.task: c.result.effect for c in judged.per_task} == pytest.approx(
         {task: np.mean(list(differences.values())) for task, differences in by_task.items()}
     )
-    assert {c.task: c.effect.seeds for c in judged.per_task} == {t: len(d) for t, d in by_task.items()}
-    fewest = min(map(len, by_task.values()))
+    assert {c.task: c.result.seeds for c in judged.per_task} == {t: len(d) for t, d in by_task.items()}
     (comparison,) = judged.comparisons
-    common = np.array([list(differences.values())[:fewest] for differences in by_task.values()])
-    assert comparison.effect.value == pytest.approx(common.mean())
-    assert comparison.effect.seeds == fewest
-    threshold, direction = claim.get("threshold", 0.0), claim.get("direction", "higher")
-    seeds = common.mean(axis=0)
-    if direction == "equal":
-        p = max(
-            reference.ttest_1samp(seeds, threshold, alternative="less").pvalue,
-            reference.ttest_1samp(seeds, -threshold, alternative="greater").pvalue,
-        )
-        p = p if abs(seeds.mean()) < threshold else 1.0
-    else:
-        p = reference.ttest_1samp(seeds, threshold if direction == "higher" else -threshold).pvalue
-    assert judged.p_value == pytest.approx(p)
+    # Tasks are independent: of each all its seeds count, and variances add up as Welch has it.
+    samples = [np.array(list(differences.values())) for differences in by_task.values()]
+    shares = np.array([x.var(ddof=1) / len(x) for x in samples]) / len(samples) ** 2
+    df = shares.sum() ** 2 / sum(share**2 / (len(x) - 1) for share, x in zip(shares, samples, strict=True))
+    mean = np.mean([x.mean() for x in samples])
+    expected = reference.t(df, mean, np.sqrt(shares.sum()))
+    result = comparison.result
+    assert (result.effect, result.df, result.seeds) == pytest.approx((mean, df, min(map(len, samples))))
+    assert (result.low, result.high) == pytest.approx(expected.interval(0.95))
+    margin, direction = claim.get("margin", np.nan), claim.get("direction", "higher")
     for part in (comparison, *judged.per_task):
-        low, high = part.effect.low, part.effect.high
-        assert low < part.effect.value < high
-        inside = {"higher": low > threshold, "lower": high < -threshold, "equal": -threshold < low and high < threshold}
-        outside = {"higher": high < threshold, "lower": low > -threshold, "equal": low > threshold or high < -threshold}
-        expected = SUPPORTED if inside[direction] else NOT_SUPPORTED if outside[direction] else INCONCLUSIVE
-        assert part.verdict == expected
-    assert judged.verdict == (INCONCLUSIVE if comparison.verdict == SUPPORTED and p >= 0.05 else comparison.verdict)
-    # The interval against resamples drawn here: the seeds of each task by themselves.
-    rng = np.random.default_rng(0)
-    drawn = np.mean([row[rng.integers(fewest, size=(20_000, fewest))].mean(axis=1) for row in common], axis=0)
-    width = comparison.effect.high - comparison.effect.low
-    assert (comparison.effect.low, comparison.effect.high) == pytest.approx(stats.limits(drawn, fewest), abs=width / 8)
+        low, high = part.result.low, part.result.high
+        if direction == "lower":
+            low, high = -high, -low
+        above = margin if claim.get("by_margin") or direction == "equal" else 0.0
+        below = -margin if direction == "equal" else 0.0
+        words = {EQUAL: -margin < low and high < margin, BETTER: low > above, WORSE: high < below, UNDECIDED: True}
+        assert part.result.verdict == next(word for word, holds in words.items() if holds)
+    claimed = EQUAL if direction == "equal" else BETTER
+    against = {BETTER, WORSE} - {claimed}
+    word = result.verdict
+    assert judged.verdict == (SUPPORTED if word == claimed else CONTRADICTED if word in against else word)
+    assert (judged.p_value < 0.05) == (word != UNDECIDED)
 
 
 def test_the_variants_lead_to_every_verdict(table: pd.DataFrame) -> None:
@@ -157,14 +154,8 @@ def test_the_variants_lead_to_every_verdict(table: pd.DataFrame) -> None:
         for i, changes in enumerate(VARIANTS)
     ]
     judged = judge(Evidence("made-up", table, NO_RATES), claims)
-    assert {v.verdict for v in judged} == {SUPPORTED, NOT_SUPPORTED, INCONCLUSIVE}
+    assert {v.verdict for v in judged} == {SUPPORTED, CONTRADICTED, EQUAL, UNDECIDED}
     assert CANNOT not in {v.verdict for v in judged}
-    # Holm over all of them, by its definition: the smallest times their number, and never less than the one before.
-    alone = np.array([judge(Evidence("made-up", table, NO_RATES), [claim])[0].p_value for claim in claims])
-    worst = 0.0
-    for rank, index in enumerate(np.argsort(alone, kind="stable")):
-        worst = max(worst, min(1.0, alone[index] * (len(alone) - rank)))
-        assert judged[index].p_value == pytest.approx(worst)
 
 
 def test_runs_that_never_reach_a_level_are_counted_and_named(table: pd.DataFrame) -> None:

@@ -105,7 +105,12 @@ def test_what_was_asked_is_drawn_and_what_cannot_be_is_said(drawn: Path) -> None
     folder = drawn / "plots" / "headline"
     names = {path.name for path in folder.iterdir()}
     figures = {f"{name}.png" for name in ("coverage", "entropy")}
-    assert names == figures | {"summary.csv", "claims.csv", "figures.json"}
+    assert names == figures | {"summary.csv", "collapse.csv", "figures.json"}
+    assert {path.name for path in (drawn / "plots" / "claims").iterdir()} == {
+        "claims.csv",
+        "claims.png",
+        "figures.json",
+    }
     text = parse(drawn / "plots" / "index.html").text
     assert "order (the experiment has one value only of: truncation order T)" in text
     assert "paretto (there is no such figure; did you mean 'pareto'?)" in text
@@ -114,31 +119,32 @@ def test_what_was_asked_is_drawn_and_what_cannot_be_is_said(drawn: Path) -> None
 
 def test_claims_come_first_with_effect_interval_and_verdict(drawn: Path) -> None:
     text = (drawn / "plots" / "index.html").read_text()
-    assert text.index('id="claims"') < text.index('id="headline"') < text.index("<img")
+    assert text.index('id="claims"') < text.index("<img") < text.index("<table") < text.index('id="headline"')
+    assert text[text.index("<img") :].index('alt="Forest plot of 2 claims') < 200_000
     readable = parse(drawn / "plots" / "index.html").text
     assert re.search(
-        r"✔ supported\s*entropy against GRPO: \+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\], 5 seeds\s*p = ", readable
+        r"✔ supported\s*entropy against GRPO: \+0\.\d{3} \[\+0\.\d{3}, \+0\.\d{3}\], 5 seeds: better\s*p = ", readable
     )
     assert re.search(r"– cannot be judged\s*no data\s*Note: no runs with common seeds", readable)
     assert "REINFORCE keeps more <entropy> than GRPO" in readable
 
 
 def test_limits_of_claims_lie_on_either_side_of_their_effects(drawn: Path) -> None:
-    rows = pd.read_csv(drawn / "plots" / "headline" / "claims.csv").dropna(subset="effect")
-    assert len(rows) == 3  # both tasks together and each alone
+    rows = pd.read_csv(drawn / "plots" / "claims" / "claims.csv").dropna(subset="effect")
+    assert list(rows["part"]) == ["claim", "task alone", "task alone", "other moment"]
     assert (rows["low"] < rows["effect"]).all()
     assert (rows["effect"] < rows["high"]).all()
     entry = json.loads((drawn / "plots" / "headline" / "figures.json").read_text())["claims"][0]
-    judged = {row["task"]: row for row in entry["comparisons"] + entry["per_task"]}
-    for _, row in rows.iterrows():
-        for name in ("effect", "low", "high", "p"):
-            assert judged[row["task"]][name] == row[name]
+    parts = [*entry["comparisons"], *entry["per_task"], *entry["other_moment"]]
+    for judged, (_, row) in zip(parts, rows.iterrows(), strict=True):
+        for name in ("effect", "low", "high", "p", "df"):
+            assert judged[name] == row[name]
 
 
 def test_the_page_needs_nothing_but_itself(drawn: Path) -> None:
     page = parse(drawn / "plots" / "index.html")
     sources = page.attributes("img", "src")
-    assert len(sources) == 2
+    assert len(sources) == 3  # the claims, and two figures
     assert all(source.startswith("data:image/png;base64,") for source in sources)
     assert all(len(alt) > 20 for alt in page.attributes("img", "alt"))
     assert not [tag for tag, _ in page.tags if tag in ("script", "iframe", "object")]
@@ -227,7 +233,7 @@ def test_no_cell_of_a_table_is_a_formula(drawn: Path, tmp_path: Path, formula: s
     swapped = {**CLAIMS[0], "compare": CLAIMS[0]["against"], "against": CLAIMS[0]["compare"]}
     claims = tuple({**claim, "id": f"{formula}{i}", "statement": formula} for i, claim in enumerate([*CLAIMS, swapped]))
     report.draw(Asked(figures=("entropy",), claims=claims), drawn / "results", tmp_path / "plots")  # type: ignore[arg-type]
-    table = pd.read_csv(tmp_path / "plots" / "headline" / "claims.csv")
+    table = pd.read_csv(tmp_path / "plots" / "claims" / "claims.csv")
     texts = table.select_dtypes(exclude="number").stack()
     assert not texts.astype(str).str.match("[=+@\uff1d-]|\t").any()
     assert set(table["statement"]) == {f"'{formula}"}
@@ -381,6 +387,6 @@ def test_the_readme_tells_the_verdicts_of_the_report() -> None:
     """Rows of its table of claims: | claim ([experiment: id](...)) | **verdict** | what was measured |"""
     rows = re.findall(r"^\|.*\[(\w+): (\w+)\].*\| \*\*([a-z ]+)\*\* \|", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert len(rows) >= 5
+    claims = pd.read_csv(ROOT / "plots" / "claims" / "claims.csv").groupby(["experiment", "claim"])["verdict"].first()
     for name, claim, verdict in rows:
-        page = json.loads((ROOT / "plots" / name / "figures.json").read_text())
-        assert {entry["id"]: entry["verdict"] for entry in page["claims"]}[claim] == verdict
+        assert claims[name, claim] == verdict

@@ -13,12 +13,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maxrl_bench.analysis import stats
+from maxrl_bench.analysis import bootstrap
 from maxrl_bench.analysis.claims import judge
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.series import Panel
-from maxrl_bench.report.build import summarise
 from maxrl_bench.report.figures import FIGURES
+from maxrl_bench.report.numbers import summarise
 from maxrl_bench.report.style import NotDrawable, style
 from maxrl_bench.sweeps.experiment import load_experiment
 
@@ -96,12 +96,7 @@ def full_grid() -> list[Run]:
 @pytest.fixture(autouse=True)
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few resamples: what is tested here is what is there, not how wide its interval is."""
-    for function in (stats.resample, stats.resample_strata, stats.seed_draws, stats.instance_weights):
-        function = getattr(function, "__wrapped__", function)
-        few = tuple(20 if value == stats.RESAMPLES else value for value in function.__defaults__)
-        monkeypatch.setattr(function, "__defaults__", few)
-    stats.seed_draws.cache_clear()
-    stats.instance_weights.cache_clear()
+    monkeypatch.setattr(bootstrap, "RESAMPLES", 20)
 
 
 @pytest.mark.filterwarnings("error")

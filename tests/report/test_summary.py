@@ -10,7 +10,7 @@ import pytest
 from synthetic_tables import OBJECTIVES, make_tables
 
 from maxrl_bench.analysis.evidence import Evidence
-from maxrl_bench.report import build as report
+from maxrl_bench.report.numbers import summarise
 
 STEPS = (0, 10, 40, 100)
 
@@ -33,7 +33,7 @@ def test_rows_of_the_summary(lacking: int) -> None:
     rng = np.random.default_rng(3)
     climb = rng.uniform(0.6, 1.0, len(metrics)) * (metrics["step"] / 100) ** 0.3
     metrics["pass@1"] = np.where(metrics["seed"] < lacking, 0.4 * climb, climb)
-    rows = report.summarise(Evidence("e", metrics, rates[rates["step"] == 0]))
+    rows = summarise(Evidence("e", metrics, rates[rates["step"] == 0]))
     assert [row["objective"] for row in rows] == list(objectives)
     for row in rows:
         own = metrics[metrics["objective"] == row["objective"]]

@@ -95,7 +95,8 @@ def test_the_grids_own_ways_are_accepted(tmp_path: Path, changes: dict[str, str]
         ({"more": "gain = { num_rollouts = [16, 65] }"}, "key 'gain': no run has num_rollouts = 65"),
         ({"more": 'tasks = "fourrooms"'}, "key 'tasks'.*list"),
         ({"more": 'tasks = ["fourroms"]'}, "key 'tasks': no run is on 'fourroms'; did you mean 'fourrooms'"),
-        ({"more": 'threshold = "0.1"'}, "key 'threshold'.*number; got '0.1'"),
+        ({"more": 'margin = "0.1"'}, "key 'margin'.*number; got '0.1'"),
+        ({"more": "margin = -0.1"}, "key 'margin'.*greater than 0; got -0.1"),
         ({"more": ""}, "several runs per seed on fourrooms; tell them apart by num_rollouts"),
         (
             {"against": '{ objective = "maxrl_order" }'},
