@@ -21,8 +21,9 @@ from pydantic import (
 )
 
 from maxrl_bench import inputs
-from maxrl_bench.names import is_name, label, shorten
+from maxrl_bench.names import from_label, is_name, label, shorten
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS
+from maxrl_bench.objectives.outside import ALIASES
 from maxrl_bench.objectives.table import Objective, bind, find_row
 from maxrl_bench.tasks import check_task_name
 
@@ -63,9 +64,9 @@ class Named(Frozen):
 
 
 def _named(value: Any) -> Named:
-    """A bare name stands for a table with nothing but the name."""
+    """A bare name stands for a table with nothing but the name, a label for one with options."""
     if isinstance(value, str):
-        return Named(name=value)
+        value = from_label(value)
     if not isinstance(value, Mapping) or not isinstance(value.get("name"), str):
         raise ValueError('must be a name or a table such as { name = "..." }')
     for key in value:
@@ -76,6 +77,12 @@ def _named(value: Any) -> Named:
     except (TypeError, ValueError, RecursionError):
         raise ValueError("holds a value other than text, finite numbers, booleans and lists of them") from None
     return Named(value)
+
+
+def _objective(value: Any) -> Named:
+    """As `_named`; a name that stands for another becomes that other, so that runs under both are the same runs."""
+    named = _named(value)
+    return Named({**named, "name": ALIASES.get(named.name, named.name)}) if named.name in ALIASES else named
 
 
 # Looking a name up scans the installed packages for plug-ins; a sweep validates thousands of configurations.
@@ -116,7 +123,7 @@ class RunConfig(BaseModel):
 
     num_rollouts: Rollouts = 64  # first, since knobs of objectives are bounded by it
     task: Annotated[Named, PlainValidator(_named), AfterValidator(_resolve_task)]
-    objective: Annotated[Named, PlainValidator(_named)]
+    objective: Annotated[Named, PlainValidator(_objective)]
     seed: Annotated[int, Field(ge=0, lt=2**20)] = 0
     batch_size: Instances = 16  # instances per step
     steps: Steps = 200

@@ -20,6 +20,9 @@ RULE = (
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
 _PLAIN = re.compile(r"(?!(?:True|False|None)\Z)[A-Za-z][A-Za-z0-9_.*/+-]*|[*/+-]")  # no number, no separator
+_OPTION = re.compile(r"([A-Za-z_]\w*)=(?=[^ ,)])")
+_WORD = re.compile(r"[^,()=\[\]{}\"\s]+(?=, |\)\Z)")
+_VALUES = json.JSONDecoder()
 _RUN = re.compile(r"[0-9a-f]{16}")
 
 
@@ -65,6 +68,33 @@ def label(named: Mapping[str, Any]) -> str:
     """`name(knob=value, ...)`, or the bare name if nothing is set; different tables have different labels."""
     options = ", ".join(f"{key}={_shown(value)}" for key, value in sorted(named.items()) if key != "name")
     return f"{named['name']}({options})" if options else str(named["name"])
+
+
+def from_label(text: str) -> dict[str, Any]:
+    """The inverse of `label`: "maxrl_order(order=8)" -> {"name": "maxrl_order", "order": 8}; a bare name has no more.
+
+    Raises ValueError on text with brackets that is no such label.
+    """
+    name, bracket, rest = text.partition("(")
+    named: dict[str, Any] = {"name": name}
+    follows = ", " if bracket else ""
+    while follows:
+        found = _OPTION.match(rest)
+        if found is None or found[1] in named:
+            raise ValueError(
+                f"must be a name, or a name with options such as maxrl_order(order=8), got {shorten(text)}"
+            )
+        rest = rest[found.end() :]
+        try:
+            named[found[1]], end = _VALUES.raw_decode(rest)
+        except ValueError:  # plain text, or a boolean as Python writes it
+            end = word.end() if (word := _WORD.match(rest)) else 0
+            named[found[1]] = {"True": True, "False": False}.get(rest[:end], rest[:end])
+        follows = ", " if rest[end : end + 2] == ", " else ""
+        rest = rest[end + len(follows) :]
+    if bracket and rest != ")":
+        raise ValueError(f"must be a name, or a name with options such as maxrl_order(order=8), got {shorten(text)}")
+    return named
 
 
 def _shown(value: Any) -> str:

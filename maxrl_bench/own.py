@@ -23,7 +23,7 @@ def plug_in(*, tasks: Mapping[str, str] | None = None, objectives: Mapping[str, 
         _refuse_built_in(name, TASKS)
         plugins.add(ENTRY_POINTS, name, value, _check_factory)
     for name, value in (objectives or {}).items():
-        _refuse_built_in(name, OBJECTIVES)
+        _refuse_built_in(name, {**OBJECTIVES, **outside.ALIASES})
         plugins.add(outside.ENTRY_POINTS, name, value, outside.load_row)
 
 

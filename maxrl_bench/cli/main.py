@@ -266,9 +266,10 @@ def _export(arguments: argparse.Namespace) -> int:
 
 def _card(arguments: argparse.Namespace) -> int:
     from maxrl_bench.cli import cards
+    from maxrl_bench.names import from_label
 
-    knobs = settings(arguments.knobs)
-    print(cards.card(arguments.objective, arguments.rollouts, knobs, arguments.json, arguments.figure))
+    named = from_label(arguments.objective) | settings(arguments.knobs)
+    print(cards.card(named.pop("name"), arguments.rollouts, named, arguments.json, arguments.figure))
     return 0
 
 

@@ -1,4 +1,4 @@
-"""Objectives of other packages: rows offered through the entry-point group `maxrl_bench.objectives`.
+"""Objectives by names that are no row of the table: aliases, and the entry-point group `maxrl_bench.objectives`.
 
 An entry point `NAME = "module:attribute"` adds the objective NAME; the attribute is a `Formula`, made with its public
 constructor. A package's module is imported when its row is first asked for, by name or by a list of all.
@@ -6,22 +6,24 @@ constructor. A package's module is imported when its row is first asked for, by 
 
 from __future__ import annotations
 
-from collections.abc import Container
+from collections.abc import Iterable, Mapping
 
 from maxrl_bench import plugins
 from maxrl_bench.objectives.formula import Formula
 
 ENTRY_POINTS = "maxrl_bench.objectives"
+# A family's name stands for the estimator to begin with; the cards say why.
+ALIASES: Mapping[str, str] = {"maxrl": "maxrl_alg1"}
 
 
-def names(taken: Container[str]) -> dict[str, str]:
+def names(taken: Iterable[str]) -> dict[str, str]:
     """The name and the "module:attribute" of every row on offer whose name is free; nothing is imported."""
-    return plugins.find(ENTRY_POINTS, taken)[0]
+    return plugins.find(ENTRY_POINTS, {*taken, *ALIASES})[0]
 
 
-def left_out(taken: Container[str]) -> list[str]:
+def left_out(taken: Iterable[str]) -> list[str]:
     """One line on each entry point that `names` leaves out, with the reason."""
-    return plugins.find(ENTRY_POINTS, taken)[1]
+    return plugins.find(ENTRY_POINTS, {*taken, *ALIASES})[1]
 
 
 def load_row(name: str, value: str) -> Formula:

@@ -26,7 +26,17 @@ from maxrl_bench.objectives.binomials import hit, miss
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS, REQUIRED, Formula, Knob, Objective, maxrl_weight, power_of
 from maxrl_bench.objectives.recent import RECENT
 
-__all__ = ["OBJECTIVES", "Formula", "Knob", "Objective", "advantages", "bind", "bind_row", "find_row", "maxrl_weight"]
+__all__ = [
+    "OBJECTIVES",
+    "Formula",
+    "Knob",
+    "Objective",
+    "advantages",
+    "bind",
+    "bind_row",
+    "find_row",
+    "maxrl_weight",
+]
 
 Rewards = TypeVar("Rewards")  # np.ndarray or torch.Tensor
 MAXRL = "arXiv 2602.02710"
@@ -281,13 +291,15 @@ def bind(name: str, num_rollouts: int, /, **knobs: Any) -> Objective:
     out of bounds (an order or k above the number of rollouts), on too few or more than 2^20 rollouts, and on a plug-in
     that fails or is no objective.
     """
-    return bind_row(name, find_row(name), num_rollouts, **knobs)
+    row = find_row(name)
+    return bind_row(outside.ALIASES.get(name, name), row, num_rollouts, **knobs)
 
 
 def find_row(name: str) -> Formula:
     """The row of an objective, built in or of a plug-in. Raises ValueError as `bind` does."""
     if not isinstance(name, str):
         raise ValueError(f"unknown objective {shorten(name)}; {did_you_mean(name, OBJECTIVES)}")
+    name = outside.ALIASES.get(name, name)
     return OBJECTIVES[name] if name in OBJECTIVES else _plugged_in(name)
 
 
@@ -295,7 +307,9 @@ def find_row(name: str) -> Formula:
 def _plugged_in(name: str) -> Formula:
     values = outside.names(OBJECTIVES)
     if name not in values:
-        raise ValueError(f"unknown objective {shorten(name)}; {did_you_mean(name, [*OBJECTIVES, *values])}")
+        raise ValueError(
+            f"unknown objective {shorten(name)}; {did_you_mean(name, [*OBJECTIVES, *outside.ALIASES, *values])}"
+        )
     return outside.load_row(name, values[name])
 
 

@@ -109,9 +109,19 @@ def _side(value: Any) -> Side:
         objective, extra = next((others[key] for key in given), None), [k for k in others if k not in given]
         if given and not (isinstance(objective, str) and objective):
             raise ValueError(f"key '{given[0]}' must be the name or label of an objective, got {shorten(objective)}")
+        objective = _by_name(objective) if given else objective
     for key in extra:
         raise ValueError(f"cannot select runs by {shorten(key)}; {did_you_mean(key, _KEYS)}")
     return Side(objective, settings)
+
+
+def _by_name(text: str) -> str | Named:
+    """A name, also one that stands for another, with knobs if it has any; a label of legends as it is."""
+    try:
+        named: Named = _valid("objective", text)
+    except ValueError:
+        return text
+    return named if named.options else named.name
 
 
 def _setting(key: str, value: Any) -> Any:
