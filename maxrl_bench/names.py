@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"(?!(?:True|False|None)\Z)[A-Za-z][A-Za-z0-9_.*/+-]*|[*/+-]
 _OPTION = re.compile(r"([A-Za-z_]\w*)=(?=[^ ,)])")
 _WORD = re.compile(r"[^,()=\[\]{}\"\s]+(?=, |\)\Z)")
 _VALUES = json.JSONDecoder()
-_RUN = re.compile(r"[0-9a-f]{16}")
+_RUN, _RUN_BEGINS = re.compile(r"[0-9a-f]{16}"), re.compile(r"[0-9a-f]{1,16}")
 
 
 def is_name(name: Any) -> bool:
@@ -40,9 +40,14 @@ def check_name(name: Any, what: str) -> str:
     return str(name)
 
 
+def is_run(name: Any, *, whole: bool = True) -> bool:
+    """Whether a value is the name of a run, or (not `whole`) how one may begin."""
+    return isinstance(name, str) and bool((_RUN if whole else _RUN_BEGINS).fullmatch(name))
+
+
 def check_run(name: Any) -> str:
     """The name of a run: 16 lower-case hexadecimal digits. Raises ValueError, with the rule, on anything else."""
-    if not isinstance(name, str) or not _RUN.fullmatch(name):
+    if not is_run(name):
         raise ValueError(f"{shorten(name)} is not the name of a run, which has 16 digits from 0-9 and a-f")
     return name
 

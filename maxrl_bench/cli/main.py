@@ -158,11 +158,15 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="e.g. size=11")
     sub.add_argument("--json", action="store_true", help="as JSON")
 
-    sub = command("watch", _watch, "show one rollout of a policy")
+    sub = command("watch", _watch, "show one rollout of a policy, or several")
     sub.add_argument("task", nargs="?", metavar="TASK", help="a task's name (the run's)")
+    sub.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="of the task, e.g. size=9")
     sub.add_argument("--split", default="test")
     sub.add_argument("--index", type=int, default=0)
-    sub.add_argument("--run", metavar="HASH", help="the stored run whose policy acts (an untrained one)")
+    sub.add_argument("--seed", type=int, metavar="N", help="of the rollouts (the run's, or 0)")
+    sub.add_argument("--attempts", type=int, default=1, metavar="N", help="rollouts of the instance (1)")
+    text = "the stored run whose policy acts, or how its name begins (an untrained policy)"
+    sub.add_argument("--run", metavar="HASH", help=text)
     sub.add_argument("--base", action="store_true", help="with --run: the base policy that the run started from")
     sub.add_argument("--out", metavar="FILE", help="where to write it (the terminal)")
     folders(sub)
@@ -288,29 +292,31 @@ def _show(arguments: argparse.Namespace) -> int:
 
 
 def _watch(arguments: argparse.Namespace) -> int:
+    from maxrl_bench.cli.asked import stored_run
     from maxrl_bench.cli.watch import base_state, watch
-    from maxrl_bench.names import check_run
+    from maxrl_bench.names import from_label
     from maxrl_bench.storage.store import Store
 
-    task, blob, seed, sizes = {"name": arguments.task}, None, 0, {}
+    words = [arguments.task] * (arguments.task is not None) + arguments.options
+    name = words.pop(0) if words and "=" not in words[0].partition("(")[0] else None
+    task, blob, seed, sizes = from_label(name) if name else {}, None, 0, {}
     if arguments.run:
-        run, root = check_run(arguments.run), Path(arguments.results) / "store"
-        if not (root / run).is_dir():
-            raise ValueError(f"{root} holds no run {run}")
+        root = Path(arguments.results) / "store"
+        run = stored_run(arguments.run, root)
         store = Store(root, report=_warn, create=False)
         config = store.config(run)
         blob = base_state(config, store) if arguments.base else store.read(run, "policy.pt", any_code=True)
         if blob is None:
             raise ValueError(f"{store.folder(run)} holds no policy")
-        task, seed, sizes = config.task, config.seed, config.policy
+        task, seed, sizes = {**config.task, **task}, config.seed, config.policy
     elif arguments.base:
         raise ValueError("--base needs a stored run: name it with --run")
-    elif not arguments.task:
+    elif not name:
         raise ValueError("name a task, or a stored run with --run")
-    name, options = arguments.task or task["name"], {key: value for key, value in task.items() if key != "name"}
-    print(
-        watch(name, arguments.split, arguments.index, blob, arguments.out, seed=seed, task_options=options, sizes=sizes)
-    )
+    task |= settings(words)
+    seed = seed if arguments.seed is None else arguments.seed
+    asked = {"seed": seed, "attempts": arguments.attempts, "sizes": sizes, "task_options": task}
+    print(watch(task.pop("name"), arguments.split, arguments.index, blob, arguments.out, **asked))
     return 0
 
 
