@@ -44,9 +44,9 @@ def watch(
 
     seed: of the rollouts, and of an untrained policy. policy_state: a stored policy (`policy.pt` of a run), or None for
     an untrained one; `task_options` and `sizes` are the run's. `out` is the file for the GIF (by default named after
-    the task, in the working directory) or for the text (by default only returned). Raises ValueError on an unknown task,
-    split or index, a policy that does not fit, and a file that cannot be written or whose ending belongs to something
-    else than what the task shows.
+    the task, in the working directory) or for the text (by default only returned). Raises ValueError on an unknown
+    task, split or index, a policy that does not fit, and a file that cannot be written, or whose ending belongs to
+    something else than what the task shows.
     """
     if not 0 <= seed < 2**63:
         raise ValueError(f"a seed is 0 or more and below 2^63, got {seed}")
