@@ -20,9 +20,10 @@ from pydantic import ValidationError
 from maxrl_bench import inputs
 from maxrl_bench.cli import listing
 from maxrl_bench.cli import publish as publishing
+from maxrl_bench.cli.asked import placed
 from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.names import shorten
-from maxrl_bench.storage.files import check_writable, tidy
+from maxrl_bench.storage.files import check_would_be_writable, check_writable, tidy
 from maxrl_bench.storage.provenance import code_fingerprint
 from maxrl_bench.storage.store import Store
 from maxrl_bench.sweeps import sources
@@ -59,33 +60,43 @@ def run(
     results: str,
     run_function: str = TRAIN,
     memory: float | None = None,
+    dry_run: bool = False,
 ) -> int:
     """Do one run in this process, from a config.json and settings on top of it; returns the exit code.
 
-    Without a config.json, what `settings` do not say is of the task's recipe.
-
-    `memory` (GB) limits it. Raises ValueError on bad input.
+    Without a config.json, what `settings` do not say is of the task's recipe. Knobs of the objective and options of the
+    task may stand among the settings. `memory` (GB) limits it; a `dry_run` only says what would be done. Raises
+    ValueError on bad input.
     """
     limit = _memory_limit(memory, 1)
     find_own(run_function)
     base: dict[str, Any] = {}
     if config_file is not None:
         base = read_config(inputs.read_text(config_file), config_file).model_dump()
+    settings = placed(settings, base)
     told: list[str] = []
     if config_file is None:  # which is complete
         settings, told = of_run(settings)
     try:
-        config = RunConfig(**{**base, **settings})
+        config = RunConfig(**settings)
     except ValidationError as error:
         raise ValueError(one_line(error)) from None
     if run_function == TRAIN:
         check_tasks([config], config_file or "run")
     folder = Path(results) / "store"
-    Store(folder, create=False).check_writable()
+    store = Store(folder, create=False)
+    if dry_run:
+        check_would_be_writable(folder)
+    else:
+        store.check_writable()
     code = code_fingerprint(config.task.name, config.objective.name, run_function)
     for line in told:
         print(line)
     print(f"{config.describe()}: {folder / config.hash}/", flush=True)
+    if dry_run:
+        check = Store(folder, code, create=False).check(config.hash)
+        print(f"{check.state}{f' ({check.why})' if check.why else ''}; nothing was done")
+        return 0
     job = Job(config.model_dump_json(), str(folder), code, run_function=run_function)
     before = limit_memory(limit if config.device == "cpu" else 0)
     try:
@@ -105,7 +116,7 @@ def run(
         print(outcome.message, file=sys.stderr)
         return 1
     print(f"done in {duration(outcome.seconds)}" if outcome.computed else "done already")
-    print(listing.result(Store(folder), config.hash))
+    print(listing.result(store, config.hash))
     return 0
 
 
@@ -141,17 +152,19 @@ def sweep(options: SweepOptions) -> int:
         for experiment in experiments:
             publishing.check(experiment)
             publishing.check_places(experiment, options.results, options.plots)
-    if options.dry_run:
-        print(listing.dry_run(plan, workers))
-        return 0
-    check_room(plan)
+    check_room(plan, make=not options.dry_run)
     if not options.no_plots:
-        _check_plots(options.plots)
+        _check_plots(options.plots, make=not options.dry_run)
     if plan.todo and options.run_function == TRAIN:
         for experiment in experiments:
             check_tasks(experiment.runs, str(experiment.path), here=options.scheduler is None)
     for line in dict.fromkeys(line for experiment in experiments for line in experiment.recipes):
         print(line, flush=True)
+    if options.dry_run:
+        if options.scheduler not in (None, "local"):
+            DaskPool(options.scheduler, workers).shutdown()
+        print(listing.dry_run(plan, workers))
+        return 0
     again = _again()
     running: Sweep | None = None
     with _Publisher(options, plan) as publisher, _signals_are_ctrl_c():
@@ -179,9 +192,9 @@ def sweep(options: SweepOptions) -> int:
     return 1 if report.failed or not drawn else 0
 
 
-def _check_plots(plots: str) -> None:
+def _check_plots(plots: str, *, make: bool) -> None:
     try:
-        check_writable(Path(plots))
+        (check_writable if make else check_would_be_writable)(Path(plots))
     except OSError as error:
         raise ValueError(f"--plots {plots} cannot be used: {error.strerror}") from None
 

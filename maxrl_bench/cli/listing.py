@@ -179,16 +179,17 @@ def reproduce(plan: Plan, run: str) -> str:
 
 
 def result(store: Store, run: str) -> str:
-    """The last evaluation of a finished run, and where its tables lie."""
-    last = store.tables(run)[0].iloc[-1]
-    told = [f"pass@{name.partition('@')[2]} {value:.4g}" for name, value in last.items() if _is_number(name, value)]
-    if last.get("log_p") == last.get("log_p") and "log_p" in last:
-        told.append(f"mean log p {last['log_p']:.4g}")
-    return f"step {int(last['step'])}: {', '.join(told)}\n{store.folder(run)}/metrics.csv"
-
-
-def _is_number(name: object, value: float) -> bool:
-    return str(name).startswith("pass@") and value == value
+    """What a finished run has learned: its base policy and its last evaluation in numbers, and where its tables lie."""
+    table = store.tables(run)[0]
+    ks = [int(name.removeprefix("pass@")) for name in map(str, table) if name.startswith("pass@")]
+    shown = [f"pass@{k}" for k in sorted({1, max([k for k in ks if k <= 128], default=1)}) if k in ks]
+    lines = []
+    for what, row in (("base policy", table.iloc[0]), (f"after {int(table['step'].iloc[-1])} steps", table.iloc[-1])):
+        numbers = [f"{name} {row[name]:.4g}" for name in shown if row[name] == row[name]]
+        if row.get("log_p") == row.get("log_p") and "log_p" in row:
+            numbers.append(f"mean log p {row['log_p']:.4g}")
+        lines.append(f"{what}: {', '.join(numbers)}")
+    return "\n".join([*lines, f"tables: {store.folder(run)}/ (metrics.csv, pass_rates.csv)"])
 
 
 def summary(plan: Plan, report: Report) -> str:

@@ -101,9 +101,14 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("options", nargs="*", metavar="OPTION=VALUE", help="of a task, e.g. size=9")
 
     sub = command("run", _run, "do one run, in this process")
-    sub.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="e.g. task=fourrooms objective=grpo steps=100")
+    sub.add_argument(
+        "settings", nargs="*", metavar="KEY=VALUE", help="e.g. task=fourrooms objective=maxrl_order order=8"
+    )
     sub.add_argument("--config", metavar="FILE", help="a run's config.json; KEY=VALUE go on top of it")
     sub.add_argument("--memory", type=float, metavar="GB", help="limit of the run (90 %% of memory)")
+    sub.add_argument(
+        "--dry-run", action="store_true", help="check what is asked for, and say if it is done; run nothing"
+    )
     folders(sub)
     run_function(sub)
 
@@ -227,8 +232,8 @@ def _check(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from maxrl_bench.cli import commands
 
-    given = settings(arguments.settings)
-    return commands.run(arguments.config, given, arguments.results, arguments.run_function, arguments.memory)
+    given, asked = settings(arguments.settings), (arguments.run_function, arguments.memory, arguments.dry_run)
+    return commands.run(arguments.config, given, arguments.results, *asked)
 
 
 def _sweep(arguments: argparse.Namespace) -> int:
@@ -272,8 +277,9 @@ def _card(arguments: argparse.Namespace) -> int:
     from maxrl_bench.cli import cards
     from maxrl_bench.names import from_label
 
-    named = from_label(arguments.objective) | settings(arguments.knobs)
-    print(cards.card(named.pop("name"), arguments.rollouts, named, arguments.json, arguments.figure))
+    named = from_label(arguments.objective)
+    name, knobs = named.pop("name"), named | settings(arguments.knobs)
+    print(cards.card(name, arguments.rollouts, knobs, arguments.json, arguments.figure))
     return 0
 
 
@@ -313,10 +319,10 @@ def _watch(arguments: argparse.Namespace) -> int:
         raise ValueError("--base needs a stored run: name it with --run")
     elif not name:
         raise ValueError("name a task, or a stored run with --run")
-    task |= settings(words)
+    name = task.pop("name")
     seed = seed if arguments.seed is None else arguments.seed
-    asked = {"seed": seed, "attempts": arguments.attempts, "sizes": sizes, "task_options": task}
-    print(watch(task.pop("name"), arguments.split, arguments.index, blob, arguments.out, **asked))
+    asked = {"seed": seed, "attempts": arguments.attempts, "sizes": sizes, "task_options": task | settings(words)}
+    print(watch(name, arguments.split, arguments.index, blob, arguments.out, **asked))
     return 0
 
 

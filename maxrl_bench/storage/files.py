@@ -73,6 +73,21 @@ def write_file(path: Path, data: bytes) -> None:
     _sync_folder(path.parent)
 
 
+def existing(path: Path) -> Path:
+    """The path, or the folder nearest above it that there is."""
+    path = Path(os.path.abspath(path))
+    return next((place for place in (path, *path.parents) if os.path.lexists(place)), path)
+
+
+def check_would_be_writable(folder: Path) -> None:
+    """As `check_writable`, but nothing is made. Raises ValueError that names what is in the way."""
+    place = existing(folder)
+    if not place.is_dir():
+        raise ValueError(f"{folder} cannot be written: {place} is no folder")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise ValueError(f"{folder} cannot be written: {place} is read-only")
+
+
 def check_writable(folder: Path) -> None:
     """Make a folder if it is not there. Raises OSError if it cannot be, or if no file can be written in it."""
     probe = folder / f".probe.{secrets.token_hex(4)}"

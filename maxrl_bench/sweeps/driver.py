@@ -23,6 +23,7 @@ from filelock import Timeout
 from maxrl_bench import plugins
 from maxrl_bench.config import SETTINGS, RunConfig, cell, label
 from maxrl_bench.console import told
+from maxrl_bench.storage.files import check_would_be_writable, existing
 from maxrl_bench.storage.provenance import code_fingerprint
 from maxrl_bench.storage.store import DONE, Check, Store
 from maxrl_bench.sweeps import costs
@@ -119,11 +120,17 @@ def make_plan(
     return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, checks, known)
 
 
-def check_room(plan: Plan) -> None:
-    """Raises ValueError if the store cannot be written, or the disk has too little room for what is to be stored."""
-    plan.store.check_writable()
+def check_room(plan: Plan, *, make: bool = True) -> None:
+    """Raises ValueError if the store cannot be written, or the disk has too little room for what is to be stored.
+
+    The store is made if it is not there; not so with `make=False`, which only looks.
+    """
+    if make:
+        plan.store.check_writable()
+    else:
+        check_would_be_writable(plan.store.root)
     needed = _SPARE_BYTES + 2 * len(plan.todo) * plan.store.bytes_per_run()
-    free = shutil.disk_usage(plan.store.root).free
+    free = shutil.disk_usage(existing(plan.store.root)).free
     if free < needed:
         raise ValueError(f"{plan.store.root}: {free / 1e6:.0f} MB are free; this sweep wants {needed / 1e6:.0f} MB")
 

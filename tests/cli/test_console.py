@@ -374,9 +374,10 @@ def test_run_ends_with_its_numbers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.chdir(tmp_path)
     assert commands.run(None, config().model_dump(), "results", RUN) == 0
     last = capsys.readouterr().out.splitlines()
-    assert last[-2].startswith("step 6: pass@1 0.")
-    assert "mean log p -" in last[-2]
-    assert last[-1] == f"results/store/{config().hash}/metrics.csv"
+    for line, what in zip(last[-3:-1], ("base policy", "after 6 steps"), strict=True):
+        assert line.startswith(f"{what}: pass@1 0.")
+        assert "mean log p -" in line
+    assert last[-1] == f"tables: results/store/{config().hash}/ (metrics.csv, pass_rates.csv)"
 
 
 def test_looking_creates_no_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
