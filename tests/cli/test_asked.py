@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sweep_cases import RUN, STUDY
+from sweep_cases import RUN
 
 import maxrl_bench
 from maxrl_bench.cli import main as cli
@@ -20,6 +20,7 @@ from maxrl_bench.objectives.population import Scores, second_moment
 from maxrl_bench.objectives.table import OBJECTIVES, bind
 from maxrl_bench.sweeps.claim_model import read_claim
 
+STUDY = 'question = "?"\n[[grid]]\ntask = "empty-8"\nobjective = ["grpo", "maxrl"]\nsteps = 3\n'
 VALUES = st.one_of(
     st.text(), st.booleans(), st.integers(-(2**63), 2**63), st.floats(allow_nan=False), st.lists(st.text(), max_size=3)
 )
@@ -131,6 +132,7 @@ def test_a_dry_run_writes_nothing_and_finds_what_would_be_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("maxrl_bench.sweeps.executors.CONNECT_SECONDS", 1)
     (tmp_path / "study.toml").write_text(STUDY)
     (tmp_path / "file").write_text("mine")
     (tmp_path / "absent.toml").write_text(
@@ -144,8 +146,8 @@ def test_a_dry_run_writes_nothing_and_finds_what_would_be_refused(
     assert "missing; nothing was done" in capsys.readouterr().out
     for command, message in (
         ([*run, "device=cuda:9"], "'cuda:9' is not on this machine"),
-        ([*run, "--results", "file"], "file/store cannot be written: "),
-        ([*study, "--results", "file/below"], "cannot be written: "),
+        ([*run, "--results", "file"], "file/store cannot be used: "),
+        ([*study, "--results", "file/below"], "cannot be used: "),
         ([*study, "--plots", "file/below"], "cannot be written: "),
         (["sweep", "absent.toml", "--dry-run"], "'cuda:9' is not on this machine"),
         ([*study, "--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers"),
