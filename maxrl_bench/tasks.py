@@ -7,13 +7,12 @@ The library ships the two kinds of batch, in `maxrl_bench.rollouts.graphs` and `
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import importlib
 import importlib.metadata
 import inspect
 import operator
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, SupportsIndex, TypeVar, runtime_checkable
 
@@ -195,13 +194,6 @@ def check_task_name(name: str) -> TaskEntry:
     return tasks[name]
 
 
-def option_names(name: str) -> list[str]:
-    """The options that a task's factory names. Raises ValueError as `make_task` does."""
-    entry = check_task_name(name)
-    with _one_line(name, entry):
-        return [p.name for p in _parameters(entry) if p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)]
-
-
 def make_task(name: str, **options: Any) -> Task:
     """Build a task by name; `options` override those of its TASKS row.
 
@@ -209,32 +201,21 @@ def make_task(name: str, **options: Any) -> Task:
     plug-in that fails or is no task.
     """
     entry = check_task_name(name)
-    with _one_line(name, entry):
-        parameters = _parameters(entry)
-        accepted = [parameter.name for parameter in parameters]
-        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+    try:
+        factory = _factory(entry)
+        accepted = inspect.signature(factory).parameters
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in accepted.values()):
             for option in options:
                 if option not in accepted:
                     raise ValueError(f"task '{name}' has no option '{option}'; {did_you_mean(option, accepted)}")
-        task: Task = _factory(entry)(**{**entry.options, **options})
-    _check_task(name, entry, task)
-    task.name = label({"name": name, **options})
-    return task
-
-
-@contextlib.contextmanager
-def _one_line(name: str, entry: TaskEntry) -> Iterator[None]:
-    """Within it, any error of a plug-in, which is foreign code, becomes a ValueError of one line."""
-    try:
-        yield
-    except (Exception, SystemExit) as error:
+        task: Task = factory(**{**entry.options, **options})
+    except (Exception, SystemExit) as error:  # a plug-in is foreign code: any error of it becomes one line
         if isinstance(error, ValueError) or entry.family != "plug-in":
             raise
         raise _cannot_be_made(name, entry, error) from error
-
-
-def _parameters(entry: TaskEntry) -> list[inspect.Parameter]:
-    return list(inspect.signature(_factory(entry)).parameters.values())
+    _check_task(name, entry, task)
+    task.name = label({"name": name, **options})
+    return task
 
 
 def recipe_of(name: str) -> tuple[str, Mapping[str, Any]]:
@@ -246,8 +227,10 @@ def recipe_of(name: str) -> tuple[str, Mapping[str, Any]]:
     entry = check_task_name(name)
     if entry.family != "plug-in":
         return "", {}
-    with _one_line(name, entry):
+    try:
         recipe = getattr(_factory(entry), "recipe", {})
+    except (Exception, SystemExit) as error:
+        raise _cannot_be_made(name, entry, error) from error
     if not isinstance(recipe, Mapping):
         raise ValueError(f"{_plugin(name, entry)}: its 'recipe' must be a mapping of settings, got {shorten(recipe)}")
     return f"{_plugin(name, entry)}: recipe", dict(recipe)

@@ -54,7 +54,7 @@ def test_a_call_makes_the_grid_and_is_not_done_twice(
     asked: dict[str, Any] = {"objective": ["rloo", {"name": "maxrl_order", "order": np.int64(2)}], "seeds": (3, 5)}
     tables = tiny(tmp_path, **asked, progress=True)
     err = capsys.readouterr().err
-    assert [line.split()[0] for line in err.splitlines() if line[0] == "["] == [f"[{i}/4]" for i in range(1, 5)]
+    assert [line.split()[0] for line in err.splitlines() if line.startswith("[")] == [f"[{i}/4]" for i in range(1, 5)]
     assert set(zip(tables.metrics["objective_name"], tables.metrics["seed"], strict=True)) == {
         (name, seed) for name in ("rloo", "maxrl_order") for seed in (3, 5)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,10 +10,11 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from maxrl_bench import plugins
 from maxrl_bench.config import FIELDS, RunConfig, one_line
 from maxrl_bench.names import did_you_mean, is_run, shorten
 from maxrl_bench.objectives.table import find_row
-from maxrl_bench.tasks import option_names
+from maxrl_bench.tasks import check_task_name
 
 _OWNERS = {"objective": "knob", "task": "option"}
 
@@ -54,6 +56,17 @@ def _table(owner: str, value: Any) -> Mapping[str, Any]:
 
 def _accepted(owner: str, name: str) -> list[str]:
     return list(find_row(name).knobs) if owner == "objective" else option_names(name)
+
+
+def option_names(task: str) -> list[str]:
+    """The options that a task's factory names. Raises ValueError on an unknown task, and a plug-in that fails."""
+    entry = check_task_name(task)
+    try:
+        parameters = inspect.signature(plugins.load(entry.factory)).parameters.values()
+    except (Exception, SystemExit) as error:  # a plug-in is foreign code
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"task '{task}' ({entry.factory}) cannot be made: {reason}") from error
+    return [parameter.name for parameter in parameters if parameter.kind is not parameter.VAR_KEYWORD]
 
 
 def stored_run(beginning: str, root: Path) -> str:

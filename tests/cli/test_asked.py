@@ -148,7 +148,7 @@ def test_a_dry_run_writes_nothing_and_finds_what_would_be_refused(
         ([*run, "device=cuda:9"], "'cuda:9' is not on this machine"),
         ([*run, "--results", "file"], "file/store cannot be used: "),
         ([*study, "--results", "file/below"], "cannot be used: "),
-        ([*study, "--plots", "file/below"], "cannot be written: "),
+        ([*study, "--plots", "file/below"], "Not a directory"),
         (["sweep", "absent.toml", "--dry-run"], "'cuda:9' is not on this machine"),
         ([*study, "--scheduler", "tcp://127.0.0.1:1"], "no Dask scheduler answers"),
     ):
