@@ -38,7 +38,7 @@ BUILDING, VERIFYING, REST = "building instances", "verifying", "Python"
 
 
 class Stopwatch:
-    """Seconds in each part, without those of parts called within it."""
+    """Processor seconds in each part, without those of parts called within it."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = defaultdict(float)
@@ -50,11 +50,11 @@ class Stopwatch:
         @wraps(function)
         def call(*arguments: Any, **options: Any) -> Any:
             self._inner.append(0.0)
-            started = time.perf_counter()
+            started = time.process_time()
             try:
                 return function(*arguments, **options)
             finally:
-                taken = time.perf_counter() - started
+                taken = time.process_time() - started
                 self.seconds[part] += taken - self._inner.pop()
                 if self._inner:
                     self._inner[-1] += taken
@@ -83,7 +83,7 @@ def _find(name: str) -> tuple[Any, str]:
 
 
 def parts_of_a_step(settings: dict[str, Any], steps: int) -> dict[str, float]:
-    """Seconds of each part of a run's training step, mean over `steps`, by the clock; settings: of its RunConfig."""
+    """Processor seconds of each part of a run's training step, mean over `steps`; settings: of its RunConfig."""
     watch = Stopwatch()
     with TemporaryDirectory() as folder:
         run = Run(RunConfig(**settings), Store(Path(folder)))

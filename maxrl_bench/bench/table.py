@@ -32,12 +32,15 @@ def table(measured: dict[str, Any]) -> str:
         total = sum(parts.values())
         shares = ", ".join(f"{part} {taken / total:.0%}" for part, taken in parts.items())
         lines.append(f"{task}, {total * 1000:.0f} ms: {shares}")
-    lines += ["", "FourRooms, 16 levels"]
+    lines += ["", "FourRooms"]
     for row in measured["navigation"]["engine"].values():
-        lines.append(f"engine, N = {row['rollouts']}: {row['seconds']:.3f} s, {row['per_second']:,.0f} rollouts/s")
+        lines.append(
+            f"engine, 16 levels, N = {row['rollouts']}: {row['seconds']:.3f} s, {row['per_second']:,.0f} rollouts/s"
+        )
     for row in measured["navigation"]["vector_env"]:
         lines.append(
-            f"SyncVectorEnv, N = {row['rollouts']}: {row['seconds']:.1f} s, {row['per_second']:,.1f} rollouts/s"
+            f"SyncVectorEnv, {row['levels']} levels, N = {row['rollouts']}: {row['seconds']:.1f} s, "
+            f"{row['per_second']:,.1f} rollouts/s"
         )
     lines += ["", *_trl(measured)]
     for bar in measured["bars"]:
