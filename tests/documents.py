@@ -35,6 +35,11 @@ def read(page: str) -> str:
     return (ROOT / page).read_text(encoding="utf-8")
 
 
+def prose(page: str) -> str:
+    """The text of a page without its fenced blocks."""
+    return _FENCED.sub("", read(page))
+
+
 def blocks(page: str, language: str | None = None) -> list[Block]:
     """The fenced blocks of a page, of one language or of all."""
     text = read(page)
@@ -47,12 +52,12 @@ def blocks(page: str, language: str | None = None) -> list[Block]:
 
 def spans(page: str) -> list[str]:
     """The code spans of a page's prose, each on one line."""
-    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", _FENCED.sub("", read(page)))]
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", prose(page))]
 
 
 def section(page: str, heading: str) -> str:
     """The prose and tables under a heading, up to the next heading. Raises ValueError unless there is one such."""
-    parts = re.split(r"^#+ (.*)\n", _FENCED.sub("", read(page)), flags=re.MULTILINE)
+    parts = re.split(r"^#+ (.*)\n", prose(page), flags=re.MULTILINE)
     (text,) = [text for name, text in zip(parts[1::2], parts[2::2], strict=True) if name == heading]
     return text
 

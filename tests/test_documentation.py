@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import PAGES, ROOT, Block, blocks, read, spans
+from documents import PAGES, ROOT, Block, blocks, prose, read, spans
 from outside_package import install_project
 
 from maxrl_bench.cli import commands
@@ -42,6 +42,7 @@ BLOCKS_ELSEWHERE = {
 COMMANDS_ELSEWHERE = {
     "pip install": "installs what is installed; that its extras exist is checked",
     "dask worker": "waits for a scheduler; tests/sweeps/test_executors.py starts workers",
+    "maxrl-bench sweep --profile full --scheduler": "needs a scheduler that answers; that it is a command is checked",
     "pytest": "runs the tests",
     "python": "starts an interpreter of the reader's; files that it is given are run by name",
 }
@@ -168,7 +169,10 @@ def check_elsewhere(words: list[str]) -> bool:
         assert {name for group in re.findall(r"\[([\w,]+)\]", line) for name in group.split(",")} <= set(extras), line
     if words[0] == "python" and words[1].endswith(".py"):
         assert (ROOT / words[1]).is_file(), line
-    return any(line.startswith(start) for start in COMMANDS_ELSEWHERE)
+    elsewhere = any(line.startswith(start) for start in COMMANDS_ELSEWHERE)
+    if elsewhere and words[0] == "maxrl-bench":
+        assert not cli.parser().parse_known_args(words[1:])[1], line
+    return elsewhere
 
 
 @pytest.fixture
@@ -218,8 +222,7 @@ def test_commands_within_sentences_are_commands(page: str) -> None:
 
 @pytest.mark.parametrize("page", PAGES)
 def test_code_is_fenced(page: str) -> None:
-    prose = re.sub(r"^```.*?^```$", "", read(page), flags=re.DOTALL | re.MULTILINE)
-    assert not re.findall(r"^    (?:maxrl-bench|make|pip|python|import|from) .*", prose, re.MULTILINE)
+    assert not re.findall(r"^    (?:maxrl-bench|make|pip|python|import|from) .*", prose(page), re.MULTILINE)
 
 
 def test_what_runs_elsewhere_is_there() -> None:
