@@ -147,3 +147,17 @@ def test_shipped_claims_can_be_judged_under_every_profile() -> None:
                     publish.check(load_experiment(path, profile))
                 except NoSuchProfile:
                     continue
+
+
+def test_an_experiments_margin_is_that_of_its_claims_on_pass_at_k(tmp_path: Path) -> None:
+    path = tmp_path / "study.toml"
+    load(tmp_path)
+    text = path.read_text()
+    for margin, expected in (("", 0.02), ("margin = 0.1\n", 0.1)):
+        path.write_text(margin + text)
+        assert load_experiment(path).claims[0].margin_of("pass@1") == expected
+    for wrong in ("-0.1", "0", "2", '"0.1"', "true", "nan"):
+        path.write_text(f"margin = {wrong}\n{text}")
+        with pytest.raises(ValueError, match=r"study\.toml: key 'margin'") as refused:
+            load_experiment(path)
+        assert len(str(refused.value).splitlines()) == 1
