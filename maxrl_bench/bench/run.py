@@ -85,7 +85,7 @@ def _measure(quick: bool, out: Path, previous: Path | None) -> dict[str, Any]:
         "objective": OBJECTIVE, "peak_gflops": peak / 1e9, "ratios": {}, "versions": versions,
     }  # fmt: skip
     maze = make_task("maze-9")
-    policy = base_policy(maze, out, steps=30 if quick else 300)
+    policy = base_policy(maze, out, steps=60 if quick else 300)
     batch = maze.batch("test", range(16))
     groups = QUICK_GROUPS if quick else GROUPS
     engine = {n: engine_row(policy, batch, n, repeats, peak) for n in groups}
