@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -109,6 +110,12 @@ MAX_HISTORIES = 2**14  # rollouts of an instance whose paths are kept apart (dif
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+def _device(value: str) -> str:
+    if not re.fullmatch(r"cpu|mps|cuda(:[0-9]{1,2})?", value):
+        raise ValueError("must be 'cpu', 'mps', 'cuda' or one of several such as 'cuda:1'")
+    return value
+
+
 INTERIM = 128  # held-out instances of an evaluation that is not the last
 
 
@@ -138,7 +145,7 @@ class RunConfig(BaseModel):
     eval_split: Literal["validation", "test"] = "test"
     eval_rollouts: Rollouts = 1024  # of each instance, where the pass rate has to be sampled
     policy: Annotated[dict[str, Size], AfterValidator(Frozen)] = Frozen()  # sizes of the network
-    device: Annotated[str, Field(pattern=r"^(cpu|mps|cuda(:[0-9]{1,2})?)$")] = "cpu"
+    device: Annotated[str, AfterValidator(_device)] = "cpu"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"  # bfloat16: mixed precision
 
     @field_validator("objective")

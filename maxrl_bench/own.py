@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from maxrl_bench import plugins
+from maxrl_bench.names import shorten
 from maxrl_bench.objectives import outside
 from maxrl_bench.objectives.table import OBJECTIVES
 from maxrl_bench.tasks import ENTRY_POINTS, TASKS
@@ -19,6 +20,9 @@ def plug_in(*, tasks: Mapping[str, str] | None = None, objectives: Mapping[str, 
     Raises ValueError, one line, on anything that cannot be used so, and on a module that has changed since it was
     plugged in: Python has to be started again for it.
     """
+    for what, given in (("tasks", tasks), ("objectives", objectives)):
+        if not isinstance(given, Mapping | None):
+            raise ValueError(f'{what} must be a mapping such as {{"mine": "my_module:Mine"}}, got {shorten(given)}')
     for name, value in (tasks or {}).items():
         _refuse_built_in(name, TASKS)
         plugins.add(ENTRY_POINTS, name, value, _check_factory)

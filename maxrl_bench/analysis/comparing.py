@@ -84,6 +84,8 @@ def compare(
     """
     evidence = Evidence.of(load(tables))
     claim = _claim(evidence, metric, when, ours, theirs, tasks, where)
+    if margin is not None and (isinstance(margin, bool) or not isinstance(margin, int | float)):
+        raise ValueError(f"compare: margin must be a number above 0, got {shorten(margin)}")
     if margin is None and metric.startswith("pass@"):
         margin = MARGIN
     notes: list[str] = []
@@ -120,6 +122,8 @@ def _claim(evidence: Evidence, metric: Any, when: Any, ours: Any, theirs: Any, t
         raise ValueError(f"compare: key 'when': there is no moment {shorten(when)}; {did_you_mean(when, MOMENTS)}")
     table: dict[str, Any] = {"id": "compare", "statement": "one is better", "metric": metric, "when": when}
     table |= {"compare": {"objective": ours}, "against": {"objective": theirs}}
+    if tasks is not None and not isinstance(tasks, str | Sequence):
+        raise ValueError(f"compare: key 'tasks' must be a list of names, got {shorten(tasks)}")
     table |= {"tasks": [tasks] if isinstance(tasks, str) else list(tasks)} if tasks is not None else {}
     table |= {"where": where} if where is not None else {}
     try:

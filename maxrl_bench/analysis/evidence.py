@@ -50,6 +50,7 @@ class Evidence(Selection, Scores):
     @classmethod
     def of(cls, tables: results.Tables, experiment: str = "", where: str = "these tables") -> Evidence:
         """Take loaded tables; errors name them `where`. Raises ValueError where identities have gaps."""
+        results.check_tables(tables.metrics, tables.pass_rates)
         for name, table in (("metrics", tables.metrics), ("pass-rate", tables.pass_rates)):
             needed = {*results.IDENTITY, *SETTINGS, "step", "instance", "n"} & set(map(str, table))
             if gaps := [column for column in sorted(needed) if table[column].isna().any()]:

@@ -201,6 +201,8 @@ def settings(pairs: Sequence[str]) -> dict[str, Any]:
         key, equals, text = pair.partition("=")
         if not equals or not key:
             raise ValueError(f"{inputs.shorten(pair)} must have the form KEY=VALUE")
+        if key in table:
+            raise ValueError(f"{inputs.shorten(key)} is given twice")
         table[key] = inputs.from_toml_value(text, f"'{key}'")
     return table
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+import numpy as np
+
 from maxrl_bench import plugins
-from maxrl_bench.objectives.formula import Formula
+from maxrl_bench.objectives.formula import Formula, Objective
 
 ENTRY_POINTS = "maxrl_bench.objectives"
 # A family's name stands for the estimator to begin with; the cards say why.
@@ -38,6 +40,20 @@ def load_row(name: str, value: str) -> Formula:
     if found.on_success is None:
         raise ValueError(f"{_plugin(name, value)} has no weights: only 'ml' needs none")
     return found
+
+
+def weights(objective: Objective, successes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """As `objective.weights`. Raises ValueError, in one line, where its formulas fail or give no finite number."""
+    try:
+        both = objective.weights(successes)
+        good = all(bool(np.isfinite(part).all()) for part in both)
+    except Exception as error:  # foreign code
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise ValueError(f"objective '{objective.name}' gives no weights: {reason}") from error
+    if not good:
+        n = objective.num_rollouts
+        raise ValueError(f"objective '{objective.name}' gives weights that are not finite, for groups of {n} rollouts")
+    return both
 
 
 def _plugin(name: str, value: str) -> str:

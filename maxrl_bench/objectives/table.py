@@ -347,4 +347,4 @@ def advantages(rewards: Rewards, objective: str, **knobs: Any) -> Rewards:
     bound = bind(objective, num_rollouts, **knobs)
     if bound.row.smoothing or bound.row.entropy_bonus:
         raise ValueError(f"objective '{objective}' needs more than rewards: log-probabilities of the policy")
-    return reward_groups.spread(rewards, *bound.weights(successes))
+    return reward_groups.spread(rewards, *outside.weights(bound, successes))

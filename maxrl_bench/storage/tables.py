@@ -134,8 +134,7 @@ def _load(experiment: str, root: str | Path) -> Tables:
             f"it has no {missing}" if folder.is_dir() else did_you_mean(experiment, experiments(root) or ["none yet"])
         )
         raise ValueError(f"no results of experiment {shorten(experiment)} in {root}: {hint}") from None
-    _check_columns(folder / METRICS, metrics, (*IDENTITY, "step"))
-    _check_columns(folder / PASS_RATES, pass_rates, PASS_RATE_COLUMNS[:-1])  # older ones have no gradients
+    check_tables(metrics, pass_rates, f"{folder}/", "; run its sweep again")
     untold = Origin(format=origin.format, checksums={}).model_dump()
     return Tables(metrics, pass_rates, {**untold, **origin.model_dump(exclude_unset=True)})
 
@@ -165,23 +164,29 @@ def _read_table(path: Path, expected: str | None) -> pd.DataFrame:
         raise ValueError(f"{path} is no table ({' '.join(str(error).split())}); run its sweep again") from None
 
 
-def _check_columns(path: Path, table: pd.DataFrame, columns: Iterable[str]) -> None:
+def check_tables(metrics: pd.DataFrame, pass_rates: pd.DataFrame, where: str = "tables: ", remedy: str = "") -> None:
+    """Raises ValueError, one line, unless both tables have the columns and kinds of values that they must have."""
+    _check_columns(f"{where}{METRICS}", metrics, (*IDENTITY, "step"), remedy)
+    _check_columns(f"{where}{PASS_RATES}", pass_rates, PASS_RATE_COLUMNS[:-1], remedy)  # older ones have no gradients
+
+
+def _check_columns(path: str, table: pd.DataFrame, columns: Iterable[str], remedy: str) -> None:
     """Raises ValueError unless a table has these columns, and numbers where numbers belong."""
     for name in columns:
         if name not in table:
-            raise ValueError(f"{path} has no column '{name}'; run its sweep again")
+            raise ValueError(f"{path} has no column '{name}'{remedy}")
     for name in map(str, table):
         if name.startswith("pass@") and not _PASS_AT_K.fullmatch(name):
-            raise ValueError(f"{path}: column {shorten(name)} is no pass@k; run its sweep again")
+            raise ValueError(f"{path}: column {shorten(name)} is no pass@k{remedy}")
     if table.empty:
-        raise ValueError(f"{path} has no rows; run its sweep again")
+        raise ValueError(f"{path} has no rows{remedy}")
     for name in table:
         numbers = name in _NUMBERS or name.startswith("pass@")
         if numbers and not pd.api.types.is_numeric_dtype(table[name]):
-            raise ValueError(f"{path}: column '{name}' must hold numbers; run its sweep again")
+            raise ValueError(f"{path}: column '{name}' must hold numbers{remedy}")
         rates = name == "pass_rate" or name.startswith("pass@")
         if rates and not table[name].dropna().between(0, 1).all():
-            raise ValueError(f"{path}: column '{name}' must hold rates in [0, 1]; run its sweep again")
+            raise ValueError(f"{path}: column '{name}' must hold rates in [0, 1]{remedy}")
 
 
 _PASS_AT_K = re.compile(r"pass@[1-9][0-9]{0,9}")

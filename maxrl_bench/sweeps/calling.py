@@ -15,6 +15,7 @@ import numpy as np
 
 from maxrl_bench.config import RunConfig
 from maxrl_bench.names import shorten
+from maxrl_bench.objectives.formula import Formula
 from maxrl_bench.storage.tables import Tables
 from maxrl_bench.sweeps import sources
 from maxrl_bench.sweeps.driver import DiskFull, Plan, Report, Sweep, check_room, make_plan
@@ -79,6 +80,12 @@ def run(
         asked["steps"] = steps
     if isinstance(workers, bool) or not isinstance(workers, int) or not 1 <= workers <= MAX_WORKERS:
         raise ValueError(f"{SOURCE}: workers must be a whole number from 1 to {MAX_WORKERS}, got {shorten(workers)}")
+    if not isinstance(results, str | os.PathLike):
+        raise ValueError(f"{SOURCE}: results must be the path of a folder, got {shorten(results)}")
+    for key in ("task", "objective"):
+        if callable(asked[key]) or isinstance(asked[key], Formula):
+            how = f'maxrl_bench.plug_in({key}s={{"mine": "my_module:Mine"}})'
+            raise ValueError(f"{SOURCE}: key '{key}' takes names, which {how} gives, not {shorten(asked[key])}")
     experiment = from_settings({key: _plain(value) for key, value in asked.items()}, SOURCE, name)
     results = Path(results)
     sources.check(experiment, results)

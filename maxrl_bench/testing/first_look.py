@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import traceback
 import unittest
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from maxrl_bench.names import label
 from maxrl_bench.objectives.formula import Objective
 from maxrl_bench.tasks import make_task
 from maxrl_bench.testing import objective_checks, task_checks
+
+_OURS = tuple(str(Path(place).parent) for place in (Path(__file__).parent, torch.__file__, np.__file__))
 
 
 def look(named: Mapping[str, Any]) -> None:
@@ -44,7 +49,8 @@ def _look(text: str) -> None:
             except (ImportError, MemoryError):
                 raise
             except Exception as error:  # a task is foreign code: any error of it becomes one line
-                line = f"task '{label(named)}' contradicts itself: {_told(error)}"
+                what = "contradicts itself" if isinstance(error, AssertionError) else "fails"
+                line = f"task '{label(named)}' {what}: {_told(error)}"
                 raise ValueError(f"{line} (see: maxrl-bench check task {_words(named)})") from error
 
 
@@ -60,8 +66,15 @@ def look_at_weights(objective: Objective) -> None:
 
 
 def _told(error: Exception) -> str:
-    told = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}"
+    told = str(error) if isinstance(error, AssertionError) else f"{type(error).__name__}: {error}{_place(error)}"
     return " ".join(told.split())
+
+
+def _place(error: Exception) -> str:
+    """Where in somebody else's file it was raised, on the way to where it was caught."""
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [frame for frame in frames if not frame.filename.startswith(_OURS)]
+    return f" ({Path(theirs[-1].filename).name}, line {theirs[-1].lineno})" if theirs else ""
 
 
 def _words(named: Mapping[str, Any]) -> str:

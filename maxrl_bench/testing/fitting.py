@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 
+from maxrl_bench.names import shorten
 from maxrl_bench.rollouts.graphs import FAILURE, StateGraphs
 from maxrl_bench.rollouts.tokens import TokenBatch
 from maxrl_bench.tasks import CategoricalContexts, PixelContexts, Task, TokenContexts
@@ -26,6 +28,15 @@ def _of_tokens(task: Task, batch: TokenBatch) -> Iterator[str]:
     contexts, size = task.contexts, batch.num_instances
     if not isinstance(contexts, TokenContexts):
         yield f"a TokenBatch needs TokenContexts, the task's are {type(contexts).__name__}"
+        return
+    prompts = batch.prompts
+    if not isinstance(prompts, torch.Tensor) or prompts.ndim != 2:
+        got = f"{type(prompts).__name__} of shape {list(getattr(prompts, 'shape', ()))}"
+        yield f"prompts must be a torch tensor [instances, tokens], got {got}"
+        return
+    answer = batch.verifier.advance(batch.verifier.start(), np.zeros(size, np.int64))
+    if not isinstance(answer, tuple) or len(answer) != 2:
+        yield f"the verifier's advance must return (states, outcomes), got {shorten(answer)}"
         return
     actions = torch.arange(contexts.vocabulary) if batch.actions is None else batch.actions
     if len(actions) != task.num_actions:

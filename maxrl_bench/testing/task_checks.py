@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from maxrl_bench.names import shorten
 from maxrl_bench.rollouts import policies
 from maxrl_bench.rollouts.graphs import StateGraphs
 from maxrl_bench.rollouts.tokens import RUNNING, SUCCEEDED, TokenBatch
@@ -61,6 +62,10 @@ def batches_fit_the_task(subject: Subject) -> None:
     size = min(8, subject.instances)
     for split in subject.splits:
         batch = subject.batch(split, size)
+        if not all(hasattr(batch, part) for part in ("num_instances", "sample")):
+            raise AssertionError(
+                f"split '{split}': `batch` must return a TokenBatch or StateGraphs, got {shorten(batch)}"
+            )
         if batch.num_instances != size:
             raise AssertionError(f"split '{split}': a batch of {size} indices has {batch.num_instances} instances")
         for misfit in fitting.misfits(task, batch):

@@ -94,8 +94,14 @@ def _check_instances(config: RunConfig, task: Task) -> None:
     try:
         task.batch(config.eval_split, [0])
         task.batch("train", training_indices(config, 0)[:1])
-        if config.warm_start_steps:
-            first = task.batch("train", warm_start_indices(config, 0)[:1])
-            first.demonstration_loss(policies.smallest(task.contexts, task.num_actions))
+        first = task.batch("train", warm_start_indices(config, 0)[:1])
     except (ValueError, NotImplementedError) as error:
         raise ValueError(f"task '{config.task_label}': {error}") from None
+    if config.warm_start_steps:
+        try:
+            first.demonstration_loss(policies.smallest(task.contexts, task.num_actions))
+        except (ValueError, NotImplementedError) as error:
+            raise ValueError(
+                f"task '{config.task_label}': {error}; key 'warm_start_steps' must be 0 without demonstrations, "
+                f"got {config.warm_start_steps}"
+            ) from None
