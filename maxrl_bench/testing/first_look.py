@@ -25,9 +25,9 @@ def look(named: Mapping[str, Any]) -> None:
     """Look at a task, given as a table of its name and options; once in a process for each.
 
     A few demonstrations are replayed, 256 sampled rollouts under each of two policies compared with their exact pass
-    rates, listed solutions handed to the verifier, instances asked for twice, actions counted: a tenth of a second or
-    three. The generators are its own, so that no number of a run depends on it. Raises ValueError, in one line, with
-    the instance that contradicts; by chance less often than once in a million (`rates.FALSE_ALARM`).
+    rates, listed solutions and answers like them handed to the verifier, instances asked for twice, actions counted: a
+    tenth of a second or three. The generators are its own, so that no number of a run depends on it. Raises ValueError,
+    in one line, with the instance that contradicts; by chance less often than once in a million (`rates.FALSE_ALARM`).
     """
     _look(json.dumps(named, sort_keys=True))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest
 from collections.abc import Sequence
 
 import numpy as np
@@ -135,3 +136,20 @@ def replay(batch: Known, rows: np.ndarray, routes: Sequence[Sequence[int]]) -> t
         walk.step(np.array([route[step] if step < len(route) else 0 for route in routes]))
         walk.outcome = np.where(going, walk.outcome, stopped)
     return walk.outcome, lengths
+
+
+def accepted(batch: TokenBatch, row: int, num_actions: int, most: int) -> set[tuple[int, ...]]:
+    """All answers that the verifier accepts. Raises unittest.SkipTest where more than `most` were to be tried."""
+    answers: set[tuple[int, ...]] = set()
+    states, prefixes = np.asarray(batch.verifier.start())[row : row + 1], np.zeros((1, 0), np.int64)
+    for _ in range(batch.horizon):
+        if len(states) * num_actions > most:
+            raise unittest.SkipTest("there are too many answers to try")
+        actions = np.tile(np.arange(num_actions), len(states))
+        longer = np.column_stack([np.repeat(prefixes, num_actions, axis=0), actions])
+        states, outcome = batch.verifier.advance(np.repeat(states, num_actions, axis=0), actions)
+        answers |= {tuple(answer) for answer in longer[outcome == SUCCEEDED].tolist()}
+        states, prefixes = states[outcome == RUNNING], longer[outcome == RUNNING]
+        if not len(states):
+            break
+    return answers

@@ -70,6 +70,13 @@ def test_an_unsound_task_is_found_with_the_counter_example(name: str) -> None:
     assert text.endswith(f"{sum(r.state == FAILS for r in results)} fail")
 
 
+def test_one_accepted_answer_too_many_is_found_by_its_likeness() -> None:
+    seen = subject("AlsoZero")
+    task_checks.listed_solutions_are_accepted(seen)
+    with pytest.raises(AssertionError, match=r"index \d+: the verifier accepts \[0, 0\], which is not listed"):
+        task_checks.answers_like_the_listed_are_listed(seen)
+
+
 def test_incomplete_solutions_are_found_by_sampling_too() -> None:
     """The example that a report gave: a small pass rate is reported where a large one is true."""
     with pytest.raises(AssertionError, match=r"of 500 sampled rollouts succeed, the exact pass rate is 0\.0\d+"):

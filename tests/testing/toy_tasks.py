@@ -116,6 +116,22 @@ class Listing(SumTo):
         return super().answers(targets)[::BASE]
 
 
+class AlsoZero(SumTo):
+    """The verifier accepts [0, 0], whatever is asked."""
+
+    def batch(self, split: str, indices: Sequence[int]) -> Any:
+        batch = super().batch(split, indices)
+        advance = batch.verifier.advance
+
+        def lenient(states: np.ndarray, actions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            after, outcome = advance(states, actions)
+            zero = (states[:, 1] == 0) & (states[:, 2] == 1) & (actions == 0)
+            return after, np.where(zero, SUCCEEDED, outcome)
+
+        batch.verifier.advance = lenient
+        return batch
+
+
 class ListsWrong(SumTo):
     def answers(self, targets: Sequence[int]) -> list[tuple[int, list[int]]]:
         return [(row, [a, (b + (row == 1 and a == 4)) % BASE]) for row, (a, b) in super().answers(targets)]
