@@ -19,7 +19,8 @@ RULE = (
 )
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 _DEVICE = re.compile(r"(?:con|prn|aux|nul|com\d|lpt\d)(?:\..*)?", re.IGNORECASE)
-_PLAIN = re.compile(r"(?!(?:True|False|None)\Z)[A-Za-z][A-Za-z0-9_.*/+-]*|[*/+-]")  # no number, no separator
+# No number, no separator, and nothing that Python or JSON reads as another value.
+_PLAIN = re.compile(r"(?!(?:True|False|None|true|false|null|NaN|Infinity)\Z)[A-Za-z][A-Za-z0-9_.*/+-]*|[*/+-]")
 _OPTION = re.compile(r"([A-Za-z_]\w*)=(?=[^ ,)])")
 _WORD = re.compile(r"[^,()=\[\]{}\"\s]+(?=, |\)\Z)")
 _VALUES = json.JSONDecoder()
@@ -90,10 +91,14 @@ def from_label(text: str) -> dict[str, Any]:
                 f"must be a name, or a name with options such as maxrl_order(order=8), got {shorten(text)}"
             )
         rest = rest[found.end() :]
+        word = _WORD.match(rest)
         try:
-            named[found[1]], end = _VALUES.raw_decode(rest)
-        except ValueError:  # plain text, or a boolean as Python writes it
-            end = word.end() if (word := _WORD.match(rest)) else 0
+            if word and _PLAIN.fullmatch(word[0]):
+                named[found[1]], end = word[0], word.end()
+            else:
+                named[found[1]], end = _VALUES.raw_decode(rest)
+        except ValueError:  # other text, or a boolean as Python writes it
+            end = word.end() if word else 0
             named[found[1]] = {"True": True, "False": False}.get(rest[:end], rest[:end])
         follows = ", " if rest[end : end + 2] == ", " else ""
         rest = rest[end + len(follows) :]

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sweep_cases import RUN
 
@@ -26,6 +26,9 @@ VALUES = st.one_of(
 )
 
 
+@example(
+    dict.fromkeys(("a", "b", "c"), "NaN") | {"d": "true", "e": "nullable", "f": "True", "g": True, "h": "Infinity"}
+)
 @given(st.dictionaries(st.from_regex(r"[a-z_]\w*", fullmatch=True).filter(lambda key: key != "name"), VALUES))
 def test_a_label_reads_back_as_what_it_is_of(options: dict[str, Any]) -> None:
     if not any(isinstance(v, float) and np.isinf(v) for v in options.values()):
