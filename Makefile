@@ -53,7 +53,7 @@ types: $(VENV)/.dev ## check the types
 docs: $(VENV)/.docs ## build the documentation as a site, build/site/index.html; a broken link is an error
 	@NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict
 
-check: lint types test docs ## what CI runs: lint, types, tests, documentation
+check: lint types docs test ## what CI runs: lint, types, documentation, tests
 
 tune: $(VENV)/.base ## choose learning rates on the validation split; writes experiments/learning_rates.toml
 	$(CLI) sweep learning_rate --profile tune $(if $(WORKERS),--workers $(WORKERS))
