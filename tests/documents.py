@@ -11,6 +11,18 @@ PAGES = sorted(path.relative_to(ROOT).as_posix() for path in (*ROOT.glob("docs/*
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
 
+# What makes a run take no time.
+SMALL = {
+    "steps": 1, "eval_every": 1, "eval_instances": 2, "eval_rollouts": 4, "batch_size": 2, "warm_start_steps": 0
+}  # fmt: skip
+
+
+def in_small(words: list[str]) -> list[str]:
+    """The words of `maxrl-bench run` with settings that take no time, for theirs."""
+    kept = [word for word in words if word.partition("=")[0] not in SMALL]
+    return [*kept, *(f"{key}={value}" for key, value in SMALL.items())]
+
+
 class Block(NamedTuple):
     """A fenced block: its page, its number there (from 1), its language, its text, and its line in the page."""
 

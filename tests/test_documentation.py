@@ -19,14 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from documents import PAGES, ROOT, Block, blocks, prose, read, spans
+from documents import PAGES, ROOT, SMALL, Block, blocks, in_small, prose, read, spans
 from outside_package import install_project
 
 from maxrl_bench.cli import commands
 from maxrl_bench.cli import main as cli
 
-SMALL = ["steps=1", "eval_every=1", "eval_instances=2", "eval_rollouts=4", "batch_size=2", "warm_start_steps=0"]
-RUN = ["task=empty-8", "objective=grpo", *SMALL]
 LANGUAGES = {"sh", "console", "python", "toml", "text"}
 # What a reader puts something else for.
 PLACEHOLDERS = {"NAME": "maxrl_alg1", "FILE": "metrics.csv", "HOST": "localhost", "N": "8"}
@@ -59,7 +57,7 @@ def beginning(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(ROOT / "experiments", folder / "experiments")
     shutil.copytree(ROOT / "results" / "objectives", folder / "results" / "objectives")
     shutil.copytree(ROOT / "plots" / "theory", folder / "plots" / "theory")  # which `plot` would take seconds to draw
-    assert cli.main(["run", *RUN, "--results", str(folder / "results")]) == 0
+    assert cli.main([*in_small(["run", "task=empty-8", "objective=grpo"]), "--results", str(folder / "results")]) == 0
     for name, text in STAND_INS.items():
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
     return folder
@@ -135,7 +133,7 @@ class Reader:
         assert words[0] == "maxrl-bench", f"{self.page}: how is this to be run? {line}"
         arguments = words[1:]
         if arguments[0] == "run" and "--config" not in arguments:
-            arguments += SMALL
+            arguments = in_small(arguments)
         if arguments[0] == "sweep" and "--dry-run" not in arguments:
             arguments += ["--workers", "1", "--no-plots"] if set(arguments) & set(self.written) else ["--dry-run"]
         self.output.readouterr()
@@ -152,8 +150,8 @@ class Reader:
 
 def small(code: str) -> str:
     """Python that asks for few steps, seeds and processes."""
-    given = ", ".join(word for word in SMALL if not word.startswith("steps="))
-    code = re.sub(r"\bsteps=\d+", f"steps=1, {given}", code)
+    given = ", ".join(f"{key}={value}" for key, value in SMALL.items())
+    code = re.sub(r"\bsteps=\d+", given, code)
     return re.sub(r"\b(workers|seeds)=(\d+|\[[\d, ]+\])", r"\1=1", code)
 
 

@@ -6,14 +6,12 @@ import shlex
 from pathlib import Path
 
 import pytest
-from documents import ROOT
+from documents import ROOT, in_small
 from outside_package import install_project
 
 from maxrl_bench.cli import main as cli
 from maxrl_bench.cli.new import EXAMPLES
 from maxrl_bench.inputs import read_toml
-
-SMALL = ["steps=1", "eval_every=1", "eval_instances=2", "batch_size=2", "warm_start_steps=1", "num_rollouts=4"]
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +36,7 @@ def test_a_package_works_as_it_is_and_what_is_to_be_done_next_does(
     assert commands[0] == ["pip", "install", "--editable", "my-own.start"]
     for command in commands[1:]:
         assert command[0] == "maxrl-bench"
-        assert cli.main([*command[1:], *SMALL * (command[1] == "run")]) == 0
+        assert cli.main(in_small(command[1:]) if command[1] == "run" else command[1:]) == 0
     # But for the name it is the example, whose test the suite runs.
     for path in (ROOT / "examples" / example.folder).iterdir():
         if path.is_file():
