@@ -6,7 +6,6 @@ import math
 from collections.abc import Mapping
 
 import numpy as np
-from scipy import special
 
 from maxrl_bench.objectives.binomials import hit, miss
 from maxrl_bench.objectives.formula import Formula, Knob, maxrl_weight, power_of
@@ -36,6 +35,8 @@ def _power_series(K: np.ndarray, N: int, order: int, q: float) -> np.ndarray:
 
 def _power_weight(p: np.ndarray, order: int, q: float) -> np.ndarray:
     """sum_{m<T} C(q+m-1, m) (1-p)^m = p^-q I_p(q, T), the distribution of a negative binomial; C(q+T-1, T-1) at 0."""
+    from scipy import special  # slow to load, and every process loads this table
+
     if q == 0:
         return np.ones_like(p)
     small = p < np.finfo(float).tiny
