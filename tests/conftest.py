@@ -54,20 +54,17 @@ def _restore() -> None:
 @pytest.fixture
 def outside(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A folder on the import path, for packages of somebody else's; nothing of them is known after the test."""
+    from outside_package import forget
+
     from maxrl_bench import plugins
-    from maxrl_bench.config import find_task
-    from maxrl_bench.objectives import table
 
     folder = tmp_path_factory.mktemp("outside")
-    known = find_task, table._plugged_in
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(folder)
-        for cache in known:
-            cache.cache_clear()
+        forget()
         yield folder
     plugins._added.clear()
-    for cache in known:
-        cache.cache_clear()
+    forget()
     for name, module in list(sys.modules.items()):
         if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
             del sys.modules[name]

@@ -189,7 +189,7 @@ def test_trl_evaluates_in_groups_of_another_size(example: dict[str, Any], tmp_pa
     ("objective", "knobs", "settings", "message"),
     [
         ("maxrl_order", {"order": 5}, {}, "at most 4"),
-        ("maxrl", {}, {}, "did you mean 'maxrl_"),
+        ("maxrl_alg2", {}, {}, "did you mean 'maxrl_"),
         ("grpo_entropy", {}, {}, "needs more than rewards"),
         ("ml", {}, {}, "no weights"),
         ("grpo", {}, {"loss_type": "grpo"}, "loss_type must be 'dr_grpo' for an exact gradient, got 'grpo'"),

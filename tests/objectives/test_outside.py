@@ -12,12 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from outside_package import OBJECTIVES as THEIR_MODULE
-from outside_package import install
+from outside_package import forget, install
 
 from maxrl_bench import advantages, bind, plugins
 from maxrl_bench.cli import main as cli
 from maxrl_bench.config import RunConfig, brief
-from maxrl_bench.objectives import outside, table
+from maxrl_bench.objectives import outside
 from maxrl_bench.objectives.formula import Formula, Knob
 from maxrl_bench.objectives.table import OBJECTIVES, find_row
 from maxrl_bench.report.palette import style_of
@@ -54,9 +54,9 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         if name.startswith("theirs_"):
             monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(str(folder))
-    table._plugged_in.cache_clear()
+    forget()
     yield folder
-    table._plugged_in.cache_clear()
+    forget()
 
 
 @pytest.mark.usefixtures("theirs")

@@ -142,7 +142,7 @@ def test_the_limit_is_what_many_rollouts_approach() -> None:
 @pytest.mark.parametrize(
     ("name", "rollouts", "knobs", "message"),
     [
-        ("maxrl", 8, {}, "unknown objective 'maxrl'; did you mean 'maxrl_"),
+        ("maxrl_alg2", 8, {}, "unknown objective 'maxrl_alg2'; did you mean 'maxrl_"),
         ("xyzzy", 8, {}, "accepted: reinforce, "),
         ("reinforce", 8, {"order": 4}, "does not read the knob 'order'; accepted: no knobs"),
         ("maxrl_alg1", 8, {"order": 4}, "does not read the knob 'order'"),

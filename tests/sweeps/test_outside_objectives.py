@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from outside_package import OBJECTIVES, install
+from outside_package import OBJECTIVES, forget, install
 from sweep_cases import RUN, config, experiment, run_sweep, tables_without_seconds
 
 from maxrl_bench.cli.main import main
-from maxrl_bench.objectives import table
 from maxrl_bench.storage.store import Store
 from maxrl_bench.sweeps.driver import make_plan
 from maxrl_bench.sweeps.executors import DaskPool, LocalPool
@@ -23,9 +22,9 @@ def theirs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     points = {"maxrl_bench.objectives": {"centred": "their_sweeps:centred"}}
     folder = install(tmp_path / "site", {"their_sweeps.py": OBJECTIVES}, points)
     monkeypatch.syspath_prepend(str(folder))
-    table._plugged_in.cache_clear()
+    forget()
     yield
-    table._plugged_in.cache_clear()
+    forget()
 
 
 @pytest.mark.usefixtures("theirs")
@@ -59,7 +58,7 @@ def test_a_worker_that_lacks_it_gets_no_runs(tmp_path: Path, monkeypatch: pytest
     run = config(objective="centred")
     job = make_plan([experiment(run)], tmp_path / "results", run_function=RUN).job(run.hash)
     monkeypatch.setattr("importlib.metadata.entry_points", lambda **_: [])
-    table._plugged_in.cache_clear()
+    forget()
     outcome = execute(job)
     assert outcome.state == "foreign"
     assert "this worker cannot read the run: key 'objective': unknown objective 'centred'" in outcome.message
