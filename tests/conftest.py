@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +17,10 @@ _ORDERS = pytest.StashKey[list[tuple[str, str, str]]]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # In the background of a shell, and under nohup, these are ignored, by the processes that tests start as well.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, handler)
     config.stash[_ORDERS] = []
 
 
