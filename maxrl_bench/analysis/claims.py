@@ -102,7 +102,7 @@ def _judge_alone(evidence: Evidence, table: Mapping[str, Any] | Claim, position:
 def _judge(evidence: Evidence, claim: Claim, verdict: Verdict) -> None:
     for metric in claim.metric:
         for against in claim.against:
-            sides = _label(evidence, claim.compare), _label(evidence, against)
+            sides = label_of(evidence, claim.compare), label_of(evidence, against)
             differences = _differences(evidence, claim, metric, against, claim.when, verdict.notes)
             collapsed = {task: _collapsed(evidence, claim, against, task) for task in differences}
 
@@ -150,7 +150,7 @@ def _compare(
 
 def _collapsed(evidence: Evidence, claim: Claim, against: Side, task: str) -> int:
     """How many of the runs compared on a task collapsed."""
-    groups = evidence.in_common([_runs(evidence, task, side) for _, side in claim.terms(against)])
+    groups = evidence.in_common([runs_of(evidence, task, side) for _, side in claim.terms(against)])
     return sum(evidence.collapsed(run) for run in {run for runs in groups for run in runs})
 
 
@@ -166,7 +166,7 @@ def _differences(
     terms = claim.terms(against)
     differences: dict[str, np.ndarray] = {}
     for task in claim.tasks or evidence.tasks:
-        chosen = [_runs(evidence, task, side) for _, side in terms]
+        chosen = [runs_of(evidence, task, side) for _, side in terms]
         groups = evidence.in_common(chosen)
         if not groups[0]:
             if claim.tasks or all(chosen):
@@ -195,7 +195,7 @@ def _differences(
     return differences
 
 
-def _runs(evidence: Evidence, task: str, side: Side) -> list[str]:
+def runs_of(evidence: Evidence, task: str, side: Side) -> list[str]:
     """The runs of a side on a task, by seed."""
     rows = [{**row, "run": run, "seeds": [row["seed"]]} for run, row in evidence.runs.items() if row["task"] == task]
     return [str(row["run"]) for _, row in sorted(select(side, rows, "runs").items(), key=lambda item: item[0])]
@@ -215,7 +215,7 @@ def _log_rollouts(
         return np.log2(np.where(censored, budget, needed))
 
 
-def _label(evidence: Evidence, side: Side) -> str:
+def label_of(evidence: Evidence, side: Side) -> str:
     """The side as legends name it, where its objective has one label only."""
     labels = {row["objective"] for row in evidence.runs.values() if side.objective and side.names(row)}
     return str(Side(labels.pop(), side.settings) if len(labels) == 1 else side)

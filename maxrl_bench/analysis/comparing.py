@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from maxrl_bench.analysis import stats
+from maxrl_bench.analysis.claims import label_of, runs_of
 from maxrl_bench.analysis.compare import MARGIN, Comparison
 from maxrl_bench.analysis.compare import compare as judge
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.names import did_you_mean, shorten
 from maxrl_bench.storage.tables import Tables, load
-from maxrl_bench.sweeps.claim_check import check_claim, select
-from maxrl_bench.sweeps.claim_model import Claim, Side, read_claim
+from maxrl_bench.sweeps.claim_check import check_claim
+from maxrl_bench.sweeps.claim_model import Claim, read_claim
 
 MOMENTS = ("final", "best", "area", "drop")
 
@@ -91,7 +92,7 @@ def compare(
     notes: list[str] = []
     scores: dict[str, list[np.ndarray]] = {}
     for task in claim.tasks or evidence.tasks:
-        chosen = [_runs(evidence, task, side) for _, side in claim.terms(claim.against[0])]
+        chosen = [runs_of(evidence, task, side) for _, side in claim.terms(claim.against[0])]
         groups = evidence.in_common(chosen)
         if not groups[0]:
             notes += [f"no runs with common seeds on {task}"] if claim.tasks or all(chosen) else []
@@ -110,7 +111,7 @@ def compare(
         per_task = {task: judge(a, b, margin) for task, (a, b) in scores.items()}
     except ValueError as error:
         raise ValueError(f"compare: {error}") from None
-    labels = [_label(evidence, side) for side in (claim.compare, claim.against[0])]
+    labels = [label_of(evidence, side) for side in (claim.compare, claim.against[0])]
     return Compared(metric, when, labels[0], labels[1], mean, per_task, tuple(notes))
 
 
@@ -136,12 +137,6 @@ def _claim(evidence: Evidence, metric: Any, when: Any, ours: Any, theirs: Any, t
     return claim
 
 
-def _runs(evidence: Evidence, task: str, side: Side) -> list[str]:
-    """The runs of a side on a task, by seed."""
-    rows = [{**row, "run": run, "seeds": [row["seed"]]} for run, row in evidence.runs.items() if row["task"] == task]
-    return [str(row["run"]) for _, row in sorted(select(side, rows, "compare").items(), key=lambda item: item[0])]
-
-
 def _no_values(evidence: Evidence, metric: str) -> str:
     if evidence.has(metric):
         along = ", ".join(f"pass@{k}" for k in evidence.ks)
@@ -150,9 +145,3 @@ def _no_values(evidence: Evidence, metric: str) -> str:
         return f"there is no {metric}: the pass rates are of {evidence.pass_rates['n'].max()} rollouts each"
     columns = [str(column) for column in evidence.metrics if evidence.has(str(column))]
     return f"the tables have no column {shorten(metric)}; {did_you_mean(metric, columns)}"
-
-
-def _label(evidence: Evidence, side: Side) -> str:
-    """The side as legends name it, where its objective has one label only."""
-    labels = {str(row["objective"]) for row in evidence.runs.values() if side.names(row)}
-    return labels.pop() if len(labels) == 1 else str(side)

@@ -26,7 +26,7 @@ def _power_series(K: np.ndarray, N: int, order: int, q: float) -> np.ndarray:
         terms = last[going, None] * np.cumprod(ratios, axis=1)
         total[going] += terms.sum(axis=1)
         last[going] = terms[:, -1]
-        # What is to come is at most the geometric series of ratio 1 - (K-1)/(N-1).
+        # To come is at most the geometric series of ratio 1 - (K-1)/(N-1) (for q > 1 a few per cent more).
         going = going[last[going] * (N - 1) > 1e-17 * total[going] * (counts[going] - 1)]
         if not len(going):
             break

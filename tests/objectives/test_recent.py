@@ -77,12 +77,13 @@ def test_a_power_of_order_t_is_its_series(n: int) -> None:
         assert objective.population_weight(np.array(0.1)) == pytest.approx(float(weight), rel=1e-12)
 
 
-def test_a_power_of_high_order_is_a_power() -> None:
+@pytest.mark.parametrize("q", [0.5, 1.0, 1.5, 2.0])
+def test_a_power_of_high_order_is_a_power(q: float) -> None:
     """T = N terms sum to Gamma(N+q) Gamma(K) / (Gamma(K+q) Gamma(N)) (Chu and Vandermonde), about (K/N)^-q."""
     n = 200_000
     counts = np.array([1, 2, 10, 1000, n // 2, n])
-    ours = bind("power_order", n, order=n, q=0.5).weights(counts)[0]
-    expected = [math.exp(math.lgamma(n + 0.5) + math.lgamma(k) - math.lgamma(k + 0.5) - math.lgamma(n)) for k in counts]
+    ours = bind("power_order", n, order=n, q=q).weights(counts)[0]
+    expected = [math.exp(math.lgamma(n + q) + math.lgamma(k) - math.lgamma(k + q) - math.lgamma(n)) for k in counts]
     np.testing.assert_allclose(ours, expected, rtol=1e-8)
 
 
