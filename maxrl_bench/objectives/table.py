@@ -193,9 +193,9 @@ OBJECTIVES: Mapping[str, Formula] = {
         order=lambda N: N,
         limit=_inverse,
     ),
-    "pkpo": Formula(
-        label="PKPO",
-        paper="arXiv 2505.15201",
+    "pkpo_plain": Formula(
+        label="PKPO (plain)",
+        paper="arXiv 2505.15201, without a baseline",
         formula="s = k; f = k [1 - C(N-1-K,k-1)/C(N-1,k-1)]",
         edges="K = 0: no update; K = N: weight k; k = 1: REINFORCE; N = 1: REINFORCE",
         on_success=lambda K, N, k: np.full_like(K, k),

@@ -30,14 +30,14 @@ _CLEAR: dict[str, Any] = {"path_effects": [withStroke(linewidth=2.5, foreground=
 _ORDERS = (1, 2, 4, 8, 16, 32, 64, 128)
 _NOISIEST = 300  # where the axis of the noise over the least ends
 _GRPO_ROLLOUTS = (4, 16, 64, 256)
-_COMPARED = ("reinforce", "rloo", "grpo", "maxrl_eq9", "maxrl_eq10", "maxrl_alg1", "maxrl_order_loo", "pkpo")
+_COMPARED = ("reinforce", "rloo", "grpo", "maxrl_eq9", "maxrl_eq10", "maxrl_alg1", "maxrl_order_loo", "pkpo_loo")
 
 
 def _compared(num_rollouts: int, names: Sequence[str] = _COMPARED) -> list[Objective]:
     """The named objectives, of full order where they have one, and with k = 4."""
     knobs = {
         "maxrl_order_loo": {"order": num_rollouts},
-        "pkpo": {"k": 4},
+        "pkpo_loo": {"k": 4},
         "pass_at_k_training": {"k": 4},
     }
     return [bind(name, num_rollouts, **knobs.get(name, {})) for name in names]
@@ -90,7 +90,7 @@ def weights(folder: Path) -> Path:
         grpo.plot(p, 1 / np.sqrt(p * (1 - p)), color=GREY, linestyle="--", label="GRPO, N = ∞")
         _weight_axes(grpo, "GRPO at N rollouts", 0.3, 3500)
         _maximum_likelihood(sixteen, p)
-        names = ("rloo", "grpo", "f_grpo", "maxrl_alg1", "pkpo", "pass_at_k_training")
+        names = ("rloo", "grpo", "f_grpo", "maxrl_alg1", "pkpo_loo", "pass_at_k_training")
         for i, objective in enumerate(_compared(16, names)):
             _curve(sixteen, p, objective.population_weight(p), objective.name, objective.label, i)
         _weight_axes(sixteen, "Six objectives, 16 rollouts, exact", 0.3, 3500)
@@ -133,7 +133,7 @@ def _three_rows(titles: Sequence[str], xlabel: str) -> tuple[Figure, np.ndarray]
 
 def _finish(figure: Figure, axes: np.ndarray) -> None:
     """One legend for all values of N, in which knobs that depend on N are written as formulas."""
-    names = {"maxrl_order_loo": "MaxRL LOO T=N", "pkpo": "PKPO k=4"}
+    names = {"maxrl_order_loo": "MaxRL LOO T=N", "pkpo_loo": "PKPO-LOO k=4"}
     for line, name in zip(axes[0, 0].get_lines(), _COMPARED, strict=False):
         line.set_label(names.get(name, line.get_label()))
     handles = [line for line in axes[0, 0].get_lines() if not str(line.get_label()).startswith("_")]

@@ -38,7 +38,7 @@ _STYLES: dict[str, tuple[str, str, Any]] = {
     "maxrl_clipped": ("#0B5A8A", "h", "-."),
     "power": ("#6FA8D6", "o", "--"),
     "power_order": ("#8DBBE0", "D", ":"),
-    "pkpo": ("#009E73", "X", "-."),
+    "pkpo_plain": ("#009E73", "X", "-."),
     "pkpo_loo": ("#4CC3A1", "X", ":"),
     "pass_at_k_training": ("#00614A", "8", "--"),
     "maxpo": ("#2E8B6F", "8", "-."),

@@ -135,6 +135,7 @@ def _load(experiment: str, root: str | Path) -> Tables:
         )
         raise ValueError(f"no results of experiment {shorten(experiment)} in {root}: {hint}") from None
     check_tables(metrics, pass_rates, f"{folder}/", "; run its sweep again")
+    metrics = _named_as_now(metrics)
     untold = Origin(format=origin.format, checksums={}).model_dump()
     return Tables(metrics, pass_rates, {**untold, **origin.model_dump(exclude_unset=True)})
 
@@ -162,6 +163,19 @@ def _read_table(path: Path, expected: str | None) -> pd.DataFrame:
         return from_csv(data)
     except ValueError as error:
         raise ValueError(f"{path} is no table ({' '.join(str(error).split())}); run its sweep again") from None
+
+
+def _named_as_now(metrics: pd.DataFrame) -> pd.DataFrame:
+    """The metrics table with the objective "pkpo" of older tables as what it was: pkpo_plain.
+
+    Newer tables have no "pkpo": it has become a name to ask by, which stands for pkpo_loo and is stored as that.
+    """
+    old = metrics["objective_name"] == "pkpo"
+    if not old.any():
+        return metrics
+    labels = metrics["objective"].str.replace("PKPO", "PKPO (plain)", n=1, regex=False)
+    names = metrics["objective_name"].where(~old, "pkpo_plain")
+    return metrics.assign(objective=metrics["objective"].where(~old, labels), objective_name=names)
 
 
 def check_tables(metrics: pd.DataFrame, pass_rates: pd.DataFrame, where: str = "tables: ", remedy: str = "") -> None:

@@ -243,7 +243,7 @@ def test_what_cannot_be_judged_says_why() -> None:
     experiment = evidence({})
     none = verdict(experiment, against={"objective": "pkpo"})
     assert (none.verdict, none.comparisons) == (CANNOT, [])
-    assert "maxrl_alg1 and pkpo" in none.notes[0]
+    assert "maxrl_alg1 and pkpo_loo" in none.notes[0]
     partly = verdict(experiment, against=[{"objective": "grpo"}, {"objective": "pkpo"}])
     assert partly.verdict == CANNOT
     assert len(partly.comparisons) == 1

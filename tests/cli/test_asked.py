@@ -110,6 +110,23 @@ def test_the_reason_for_it_is_true(num_rollouts: int, capsys: pytest.CaptureFixt
     assert "'maxrl' stands for it: the paper trains with it" in capsys.readouterr().out
 
 
+def test_pkpo_stands_for_the_form_with_a_baseline(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = {"name": "pkpo", "k": 16}
+    config = RunConfig(task="empty-8", objective=asked)
+    assert config.objective["name"] == "pkpo_loo"
+    assert config.hash == RunConfig(task="empty-8", objective={**asked, "name": "pkpo_loo"}).hash
+    rewards = np.array([[1.0, 1, 0, 0]])
+    np.testing.assert_allclose(maxrl_bench.advantages(rewards, "pkpo", k=2), [[4 / 3, 4 / 3, 0, 0]])
+    assert "pkpo" not in OBJECTIVES
+    for p, times in ((0.01, 7), (0.1, 110)):
+        plain, loo = (second_moment(bind(name, 64, k=16), Scores(p)) for name in ("pkpo_plain", "pkpo"))
+        assert plain / loo == pytest.approx(times, rel=0.05)
+    assert cli.main(["card", "pkpo", "k=16", "--rollouts", "64"]) == 0
+    out = capsys.readouterr().out
+    assert "'pkpo' stands for it: the paper recommends a baseline" in out
+    assert "at N = 64 and k = 16 it has 7 times the noise at p = 0.01, and 110 times at p = 0.1" in out
+
+
 def test_runs_are_found_by_how_their_names_begin(tmp_path: Path) -> None:
     for name in ("0123456789abcdef", "0129999999999999", "fedcba9876543210", "base-0123", "0999"):
         (tmp_path / name).mkdir()

@@ -108,7 +108,7 @@ def test_every_objective_has_a_look_of_its_own_also_without_colour() -> None:
 
 
 def test_card_figures(tmp_path: Path) -> None:
-    for objective in [o for o in default_bound(300) if o.name in ("ml", "raft", "pkpo")]:
+    for objective in [o for o in default_bound(300) if o.name in ("ml", "raft", "pkpo_plain")]:
         file = tmp_path / f"{objective.name}.v1.svg"
         cards.card(objective.name, 300, dict(objective.knobs), True, file)
         assert file.read_bytes().startswith(b"<?xml")

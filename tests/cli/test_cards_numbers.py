@@ -86,10 +86,10 @@ def test_limits_of_cards_are_what_many_rollouts_weigh() -> None:
     assert {"mean_baseline", "grpo", "maxrl_eq9", "maxrl_alg1", "maxrl_uniform", "f_grpo"} <= apart
 
 
-@pytest.mark.parametrize("name", ["grpo", "mean_baseline", "maxrl_alg1", "pkpo"])
+@pytest.mark.parametrize("name", ["grpo", "mean_baseline", "maxrl_alg1", "pkpo_loo"])
 def test_effective_orders_of_cards(name: str) -> None:
     """The T for which MaxRL of order T weighs as much at p; none at or beyond maximum likelihood."""
-    n, knobs = 12, {"k": 4} if name == "pkpo" else {}
+    n, knobs = 12, {"k": 4} if name == "pkpo_loo" else {}
     numbers = card(bind(name, n, **knobs))
     known = 0
     for p, weight, order in zip(numbers["pass_rate"], numbers["weight"], numbers["effective_order"], strict=True):

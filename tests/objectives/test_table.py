@@ -28,7 +28,7 @@ GOLDEN = {
     ("maxrl_order_failures", "order", 2): ([1, 1, 1, 1], [-1, -2 / 3, -1 / 3, 0]),
     # (N-K)/(N-1) times, and -K/(N-1) times, the subset average's s(K) and s(K+1).
     ("maxrl_order_loo", "order", 2): ([2, 10 / 9, 4 / 9, 0], [0, -5 / 9, -8 / 9, -1]),
-    ("pkpo", "k", 2): ([2, 2, 2, 2], [0, 2 / 3, 4 / 3, 2]),
+    ("pkpo_plain", "k", 2): ([2, 2, 2, 2], [0, 2 / 3, 4 / 3, 2]),
     ("pkpo_loo", "k", 2): ([2, 4 / 3, 2 / 3, 0], [0, 0, 0, 0]),
     # R = 1/2, 5/6, 1, 1: s = sqrt((1-R)/R); f = (1 - R - C(3-K,1)/C(3,1)) / sd.
     ("pass_at_k_training", "k", 2): ([1, 1 / math.sqrt(5), 0, 0], [0, -1 / 3, -1 / math.sqrt(5), 0]),
@@ -43,7 +43,7 @@ POPULATION = {
     "maxrl_alg1_exact": (5.6953, 1.9922),
     "maxrl_order": (3.4390, 1.8750),
     "maxrl_order_failures": (3.4390, 1.8750),
-    "pkpo": (2.9160, 0.5),
+    "pkpo_plain": (2.9160, 0.5),
     "pkpo_loo": (2.9160, 0.5),
     "pass_at_k_training": (0.7886, 0.2296),
     "f_grpo": (1.7698, 0.8679),
@@ -146,15 +146,15 @@ def test_the_limit_is_what_many_rollouts_approach() -> None:
         ("xyzzy", 8, {}, "accepted: reinforce, "),
         ("reinforce", 8, {"order": 4}, "does not read the knob 'order'; accepted: no knobs"),
         ("maxrl_alg1", 8, {"order": 4}, "does not read the knob 'order'"),
-        ("pkpo", 8, {"order": 4}, "does not read the knob 'order'; accepted: k"),
-        ("pkpo", 8, {}, "objective 'pkpo' needs the knob 'k' (1 to 8)"),
+        ("pkpo_plain", 8, {"order": 4}, "does not read the knob 'order'; accepted: k"),
+        ("pkpo_plain", 8, {}, "objective 'pkpo_plain' needs the knob 'k' (1 to 8)"),
         ("maxrl_order", 8, {"order": 9}, "at least 1 and at most 8 (the number of rollouts), got 9"),
         ("maxrl_order", 8, {"order": 0}, "at least 1"),
         ("maxrl_order", 8, {"order": 4.0}, "must be an integer"),
         ("maxrl_order", 8, {"order": True}, "must be an integer"),
         ("maxrl_order", 8, {"order": "4"}, "must be an integer"),
         ("maxrl_order", 8, {"order": None}, "must be an integer"),
-        ("pkpo", 8, {"k": 9}, "at most 8"),
+        ("pkpo_plain", 8, {"k": 9}, "at most 8"),
         ("pass_at_k_training", 8, {"k": 9}, "at most 8"),
         ("grpo", 8, {"ddof": 2}, "at least 0 and at most 1, got 2"),
         ("f_grpo", 8, {"gamma": -1.0}, "a number of at least 0, got -1.0"),
@@ -186,7 +186,7 @@ def test_labels_are_short_and_tell_objectives_apart() -> None:
     assert len(set(labels)) == len(labels)
     assert max(map(len, labels)) <= 24
     assert [bind("maxrl_order", 8, order=4).label, bind("grpo", 8).label] == ["MaxRL T=4", "GRPO"]
-    assert [bind("pkpo", 8, k=4).label, bind("grpo", 8, ddof=1).label] == ["PKPO k=4", "GRPO ddof=1"]
+    assert [bind("pkpo_plain", 8, k=4).label, bind("grpo", 8, ddof=1).label] == ["PKPO (plain) k=4", "GRPO ddof=1"]
 
 
 @pytest.mark.unbiased

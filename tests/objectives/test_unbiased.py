@@ -90,7 +90,7 @@ def test_identities_between_objectives(n: int) -> None:
     same(bind("maxrl_order", n, order=1), bind("reinforce", n))
     same(bind("maxrl_order", n, order=n), bind("maxrl_eq9", n))
     same(bind("maxrl_order_failures", n, order=1), bind("reinforce", n))
-    same(bind("pkpo", n, k=1), bind("reinforce", n))
+    same(bind("pkpo_plain", n, k=1), bind("reinforce", n))
     same(bind("pkpo_loo", n, k=1), bind("reinforce", n))
     if n > 1:
         same(bind("maxrl_order_loo", n, order=1), bind("rloo", n))
@@ -109,7 +109,7 @@ def test_order_t_weights_are_the_sums_of_their_definition(data: st.DataObject) -
 
     subset = bind("maxrl_order", n, order=t).weights(np.array([k]))[0][0]
     failures = bind("maxrl_order_failures", n, order=t).weights(np.array([k]))[1][0]
-    pkpo = bind("pkpo", n, k=t).weights(np.array([k]))[1][0]
+    pkpo_plain = bind("pkpo_plain", n, k=t).weights(np.array([k]))[1][0]
     pkpo_loo = bind("pkpo_loo", n, k=t).weights(np.array([k]))[0][0]
     close = {"rel": 1e-12, "abs": 1e-12}
     if k > 0:
@@ -118,7 +118,7 @@ def test_order_t_weights_are_the_sums_of_their_definition(data: st.DataObject) -
     if k < n:
         terms = [ratio(n - k - 1, n - 1, m - 1) for m in range(2, min(t, n - k) + 1)]
         assert failures == pytest.approx(-float(sum(terms)), **close)
-        assert pkpo == pytest.approx(float(t * (1 - ratio(n - 1 - k, n - 1, t - 1))), **close)
+        assert pkpo_plain == pytest.approx(float(t * (1 - ratio(n - 1 - k, n - 1, t - 1))), **close)
 
 
 @settings(max_examples=60, deadline=None, derandomize=True)

@@ -15,6 +15,7 @@ from filelock import Timeout
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage import files, provenance
 from maxrl_bench.storage import tables as results
+from maxrl_bench.storage.formats import checksum
 from maxrl_bench.storage.store import DONE, MANIFEST, TABLES, Store
 from maxrl_bench.sweeps import tabulate
 from maxrl_bench.sweeps.experiment import Experiment
@@ -273,6 +274,25 @@ def test_tables_that_are_not_whole_are_refused_in_one_line(store: Store) -> None
     provenance.write_bytes(json.dumps({**json.loads(whole), "format": "2"}).encode())
     with pytest.raises(ValueError, match="incompatible version"):
         results.load("study", root)
+
+
+def test_pkpo_of_older_tables_is_read_as_what_it_was(store: Store) -> None:
+    """`pkpo` was the form without a baseline; no run is stored under that name any more."""
+    root = store.root.parent
+    runs = [config(objective=objective) for objective in ({"name": "pkpo_plain", "k": 16}, {"name": "pkpo", "k": 16})]
+    finish(store, *runs)
+    tabulate.write_tables(experiment(*runs), store, root)
+    now = results.load("study", root).metrics
+    assert [*now["objective_name"].unique()] == ["pkpo_plain", "pkpo_loo"]
+
+    file, origin = root / "study" / "metrics.csv", root / "study" / "provenance.json"
+    older = file.read_bytes().replace(b"PKPO (plain) k=16,pkpo_plain", b"PKPO k=16,pkpo")
+    assert older != file.read_bytes()
+    file.write_bytes(older)
+    told = json.loads(origin.read_bytes())
+    told["checksums"]["metrics.csv"] = checksum(older)
+    origin.write_bytes(json.dumps(told).encode())
+    pd.testing.assert_frame_equal(results.load("study", root).metrics, now)
 
 
 def test_export_writes_csv_and_parquet(store: Store, tmp_path: Path) -> None:

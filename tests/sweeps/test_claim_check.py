@@ -89,7 +89,7 @@ def test_the_grids_own_ways_are_accepted(tmp_path: Path, changes: dict[str, str]
         ({"against": '{ name = "maxrl_order", order = 9 }'}, r"no run has objective 'maxrl_order\(order=9\)'"),
         ({"against": '{ name = "maxrl_order", ordr = 8 }'}, "does not read the knob 'ordr'; accepted: order"),
         ({"against": '{ name = "maxrl_order" }'}, "needs the knob 'order'"),
-        ({"against": '{ objective = "pkpo" }'}, "no run has objective 'pkpo'"),
+        ({"against": '{ objective = "pkpo" }'}, "no run has objective 'pkpo_loo'"),
         ({"more": "where = { num_rollouts = 65 }"}, "key 'where': no run has num_rollouts = 65; the runs have 16, 64"),
         ({"more": "where = { num_rollouts = '64' }"}, "key 'where'.*valid integer; got '64'"),
         ({"more": "gain = { num_rollouts = [16, 65] }"}, "key 'gain': no run has num_rollouts = 65"),

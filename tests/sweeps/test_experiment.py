@@ -120,7 +120,7 @@ def test_defaults_spelled_out_do_not_change_the_hash() -> None:
 
 
 def test_a_stored_configuration_reads_back_as_itself() -> None:
-    config = RunConfig(task="fourrooms", objective={"name": "pkpo", "k": 4}, learning_rate=0.1 + 0.2)
+    config = RunConfig(task="fourrooms", objective={"name": "pkpo_plain", "k": 4}, learning_rate=0.1 + 0.2)
     again = read_config(config.model_dump_json(), "config.json")
     assert again == config
     assert again.hash == config.hash
