@@ -32,6 +32,7 @@ from maxrl_bench.sweeps.executors import DaskPool, LocalPool, Pool, PoolLost, li
 from maxrl_bench.sweeps.experiment import Experiment, load_experiments
 from maxrl_bench.sweeps.progress import Progress, duration, shown_steps
 from maxrl_bench.sweeps.recipes import of_run
+from maxrl_bench.sweeps.taken import drop
 from maxrl_bench.sweeps.worker import TRAIN, Job, execute, find_own
 
 MAX_WORKERS = 1024
@@ -48,6 +49,7 @@ class SweepOptions:
     scheduler: str | None = None
     dry_run: bool = False
     keep_stale: bool = False
+    recompute: bool = False
     no_plots: bool = False
     results: str = "results"
     plots: str = "plots"
@@ -61,12 +63,13 @@ def run(
     run_function: str = TRAIN,
     memory: float | None = None,
     dry_run: bool = False,
+    recompute: bool = False,
 ) -> int:
     """Do one run in this process, from a config.json and settings on top of it; returns the exit code.
 
     Without a config.json, what `settings` do not say is of the task's recipe. Knobs of the objective and options of the
-    task may stand among the settings. `memory` (GB) limits it; a `dry_run` only says what would be done. Raises
-    ValueError on bad input.
+    task may stand among the settings. `memory` (GB) limits it; a `dry_run` only says what would be done; with
+    `recompute` a result that was taken back from tables does not count. Raises ValueError on bad input.
     """
     limit = _memory_limit(memory, 1)
     find_own(run_function)
@@ -97,6 +100,8 @@ def run(
         check = Store(folder, code, create=False).check(config.hash)
         print(f"{check.state}{f' ({check.why})' if check.why else ''}; nothing was done")
         return 0
+    if recompute and store.check(config.hash).taken_from:
+        drop([config.hash], store)
     job = Job(config.model_dump_json(), str(folder), code, run_function=run_function)
     before = limit_memory(limit if config.device == "cpu" else 0)
     try:
@@ -147,7 +152,8 @@ def sweep(options: SweepOptions) -> int:
     if options.scheduler not in (None, "local") and options.workers is not None:
         raise ValueError("--workers is of local workers; a scheduler's are as many as have joined it")
     _memory_limit(options.memory, 1)
-    plan = make_plan(experiments, options.results, run_function=options.run_function, keep_stale=options.keep_stale)
+    counted = {"keep_stale": options.keep_stale, "recompute": options.recompute}
+    plan = make_plan(experiments, options.results, run_function=options.run_function, **counted)
     if not options.no_plots:
         for experiment in experiments:
             publishing.check(experiment)

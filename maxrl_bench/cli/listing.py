@@ -12,7 +12,7 @@ from typing import Any
 
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage import tables as results
-from maxrl_bench.storage.store import Store
+from maxrl_bench.storage.store import Check, Store
 from maxrl_bench.sweeps.driver import Plan, Report, make_plan
 from maxrl_bench.sweeps.experiment import Experiment, experiments_in, under_its_first_profile
 from maxrl_bench.sweeps.progress import duration
@@ -124,7 +124,7 @@ def dry_run(plan: Plan, workers: int) -> str:
     for experiment in plan.experiments:
         lines += [f"{experiment.name}: {len(experiment.runs)} runs", axes(experiment.runs)]
         lines += [f"  {line}" for line in experiment.recipes]
-    states = Counter(check.state for check in plan.found.values())
+    states = Counter(_state(check, plan.root) for check in plan.found.values())
     todo = plan.todo
     seconds = plan.seconds(todo)
     lines += [
@@ -134,6 +134,12 @@ def dry_run(plan: Plan, workers: int) -> str:
         f"disk: {len(todo) * plan.store.bytes_per_run() / 1e6:.1f} MB",
     ]
     return "\n".join(lines)
+
+
+def _state(check: Check, root: str) -> str:
+    """ "done" tells where it is from, if it was not computed here."""
+    taken = check.state == "done" and check.taken_from
+    return f"taken from {Path(root) / check.taken_from}" if taken else check.state
 
 
 def _counts(states: Counter[str]) -> str:
@@ -146,7 +152,7 @@ def status(experiments: Sequence[Experiment], root: str, run_function: str = TRA
     for experiment in experiments:
         plan = make_plan([experiment], root, run_function=run_function)
         running = {run for run in plan.todo if not plan.store.is_free(run)}
-        states = Counter("running" if run in running else check.state for run, check in plan.found.items())
+        states = Counter("running" if run in running else _state(check, root) for run, check in plan.found.items())
         left = f"; {duration(plan.seconds(plan.todo))} of one worker's time left" if plan.todo else ""
         lines.append(f"{experiment.name}: {len(experiment.runs)} runs: {_counts(states)}{left}")
         waiting = [run for run in plan.todo if run not in running]

@@ -109,6 +109,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--dry-run", action="store_true", help="check what is asked for, and say if it is done; run nothing"
     )
+    text = "compute it even if it was taken back from tables"
+    sub.add_argument("--recompute", action="store_true", help=text)
     folders(sub)
     run_function(sub)
 
@@ -120,6 +122,7 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--scheduler", metavar="ADDRESS", help="a Dask scheduler, tcp://HOST:PORT, or local")
     sub.add_argument("--dry-run", action="store_true", help="show the runs, the expected time and disk; run nothing")
     sub.add_argument("--keep-stale", action="store_true", help="keep results that another version of the code made")
+    sub.add_argument("--recompute", action="store_true", help="take no finished runs from the tables in results/")
     sub.add_argument("--no-plots", action="store_true", help="write tables only")
     folders(sub, plots=True)
     run_function(sub)
@@ -234,7 +237,8 @@ def _check(arguments: argparse.Namespace) -> int:
 def _run(arguments: argparse.Namespace) -> int:
     from maxrl_bench.cli import commands
 
-    given, asked = settings(arguments.settings), (arguments.run_function, arguments.memory, arguments.dry_run)
+    given = settings(arguments.settings)
+    asked = (arguments.run_function, arguments.memory, arguments.dry_run, arguments.recompute)
     return commands.run(arguments.config, given, arguments.results, *asked)
 
 
@@ -315,7 +319,9 @@ def _watch(arguments: argparse.Namespace) -> int:
         config = store.config(run)
         blob = base_state(config, store) if arguments.base else store.read(run, "policy.pt", any_code=True)
         if blob is None:
-            raise ValueError(f"{store.folder(run)} holds no policy")
+            table, folder = store.check(run).taken_from, store.folder(run)
+            why = f": its results are from the tables of {table}; `maxrl-bench run --recompute --config " * bool(table)
+            raise ValueError(f"{folder} holds no policy" + (f"{why}{folder}/config.json` trains it" if table else ""))
         task, seed, sizes = {**config.task, **task}, config.seed, config.policy
     elif arguments.base:
         raise ValueError("--base needs a stored run: name it with --run")

@@ -26,6 +26,7 @@ class Made(BaseModel):
     code: str | None = None
     wall_seconds: Seconds | None = None
     packages: dict[str, str | None] = {}
+    taken_from: str = ""
 
 
 class RunMade(BaseModel):
@@ -35,6 +36,7 @@ class RunMade(BaseModel):
 
     code: str | None = None
     wall_seconds: Seconds | None = None
+    made_by: Annotated[int, Field(ge=0)] | None = None  # which entry of the tables' `made_by`
 
 
 class Origin(BaseModel):

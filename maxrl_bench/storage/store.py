@@ -19,7 +19,7 @@ import os
 import re
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,15 +41,17 @@ MANIFEST, DONE, FAILED = "manifest.json", "DONE", "failed.json"
 CHECKPOINT = "checkpoint"  # prefix of the blobs that are removed when the run is finished
 MARKER, LOCKS = "FORMAT", ".locks"
 STORE = "store"  # the folder of results/ in which the runs are
+TAKEN_FROM = "taken_from"  # in the provenance of a run that was taken back from tables: of which experiment
 BASE = "base-"  # prefix of the folders that several runs share
 _FOLDER = re.compile(r"[0-9a-f]{16}|base-[0-9a-f]{1,16}")
 
 
 class Check(NamedTuple):
-    """What the store holds of a run: "done", "failed", "missing", "corrupt" or "stale", and why."""
+    """What the store holds of a run: "done", "failed", "missing", "corrupt" or "stale", why, and where it is from."""
 
     state: str
     why: str = ""
+    taken_from: str = ""  # the experiment from whose tables it was taken back; "": it was computed
 
 
 class Finished(NamedTuple):
@@ -189,12 +191,11 @@ class Store:
             **origin.environment(),
             **provenance,
         }
-        contents = (
-            config.model_dump_json(indent=1).encode(),
-            to_csv(pd.DataFrame(rows)),
-            to_csv(pass_rates),
-            to_json(made),
-        )
+        self.put(config, pd.DataFrame(rows), pass_rates, made)
+
+    def put(self, config: RunConfig, metrics: pd.DataFrame, pass_rates: pd.DataFrame, made: Mapping[str, Any]) -> None:
+        """As `finish`, with all of the provenance given."""
+        contents = (config.model_dump_json(indent=1).encode(), to_csv(metrics), to_csv(pass_rates), to_json(made))
         run = config.hash
         self._make()
         sums = {}
@@ -238,8 +239,8 @@ class Store:
         except (ValueError, OSError) as error:
             return Check("corrupt", str(error))
         if self.code and made.get("code") != self.code:
-            return Check("stale", "made by another version of the code")
-        return Check("done")
+            return Check("stale", "made by another version of the code", made.get(TAKEN_FROM, ""))
+        return Check("done", "", made.get(TAKEN_FROM, ""))
 
     def _contents(self, run: str) -> tuple[dict[str, bytes], dict[str, Any]]:
         """A finished run's tables and provenance, each file read once and checked.
@@ -269,9 +270,8 @@ class Store:
             contents, made = self._contents(run)
         except (ValueError, OSError):
             return None
-        if self.code and made.get("code") != self.code:
-            return None
-        return Finished(*self._parsed(run, contents), made)
+        stale = self.code and made.get("code") != self.code
+        return None if stale else Finished(*self._parsed(run, contents), made)
 
     def tables(self, run: str) -> tuple[pd.DataFrame, pd.DataFrame]:
         """The metrics and pass rates of a finished run, whatever code made it. Raises ValueError if it is not whole."""

@@ -20,13 +20,14 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from maxrl_bench.config import SETTINGS as SETTINGS  # columns where in IDENTITY, and else wherever runs differ
-from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes
+from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes, read_json
 from maxrl_bench.names import did_you_mean, is_name, shorten
 from maxrl_bench.storage.files import inside, is_locked, write_file
-from maxrl_bench.storage.formats import Origin, checksum, from_csv, to_csv
+from maxrl_bench.storage.formats import Origin, checksum, from_csv, to_csv, to_json
 from maxrl_bench.storage.store import FORMAT, LOCKS, STORE
 
 FILES = METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
+RUNS = "runs"  # of the provenance: what it tells of each run has a checksum, too
 # Columns of the metrics table that come from the configuration; the others come from the run, in its order.
 IDENTITY = (
     "run",
@@ -140,6 +141,22 @@ def _load(experiment: str, root: str | Path) -> Tables:
     return Tables(metrics, pass_rates, {**untold, **origin.model_dump(exclude_unset=True)})
 
 
+def origin_of(experiment: str, root: str | Path = "results", *, whole: bool = False) -> Origin:
+    """What the provenance of an experiment's tables tells, without reading them.
+
+    Raises ValueError, one line, where it is damaged, and FileNotFoundError where there is none. With `whole`,
+    ValueError too unless it and both tables match their checksums.
+    """
+    origin = _read_origin(inside(root, experiment, ORIGIN))
+    if whole:
+        path = inside(root, experiment, ORIGIN)
+        if checksum(to_json(read_json(path)[RUNS])) != origin.checksums.get(RUNS):
+            raise ValueError(f"{path} does not match its checksum")
+        for name in (METRICS, PASS_RATES):
+            _read_whole(inside(root, experiment, name), origin.checksums.get(name))
+    return origin
+
+
 def _read_origin(path: Path) -> Origin:
     data = read_bytes(path, JSON_BYTES)
     try:
@@ -149,7 +166,8 @@ def _read_origin(path: Path) -> Origin:
     return origin
 
 
-def _read_table(path: Path, expected: str | None) -> pd.DataFrame:
+def _read_whole(path: Path, expected: str | None) -> bytes:
+    """The CSV of a table. Raises ValueError unless it matches its checksum."""
     try:
         data = unpack(path.name, read_bytes(path))
         whole = checksum(data) == expected  # of the text: compressors differ in their bytes
@@ -159,6 +177,11 @@ def _read_table(path: Path, expected: str | None) -> pd.DataFrame:
         whole = False
     if not whole:
         raise ValueError(f"{path} does not match its checksum; `maxrl-bench sweep {path.parent.name}` mends it")
+    return data
+
+
+def _read_table(path: Path, expected: str | None) -> pd.DataFrame:
+    data = _read_whole(path, expected)
     try:
         return from_csv(data)
     except ValueError as error:

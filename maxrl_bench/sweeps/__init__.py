@@ -2,7 +2,8 @@
 
 `experiment` reads a file and `grid` expands it into runs, on top of the `recipes` of their tasks; `claim_model` and
 `claim_check` read what it claims and hold it against the grid before anything runs; `driver` plans and does what is not
-done yet, on the pools of `executors`, whose processes run `worker`; `costs` and `progress` say how long it takes;
+done yet, on the pools of `executors`, whose processes run `worker`, after `taken` has fetched finished runs from
+committed tables; `costs` and `progress` say how long it takes;
 `tabulate` joins the finished runs into tables, of which `sources` says whose they are. `calling` does all of this for
 one call from Python.
 
@@ -21,5 +22,6 @@ __all__ = [
     "recipes",
     "sources",
     "tabulate",
+    "taken",
     "worker",
 ]

@@ -59,10 +59,10 @@ def recorded(configs: Iterable[RunConfig], store: Store, root: str, stored: Cont
     seconds: dict[str, float] = {}
     for name in results.experiments(root):
         try:
-            runs = results.load(name, root).provenance["runs"]
-        except ValueError:  # damaged tables are reported elsewhere; here they give no durations
+            runs = results.origin_of(name, root).runs
+        except (ValueError, OSError):  # damaged tables are reported elsewhere; here they give no durations
             continue
-        seconds |= {run: made["wall_seconds"] for run, made in runs.items() if made.get("wall_seconds")}
+        seconds |= {run: made.wall_seconds for run, made in runs.items() if made.wall_seconds}
     for config in configs:
         run = config.hash
         known = (run in stored and store.provenance(run).get("wall_seconds")) or seconds.get(run)

@@ -26,7 +26,7 @@ from maxrl_bench.console import told
 from maxrl_bench.storage.files import check_would_be_writable, existing
 from maxrl_bench.storage.provenance import code_fingerprint
 from maxrl_bench.storage.store import DONE, Check, Store
-from maxrl_bench.sweeps import costs
+from maxrl_bench.sweeps import costs, taken
 from maxrl_bench.sweeps.claim_check import check_columns
 from maxrl_bench.sweeps.executors import Pool, PoolLost
 from maxrl_bench.sweeps.experiment import Experiment
@@ -53,6 +53,8 @@ class Plan:
     codes: dict[str, str]  # code fingerprint by run
     found: dict[str, Check]
     costs: costs.Costs
+    held: dict[str, str]  # run -> the experiment whose tables hold it; not in the store yet
+    refused: list[str]  # runs in the store that were taken back from tables and are to be computed
 
     @property
     def todo(self) -> list[str]:
@@ -98,11 +100,17 @@ class Plan:
 
 @many_objects()
 def make_plan(
-    experiments: Sequence[Experiment], root: str | Path, *, run_function: str = TRAIN, keep_stale: bool = False
+    experiments: Sequence[Experiment],
+    root: str | Path,
+    *,
+    run_function: str = TRAIN,
+    keep_stale: bool = False,
+    recompute: bool = False,
 ) -> Plan:
-    """Look up every run of some experiments in the store `root`/store.
+    """Look up every run of some experiments in the store `root`/store, and then in the tables in `root`.
 
-    With `keep_stale`, results that other code has made count as done. Raises ValueError if the store cannot be used.
+    With `keep_stale`, results that other code has made count as done; with `recompute`, those of tables do not. Raises
+    ValueError if the store cannot be used.
     """
     if run_function == TRAIN:  # another may write columns of its own
         for experiment in experiments:
@@ -116,8 +124,13 @@ def make_plan(
     # One look at the folder instead of several at each of many thousand runs that are not there.
     stored = set(os.listdir(store.root)) if store.root.exists() else set()
     checks = {run: stores[codes[run]].check(run) if run in stored else Check("missing") for run in configs}
+    refused = [run for run, check in checks.items() if recompute and check.taken_from]
+    checks |= dict.fromkeys(refused, Check("missing"))
+    wanted = {run: "" if keep_stale else codes[run] for run, check in checks.items() if check.state != "done"}
+    held = {} if recompute else taken.find(wanted, root, [experiment.name for experiment in experiments])
+    checks |= {run: Check("done", "", name) for run, name in held.items()}
     known = costs.recorded(configs.values(), store, str(root), stored)
-    return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, checks, known)
+    return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, checks, known, held, refused)
 
 
 def check_room(plan: Plan, *, make: bool = True) -> None:
@@ -184,13 +197,14 @@ class Sweep:
         for why, count in unusable.items():
             self.progress.line(f"{count} stored runs are not used but run again: {why}")
         if self.plan.keep_stale:
-            done = self.report.done
-            kept = sum(self.plan.store.provenance(run).get("code") != self.plan.code(run) for run in done)
+            codes = {run: self.plan.store.provenance(run).get("code") for run in self.report.done}
+            kept = sum(code != self.plan.code(run) for run, code in codes.items())
             if kept:
                 self.progress.line(f"{kept} stored runs are kept though another version of the code made them")
-        self._close_experiments()
         started = turned = time.monotonic()
         try:
+            self._take_back()
+            self._close_experiments()
             while self.todo or self.held or self.running:
                 while self.todo and len(self.running) < self.pool.size:
                     run = self.todo.pop()
@@ -221,6 +235,13 @@ class Sweep:
         self.report.seconds = time.monotonic() - started
         self.report.utilisation = self.busy / self.capacity if self.capacity else 0.0
         return self.report
+
+    def _take_back(self) -> None:
+        """Put into the store what the tables hold; what another process is at, or has gone from them, is to do."""
+        taken.drop(self.plan.refused, self.plan.store)
+        gone = taken.take(self.plan.held, self.plan.configs, self.plan.store, self.plan.root, self.progress.line)
+        self.report.done -= gone
+        self.todo += gone
 
     def time_left(self) -> float | None:
         """Expected seconds to the end, on as many workers as there are now; None if nothing is known."""
@@ -268,9 +289,8 @@ class Sweep:
         if outcome.state == "full":
             raise DiskFull(outcome.message)
         if outcome.state == "done" and not (self.plan.store.folder(run) / DONE).exists():
-            outcome = Outcome(
-                "failed", f"a worker says that it is done, but there is no result in {self.plan.store.root}"
-            )
+            why = f"a worker says that it is done, but there is no result in {self.plan.store.root}"
+            outcome = Outcome("failed", why)
         if outcome.state == "done":
             self.report.done.add(run)
             self.report.computed += outcome.computed
@@ -323,9 +343,8 @@ class Sweep:
 
     def _close_experiments(self) -> None:
         """Publish the experiments whose last run has ended."""
-        ended = self.report.done | self.report.failed.keys()
         for experiment in list(self.open):
             own = {config.hash for config in experiment.runs}
-            if own <= ended:
+            if own <= self.report.done | self.report.failed.keys():
                 self.open.remove(experiment)
                 self.on_experiment(experiment, own & self.report.done)

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from maxrl_bench.config import SETTINGS, RunConfig, cell
+from maxrl_bench.storage import columns
 from maxrl_bench.storage.files import inside, tidy, write_file
 from maxrl_bench.storage.formats import checksum, to_csv, to_json
 from maxrl_bench.storage.locks import held
-from maxrl_bench.storage.store import FORMAT, Store
-from maxrl_bench.storage.tables import IDENTITY, METRICS, ORIGIN, PASS_RATE_COLUMNS, PASS_RATES, Tables, load, pack
+from maxrl_bench.storage.store import FORMAT, TAKEN_FROM, Store
+from maxrl_bench.storage.tables import (
+    IDENTITY,
+    METRICS,
+    ORIGIN,
+    PASS_RATE_COLUMNS,
+    PASS_RATES,
+    RUNS,
+    Tables,
+    load,
+    pack,
+)
 from maxrl_bench.sweeps import sources
 from maxrl_bench.sweeps.experiment import Experiment
 from maxrl_bench.tasks import all_tasks
 
+# Columns that every run has, with or without values; not so pass@k, nor what a user's own run function measures.
+_ALWAYS = {*IDENTITY, *(name for name in columns.METRICS if not name.startswith("pass@"))}
 DIGITS = 6  # of the numbers in the tables, so that a reference set is small enough to be committed
 
 
@@ -52,17 +65,19 @@ def write_tables(
         made[run] = finished.provenance
     if not metrics:
         return None
-    contents = {METRICS: _table(metrics, keep=(*IDENTITY, *extra)), PASS_RATES: _table(pass_rates)}
+    first = (*IDENTITY, *extra)
+    contents = {METRICS: _table(metrics, first, (*first, *columns.METRICS)), PASS_RATES: _table(pass_rates)}
+    runs, made_by = _origins(made)
     summary = {
         "format": FORMAT.strip(),
         "experiment": experiment.name,
         "question": experiment.question,
         **sources.record(experiment, root),
-        "runs": {run: {"wall_seconds": p.get("wall_seconds"), "code": p.get("code")} for run, p in made.items()},
+        "runs": runs,
         # With their identities, so that figures can name the cells of the grid that are empty.
         "missing": {c.hash: _identity(c, families, extra) for c in experiment.runs if c.hash not in made},
-        "made_by": _distinct(made.values()),
-        "checksums": {name: checksum(data) for name, data in contents.items()},
+        "made_by": made_by,
+        "checksums": {name: checksum(data) for name, data in [*contents.items(), (RUNS, to_json(runs))]},
     }
     folder = inside(root, experiment.name)
     with held(store, f"tables-{experiment.name}"):
@@ -96,20 +111,32 @@ def _identity(config: RunConfig, families: Mapping[str, str], extra: Iterable[st
     return known | {name: cell(getattr(config, name)) for name in (*others[:-1], *extra, others[-1])}
 
 
-def _table(parts: list[pd.DataFrame], keep: Container[str] = ()) -> bytes:
-    """Parts of a table as one CSV, with numbers to DIGITS digits but in the columns to keep."""
+def _table(parts: list[pd.DataFrame], keep: Container[str] = (), order: Sequence[str] = ()) -> bytes:
+    """Parts of a table as one CSV, with numbers to DIGITS digits but in the columns to keep.
+
+    The columns in `order` come first, in that order. Columns without any value are left out, unless every run has them:
+    so the same runs give the same table whatever tables they were taken back from.
+    """
     table = pd.concat(parts, ignore_index=True)
+    empty = {name for name in table if name not in _ALWAYS and table[name].isna().all()} if order else set()
+    table = table[sorted(table.columns.drop(empty), key=lambda name: [*order, name].index(name))]
     for name in table.select_dtypes("float"):
         if name not in keep:
             table[name] = [float(f"{value:.{DIGITS}g}") for value in table[name]]
     return to_csv(table)
 
 
-def _distinct(made: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The distinct environments (packages, machine) in which the runs were made, with the number of runs of each."""
-    own = ("code", "seconds", "wall_seconds", "peak_memory_mb")
+def _origins(made: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:
+    """What is told of each run, and the distinct environments (packages, machine) with the number of runs of each."""
+    own = ("code", "seconds", "wall_seconds", "peak_memory_mb", TAKEN_FROM)
     counts: dict[str, int] = {}
-    for provenance in made:
-        key = json.dumps({k: v for k, v in provenance.items() if k not in own}, sort_keys=True)
-        counts[key] = counts.get(key, 0) + 1
-    return [{**json.loads(key), "runs": count} for key, count in counts.items()]
+    keys: dict[str, str] = {}
+    for run, provenance in made.items():
+        keys[run] = json.dumps({k: v for k, v in provenance.items() if k not in own}, sort_keys=True)
+        counts[keys[run]] = counts.get(keys[run], 0) + 1
+    number = {key: i for i, key in enumerate(counts)}
+    runs = {
+        run: {"wall_seconds": p.get("wall_seconds"), "code": p.get("code"), "made_by": number[keys[run]]}
+        for run, p in made.items()
+    }
+    return runs, [{**json.loads(key), "runs": count} for key, count in counts.items()]

@@ -157,7 +157,7 @@ def test_longest_runs_first_from_recorded_durations(tmp_path: Path) -> None:
     tabulate.write_tables(experiment(slow, fast), store, tmp_path)
     for path in sorted(store.root.rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
-    plan = sweep.make_plan([experiment(slow, fast, *runs)], tmp_path, run_function=RUN)
+    plan = sweep.make_plan([experiment(slow, fast, *runs)], tmp_path, run_function=RUN, recompute=True)
     assert len(plan.todo) == 5
     assert plan.seconds([fast.hash]) == 60
 
