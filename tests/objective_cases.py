@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from maxrl_bench.objectives.formula import REQUIRED
 from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
-from maxrl_bench.testing.objective_checks import knob_settings, within
+from maxrl_bench.testing.objective_checks import knob_settings, remembering, within
 
 
 def all_bound(sizes: list[int]) -> list[Objective]:
-    """Every sampled objective that weighs an instance by itself, at every knob setting, for these group sizes."""
+    """Every sampled objective that weighs an instance by itself, at every knob setting, for these group sizes.
+
+    Those that remember batches as they begin, and with some batches remembered.
+    """
     return [
-        bind(name, n, **knobs)
+        objective
         for name, row in OBJECTIVES.items()
         if row.on_success is not None and not row.pooled
         for n in sizes
         if n >= row.min_rollouts
         for knobs in knob_settings(row, n)
+        for objective in remembering(bind(name, n, **knobs))
     ]
 
 
@@ -35,4 +39,5 @@ def default_bound(num_rollouts: int) -> list[Objective]:
 
 def case_id(objective: Objective) -> str:
     knobs = "".join(f"-{k}{v:g}" for k, v in objective.knobs.items())
-    return f"{objective.name}{knobs}-N{objective.num_rollouts}"
+    known = "" if objective.memory is None else f"-memory{len(objective.memory)}"
+    return f"{objective.name}{knobs}-N{objective.num_rollouts}{known}"

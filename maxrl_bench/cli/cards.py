@@ -27,6 +27,10 @@ _NOTES: tuple[tuple[Callable[[Objective], bool], str], ...] = (
         "weighs an instance by the successes of its whole batch: no table of its own, no w(p)",
     ),
     (
+        lambda o: o.row.remember is not None,
+        "remembers earlier batches: the tables below are those of the first batch",
+    ),
+    (
         lambda o: o.row.entropy_bonus is not None,
         "not count-based: the tables below are its reward part, without the bonus",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from maxrl_bench.names import is_name, shorten
 from maxrl_bench.objectives.binomials import binomial_mean
 
 MAX_ROLLOUTS = 2**20  # the largest N: the tests go up to it, and text cards and batches still fit in memory
-_TAKEN = ("name", "objective", "rewards", "K", "J", "N", "p")  # what knobs are told apart from
+_TAKEN = ("name", "objective", "rewards", "memory", "K", "J", "N", "p")  # what knobs are told apart from
 REQUIRED = None  # stands for the default of a knob that must be given
 
 
@@ -84,7 +84,9 @@ class Formula:
     first is called with K = 1..N only, the second with K = 0..N-1 only. gap(J) = s(J+1) - f(J) is given where the
     subtraction would lose digits. order: the T of the MaxRL family, which gives the closed form of w_N (None: not of
     the family). closed_form: w_N of other objectives, where it is known. limit: w_N as N grows. edges: what happens at
-    K = 0, K = N and N = 1, for readers. Raises ValueError on a part that no objective can have.
+    K = 0, K = N and N = 1, for readers. remember(K [B], N, memory, **knobs) -> array: what is kept of the batches so
+    far, given the counts of one more; all formulas of N then take `memory` by name, which is None before the first
+    batch. Raises ValueError on a part that no objective can have.
     """
 
     label: str
@@ -101,6 +103,7 @@ class Formula:
     min_rollouts: int = 1
     count_based: bool = True  # the weights of an instance depend on its own success count alone
     pooled: Callable[..., float] | None = None  # (K [B], N) -> the share that divides all weights; 0: no update
+    remember: Weight | None = None  # (K [B], N, memory, **knobs) -> the memory of a next batch
     smoothing: str | None = None  # the knob that is differential smoothing's gamma
     entropy_bonus: str | None = None  # the knob that is the entropy bonus
 
@@ -112,7 +115,7 @@ class Formula:
         where = f"objective labelled {shorten(self.label)}"
         if (self.on_success is None) != (self.on_failure is None):
             raise ValueError(f"{where}: give both 'on_success' and 'on_failure', or none of them")
-        for part in ("on_success", "on_failure", "order", "closed_form", "limit", "gap", "pooled"):
+        for part in ("on_success", "on_failure", "order", "closed_form", "limit", "gap", "pooled", "remember"):
             if not (getattr(self, part) is None or callable(getattr(self, part))):
                 raise ValueError(f"{where}: '{part}' must be a function, got {shorten(getattr(self, part))}")
         if not isinstance(self.knobs, Mapping) or not all(isinstance(rule, Knob) for rule in self.knobs.values()):
@@ -129,12 +132,16 @@ class Formula:
 
 @dataclass(frozen=True)
 class Objective:
-    """A formula with its knobs, fixed for groups of `num_rollouts` = N rollouts. Made by `objectives.bind`."""
+    """A formula with its knobs, fixed for groups of `num_rollouts` = N rollouts. Made by `objectives.bind`.
+
+    memory: what is remembered of earlier batches, for the few objectives that do (`after`); None before the first.
+    """
 
     name: str
     knobs: Mapping[str, int | float]
     num_rollouts: int
     row: Formula
+    memory: np.ndarray | None = field(default=None, compare=False)
 
     @property
     def label(self) -> str:
@@ -156,6 +163,13 @@ class Objective:
     def entropy_bonus(self) -> float:
         """The coefficient of the mean policy entropy that is added to the surrogate; 0 for most objectives."""
         return float(self.knobs[self.row.entropy_bonus]) if self.row.entropy_bonus else 0.0
+
+    @property
+    def needs(self) -> str:
+        """What its weights need besides the rewards of a batch, in words; empty for most objectives."""
+        if self.row.smoothing or self.row.entropy_bonus:
+            return "log-probabilities of the policy"
+        return "the batches before (bind it, and use `weights`, then `after`)" if self.row.remember else ""
 
     @property
     def order(self) -> int | float | None:
@@ -183,18 +197,37 @@ class Objective:
         """
         if self.row.on_success is None or self.row.on_failure is None:
             raise ValueError(f"objective '{self.name}' samples no rollouts, so that it has no weights")
-        counts, n = np.asarray(successes), self.num_rollouts
-        wrong = counts[(counts < 0) | (counts > n)] if counts.dtype.kind in "iu" else counts
-        if wrong.size or counts.dtype.kind not in "iu":
-            what = f"{wrong.flat[0]!s}" if wrong.dtype.kind in "iuf" and wrong.size else f"type {counts.dtype}"
-            raise ValueError(f"successes must be integers from 0 to {n} (the number of rollouts), got {what}")
-        K = counts.astype(np.float64)
+        K, n = self._counts(successes), self.num_rollouts
         on_success = np.where(K > 0, self.row.on_success(np.maximum(K, 1), n, **self._count_knobs), 0.0)
         on_failure = np.where(n > K, self.row.on_failure(np.minimum(K, n - 1), n, **self._count_knobs), 0.0)
         if self.row.pooled:
             share = float(self.row.pooled(K, n)) if K.size else 0.0
             on_success, on_failure = (w / share if share else np.zeros_like(w) for w in (on_success, on_failure))
         return on_success + 0.0, on_failure + 0.0  # adding 0 turns -0.0 into 0.0
+
+    def after(self, successes: np.ndarray) -> Objective:
+        """The objective of the next batch, which remembers the successes [B] of this one; most stay the same.
+
+        Raises ValueError on counts as `weights` does.
+        """
+        K = self._counts(successes)
+        if self.row.remember is None:
+            return self
+        kept = self.row.remember(K, self.num_rollouts, **self._count_knobs)
+        return replace(self, memory=np.array(kept, np.float64))
+
+    def with_memory(self, memory: np.ndarray | None) -> Objective:
+        """The objective with a memory that `after` made before; None: as it begins.
+
+        Raises an error of any kind, a ValueError mostly, if that is none of its own.
+        """
+        recalled = replace(self, memory=memory)
+        if memory is not None:
+            if self.row.remember is None or memory.dtype != np.float64 or not np.isfinite(memory).all():
+                raise ValueError(f"the memory is not one of objective '{self.name}'")
+            if not np.isfinite(recalled.weights(np.arange(self.num_rollouts + 1))).all():
+                raise ValueError(f"objective '{self.name}' has weights that are not finite with this memory")
+        return recalled
 
     def gap(self, others: np.ndarray) -> np.ndarray:
         """s(J+1) - f(J) for J = 0..N-1 successes among the other N-1 rollouts: the Bernstein coefficients of w_N.
@@ -221,11 +254,20 @@ class Objective:
         sums = [binomial_mean(self.gap, self.num_rollouts - 1, float(rate)) for rate in p.ravel()]
         return np.array(sums, np.float64).reshape(p.shape)
 
+    def _counts(self, successes: np.ndarray) -> np.ndarray:
+        counts, n = np.asarray(successes), self.num_rollouts
+        wrong = counts[(counts < 0) | (counts > n)] if counts.dtype.kind in "iu" else counts
+        if wrong.size or counts.dtype.kind not in "iu":
+            what = f"{wrong.flat[0]!s}" if wrong.dtype.kind in "iuf" and wrong.size else f"type {counts.dtype}"
+            raise ValueError(f"successes must be integers from 0 to {n} (the number of rollouts), got {what}")
+        return counts.astype(np.float64)
+
     @property
     def _count_knobs(self) -> dict[str, Any]:
-        """The knobs that the weight formulas read."""
+        """The knobs that the weight formulas read, and the memory of those that have one."""
         apart = (self.row.smoothing, self.row.entropy_bonus)
-        return {knob: value for knob, value in self.knobs.items() if knob not in apart}
+        memory = {"memory": self.memory} if self.row.remember else {}
+        return {**memory, **{knob: value for knob, value in self.knobs.items() if knob not in apart}}
 
 
 def _pass_rates(p: np.ndarray) -> np.ndarray:

@@ -72,6 +72,22 @@ def _log_pass_at_k(weight: np.ndarray, K: np.ndarray, N: int, k: int) -> np.ndar
     return np.where(K > 0, weight / hit(N, np.maximum(K, 1), k), 0.0)
 
 
+def _in_reference(K: np.ndarray, memory: np.ndarray | None) -> np.ndarray:
+    """f(K)/F(K) of CurveRL: of the remembered groups with at most K successes, the share with K; flat, 1/K, if none."""
+    if memory is None or not len(memory):
+        return 1 / np.maximum(K, 1)
+    past = np.sort(memory[:, 0])
+    up_to = np.searchsorted(past, K, "right")
+    return (up_to - np.searchsorted(past, K, "left")) / np.maximum(up_to, 1)
+
+
+def _last_batches(K: np.ndarray, N: int, memory: np.ndarray | None, window: int) -> np.ndarray:
+    """[M, 2]: the success counts of the M mixed groups of the last batches, and how many batches ago each was."""
+    mixed = K[(K > 0) & (K < N)]
+    kept = np.zeros((0, 2)) if memory is None else memory[memory[:, 1] < window - 1] + [0, 1]
+    return np.concatenate([np.stack([mixed, np.zeros_like(mixed)], axis=1), kept])
+
+
 _LEARNS_NOTHING = "all weights 0 at K = 0 and K = N; N = 1: learns nothing"
 
 RECENT: Mapping[str, Formula] = {
@@ -177,6 +193,20 @@ RECENT: Mapping[str, Formula] = {
         on_failure=lambda K, N: np.zeros_like(K),
         closed_form=lambda p, N: 1 - p ** (N - 1),
         limit=lambda p: np.ones_like(p),
+    ),
+    # As the official code has it, but for batches before any mixed group was seen: there it takes the batch itself for
+    # its reference, which no weight by an instance's own count can do; here all counts from 1 to N-1 are as likely.
+    "curverl": Formula(
+        label="CurveRL",
+        paper="arXiv 2605.24331",
+        formula="s = c (1 - K/N); f = -c K/N; c: of the last t batches' groups with 1 to K successes, the share with K",
+        edges="all weights 0 at K = 0 and K = N, and at counts that no group had; no mixed group remembered: c = 1/K,"
+        " that is maxrl_alg1 / N; N = 1: learns nothing",
+        on_success=lambda K, N, memory, window: (1 - K / N) * _in_reference(K, memory),
+        on_failure=lambda K, N, memory, window: -K / N * _in_reference(K, memory),
+        knobs={"window": Knob(int, 1, 1000, "t", 10)},
+        count_based=False,
+        remember=_last_batches,
     ),
     "dapo": Formula(
         label="DAPO",

@@ -345,6 +345,6 @@ def advantages(rewards: Rewards, objective: str, **knobs: Any) -> Rewards:
     """
     successes, num_rollouts = reward_groups.count_successes(rewards)
     bound = bind(objective, num_rollouts, **knobs)
-    if bound.row.smoothing or bound.row.entropy_bonus:
-        raise ValueError(f"objective '{objective}' needs more than rewards: log-probabilities of the policy")
+    if bound.needs:
+        raise ValueError(f"objective '{objective}' needs more than rewards: {bound.needs}")
     return reward_groups.spread(rewards, *outside.weights(bound, successes))

@@ -45,6 +45,7 @@ _STYLES: dict[str, tuple[str, str, Any]] = {
     "log_pass_at_k": ("#7FD1B9", "8", ":"),
     "rs_grpo": ("#F0B84C", "^", "--"),
     "dapo": ("#C98500", "<", "-."),
+    "curverl": ("#B5739A", "d", "--"),
     "gpg": ("#A85C8A", "s", "-."),
     "nsr": ("#999999", "v", "--"),
     "w_reinforce": ("#5E5E5E", "v", "-."),

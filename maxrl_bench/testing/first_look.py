@@ -59,7 +59,8 @@ def look_at_weights(objective: Objective) -> None:
     if objective.is_likelihood:
         return
     try:
-        objective_checks.check_weights(objective)
+        for state in objective_checks.remembering(objective):
+            objective_checks.check_weights(state)
     except Exception as error:  # a row is foreign code, too
         line = f"objective '{objective.name}' cannot be trained with: {_told(error)}"
         raise ValueError(f"{line} (see: maxrl-bench check objective {objective.name})") from error

@@ -44,10 +44,26 @@ def knob_settings(row: Formula, num_rollouts: int) -> list[dict[str, Any]]:
 
 
 def bound(row: Formula, sizes: Sequence[int], name: str = "it") -> Iterator[Objective]:
-    """The row at every knob setting for groups of these sizes, if it takes so few rollouts."""
+    """The row at every knob setting for groups of these sizes, if it takes so few rollouts; see `remembering`."""
     for size in sizes:
         if size >= row.min_rollouts:
-            yield from (bind_row(name, row, size, **knobs) for knobs in knob_settings(row, size))
+            for knobs in knob_settings(row, size):
+                yield from remembering(bind_row(name, row, size, **knobs))
+
+
+def remembering(objective: Objective) -> list[Objective]:
+    """The objective as it is, and if it remembers batches, after one, two and three that differ."""
+    states = [objective]
+    if objective.row.remember is not None:
+        n = objective.num_rollouts
+        for batch in (_some_counts(n), np.minimum(_some_counts(n), n // 2), np.full(3, (n + 1) // 2)):
+            states.append(states[-1].after(batch))
+    return states
+
+
+def _some_counts(n: int) -> np.ndarray:
+    """Counts of successes from 0 to n, all of them if they are few."""
+    return np.arange(n + 1) if n <= 64 else np.r_[0, np.unique(np.geomspace(1, n, 60).astype(int))]
 
 
 def enumerated_weight(objective: Objective, pass_rates: np.ndarray) -> np.ndarray:
@@ -69,7 +85,9 @@ def enumerated_weight(objective: Objective, pass_rates: np.ndarray) -> np.ndarra
 
 def _told(objective: Objective) -> str:
     """N and the knobs, for messages."""
-    return ", ".join([f"N = {objective.num_rollouts}", *(f"{knob} = {v:g}" for knob, v in objective.knobs.items())])
+    known = [] if objective.memory is None else ["with batches remembered"]
+    knobs = (f"{knob} = {v:g}" for knob, v in objective.knobs.items())
+    return ", ".join([f"N = {objective.num_rollouts}", *knobs, *known])
 
 
 def _count_based(row: Formula, sizes: Sequence[int]) -> list[Objective]:
@@ -94,8 +112,7 @@ def _compare(objective: Objective, what: str, told: np.ndarray, expected: np.nda
 def check_weights(objective: Objective) -> None:
     """Raises AssertionError unless each count of successes has finite weights; so do batches of none and of all."""
     n = objective.num_rollouts
-    some = np.arange(n + 1) if n <= 64 else np.r_[0, np.unique(np.geomspace(1, n, 60).astype(int))]
-    for counts in (some, np.zeros(3, int), np.full(3, n)):
+    for counts in (_some_counts(n), np.zeros(3, int), np.full(3, n)):
         for name, weights in zip(("success", "failure"), objective.weights(counts), strict=True):
             if weights.shape != counts.shape:
                 raise AssertionError(f"{_told(objective)}: {len(counts)} counts get weights {list(weights.shape)}")
@@ -127,6 +144,22 @@ def weights_are_pure(row: Formula) -> None:
             if not np.allclose(alone, together[:, k], rtol=1e-12, atol=0):
                 told = f"alone s, f = {alone.tolist()}, in a batch {together[:, k].tolist()}"
                 raise AssertionError(f"{_told(objective)}, K = {k}: {told}")
+
+
+def memory_is_pure(row: Formula) -> None:
+    """What is remembered of the same batches is the same, finite, and leaves what was remembered before as it was."""
+    if row.remember is None:
+        raise unittest.SkipTest("it remembers nothing")
+    for first, again in zip(bound(row, (*FEW, 64)), bound(row, (*FEW, 64)), strict=True):
+        before = None if first.memory is None else first.memory.copy()
+        memory = first.after(np.arange(first.num_rollouts + 1)).memory
+        told = f"{_told(first)}: a batch of all counts is remembered"
+        if memory is None or not np.isfinite(memory).all():
+            raise AssertionError(f"{told} by other than finite numbers")
+        same = again.after(np.arange(first.num_rollouts + 1)).memory
+        unchanged = before is None or (first.memory is not None and np.array_equal(before, first.memory))
+        if same is None or not np.array_equal(memory, same) or not unchanged:
+            raise AssertionError(f"{told} otherwise the second time")
 
 
 def expected_gradient_is_the_population_weight(row: Formula) -> None:
@@ -214,7 +247,7 @@ def every_knob_changes_something(row: Formula) -> None:
         seen = set()
         for value in values:
             objective = bind_row("it", row, n, **{**others, knob: value})
-            weights = np.concatenate(objective.weights(np.arange(n + 1))).tobytes()
+            weights = np.concatenate(remembering(objective)[-1].weights(np.arange(n + 1))).tobytes()
             seen.add((weights, objective.smoothing, objective.entropy_bonus))
         if len(values) > 1 and len(seen) == 1:
             raise AssertionError(f"N = {n}: nothing differs between {knob} = {' and '.join(map(str, values))}")
@@ -223,6 +256,7 @@ def every_knob_changes_something(row: Formula) -> None:
 CHECKS: tuple[Callable[[Formula], None], ...] = (
     weights_are_finite,
     weights_are_pure,
+    memory_is_pure,
     expected_gradient_is_the_population_weight,
     stated_limit_is_approached,
     no_pass_rate_is_pushed_down,

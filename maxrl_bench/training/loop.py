@@ -92,16 +92,20 @@ class Run:
         On a checkpoint that is not one of this run, raises an error of any kind and leaves the policy as it was.
         """
         state = restore(saved["state"], self.config)
+        memory = saved["memory"]
+        objective = self.objective.with_memory(None if memory is None else memory.numpy())
         optimizer = saved["optimizer"]
         check_optimizer(optimizer, self.optimizer, stepped=state.step > 0)
         parameters.load_policy(self.policy, saved["policy"])
         self.optimizer.load_state_dict(optimizer)
         self.rng.bit_generator.state = saved["rng"]
-        self.state = state
+        self.state, self.objective = state, objective
 
     def save(self) -> None:
         """Write a checkpoint for `resume`."""
+        memory = self.objective.memory
         saved = {
+            "memory": None if memory is None else torch.from_numpy(memory),
             "state": asdict(self.state),
             "policy": self.policy.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -128,6 +132,8 @@ class Run:
             unclipped = metrics.flat_gradient(self.parameters) if compared else None
             norm = finite.clip_gradient(self.named, config.max_grad_norm)
         measuring.tally_step(state, config, outcomes, norm)
+        if not isinstance(outcomes, torch.Tensor):
+            self.objective = self.objective.after(outcomes.successes)
         if unclipped is not None:
             # Before the update, and not counted in the run's seconds: the objective does not need this comparison.
             state.tally.cosine_ml = measuring.cosine_to_likelihood(unclipped, batch, self.policy, self.named)

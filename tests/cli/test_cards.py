@@ -158,7 +158,7 @@ def test_strange_names_are_refused_in_one_line(name: str, capsys: pytest.Capture
     error = capsys.readouterr().err
     assert error.startswith("maxrl-bench: unknown objective ")
     assert error.count("\n") == 1
-    assert len(error) < 500
+    assert len(error) < 600  # with the names of all objectives
 
 
 @pytest.mark.parametrize("objective", default_bound(64), ids=case_id)

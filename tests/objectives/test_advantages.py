@@ -230,5 +230,7 @@ def test_what_rewards_do_not_determine_is_refused() -> None:
     for name in ("grpo_entropy", "differential_smoothing"):
         with pytest.raises(ValueError, match="needs more than rewards"):
             advantages(REWARDS, name)
+    with pytest.raises(ValueError, match="needs more than rewards: the batches before"):
+        advantages(REWARDS, "curverl")
     with pytest.raises(ValueError, match="no weights"):
         advantages(REWARDS, "ml")

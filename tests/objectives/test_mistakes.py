@@ -30,6 +30,8 @@ def test_wrong_algorithm_in_silence(name: str) -> None:
 def test_every_knob_changes_something(name: str) -> None:
     def signature(knobs: dict[str, float]) -> tuple[object, ...]:
         bound = bind(name, 8, **knobs)
+        for batch in ([1, 2], [3, 3]):
+            bound = bound.after(np.array(batch))  # most remember nothing
         weights = tuple(np.concatenate(bound.weights(np.arange(9))))
         return weights, bound.smoothing, bound.entropy_bonus
 

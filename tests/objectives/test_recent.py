@@ -115,6 +115,31 @@ def test_pooled_rows_divide_by_their_share_of_the_batch() -> None:
     assert not advantages(np.ones((3, 4)), "dapo").any()
 
 
+def test_curverl_is_its_histogram() -> None:
+    """f/F over the mixed groups of the last t batches, the one at hand not among them; by hand."""
+    objective = bind("curverl", 4, window=2)
+    for batch in ([1, 1, 1, 1], [1, 2, 0, 4], [3, 1, 4, 4]):  # the first is forgotten by the third
+        objective = objective.after(np.array(batch))
+    # Remembered: 1, 2 and 3, 1: F counts 2, 3, 4 of 4 and f 2, 1, 1.
+    on_success, on_failure = objective.weights(np.arange(5))
+    np.testing.assert_allclose(on_success, [0, 1 * 3 / 4, 1 / 3 * 2 / 4, 1 / 4 * 1 / 4, 0])
+    np.testing.assert_allclose(on_failure, [0, -1 * 1 / 4, -1 / 3 * 2 / 4, -1 / 4 * 3 / 4, 0])
+    hard = bind("curverl", 4).after(np.array([2, 2, 3]))
+    np.testing.assert_allclose(hard.weights(np.arange(5))[0], [0, 0, 2 / 4, 1 / 3 * 1 / 4, 0])  # no group had 1
+    # Batches without a mixed group are remembered as batches, and push others out.
+    for _ in range(2):
+        objective = objective.after(np.array([0, 4, 4, 0]))
+    same(objective, bind("curverl", 4))
+
+
+@pytest.mark.parametrize("n", SIZES)
+def test_a_flat_reference_is_algorithm_1_over_n(n: int) -> None:
+    first = bind("curverl", n)
+    same(first, bind("maxrl_alg1", n), 1 / n)
+    same(first.after(np.array([0, n])), bind("maxrl_alg1", n), 1 / n)  # still nothing to refer to
+    same(first.after(np.arange(n + 1)), bind("maxrl_alg1", n), 1 / n)  # as many groups at each count
+
+
 def test_positives_and_negatives_alone_are_reinforce_in_expectation_and_noisier() -> None:
     from maxrl_bench.objectives.population import Scores, least_second_moment, second_moment
 

@@ -170,7 +170,10 @@ def test_every_row_counts_by_itself() -> None:
     assert codes["grpo"] != codes["grpo_entropy"]
     fields = {field.name for field in dataclasses.fields(Formula)}
     assert fields >= fingerprint_module.CAPTIONS
-    assert not {"on_success", "on_failure", "pooled", "smoothing", "entropy_bonus"} & fingerprint_module.CAPTIONS
+    assert (
+        not {"on_success", "on_failure", "pooled", "remember", "smoothing", "entropy_bonus"}
+        & fingerprint_module.CAPTIONS
+    )
 
 
 @pytest.mark.parametrize("version", ["3.12", "3.13"])

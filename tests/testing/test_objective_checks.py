@@ -40,6 +40,21 @@ WRONG: dict[str, tuple[Formula, str, str]] = {
         replace(BASE, on_success=lambda K, N: np.ones_like(K) + 1e-3 * next(CALLS)),
         "weights_are_pure", "N = 1: asked again, other weights come back",
     ),
+    "a memory that counts calls": (
+        replace(BASE, remember=lambda K, N, memory: np.array([next(CALLS)]), on_success=lambda K, N, memory: 1 + 0 * K,
+                on_failure=lambda K, N, memory: 0 * K),
+        "memory_is_pure", "N = 1: a batch of all counts is remembered otherwise the second time",
+    ),
+    "a memory that is written over": (
+        replace(BASE, remember=lambda K, N, memory: np.ones(1) if memory is None else np.add(memory, 1, out=memory),
+                on_success=lambda K, N, memory: 1 + 0 * K, on_failure=lambda K, N, memory: 0 * K),
+        "memory_is_pure", "otherwise the second time",
+    ),
+    "a weight that a memory spoils": (
+        replace(BASE, remember=lambda K, N, memory: K, on_failure=lambda K, N, memory: 0 * K,
+                on_success=lambda K, N, memory: 1 / K if memory is None else np.full_like(K, 1 / len(memory) - np.inf)),
+        "weights_are_finite", "N = 1, with batches remembered, K = 1: the weight of a success is -inf",
+    ),
     "a wrong order": (
         replace(OBJECTIVES["maxrl_alg1"], order=lambda N: N),
         "expected_gradient_is_the_population_weight", "the closed form is",
@@ -108,10 +123,11 @@ def test_only_these_rows_escape_a_check() -> None:
             for check in objective_checks.CHECKS
             if run_checks([check], OBJECTIVES[name])[0].state == DOES_NOT_APPLY
         }
-        for name in ("grpo", "maxrl_eq9", "maxrl_order", "raft")
+        for name in ("grpo", "maxrl_eq9", "maxrl_order", "raft", "curverl")
     }
-    assert escaped["grpo"] == escaped["maxrl_order"] == set()
-    assert escaped["maxrl_eq9"] == {"every_knob_changes_something"}
+    assert escaped["grpo"] == escaped["maxrl_order"] == {"memory_is_pure"}
+    assert escaped["maxrl_eq9"] == {"memory_is_pure", "every_knob_changes_something"}
+    assert escaped["curverl"] == {"stated_limit_is_approached"}
     assert {check.__name__ for check in objective_checks.CHECKS} - escaped["raft"] == {
         "weights_are_finite",
         "wrong_knobs_are_refused",
@@ -140,7 +156,7 @@ def test_a_run_under_weights_that_are_none_does_not_start(
 
 def test_the_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "objective", "maxrl_alg1"]) == 0
-    assert "7 of 8 checks hold, 0 fail" in capsys.readouterr().out
+    assert "7 of 9 checks hold, 0 fail" in capsys.readouterr().out
     assert main(["check", "objective", "maxrl_alg"]) == 2
     assert "did you mean 'maxrl_alg1'" in capsys.readouterr().err
     assert main(["check", "objective", "maxrl_order", "order=2"]) == 2

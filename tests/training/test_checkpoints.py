@@ -107,6 +107,8 @@ FOREIGN: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a row of text": changed("state", "rows", 1, "pass@1", to="good"),
     "a row without a column": without("state", "rows", 1, "entropy"),
     "pass rates of other instances": changed("state", "pass_rates", 0, to=torch.zeros(4, dtype=torch.float64)),
+    "a memory of an objective that has none": changed("memory", to=torch.zeros(3, 2, dtype=torch.float64)),
+    "no memory": without("memory"),
     "an unknown field": changed("state", "epoch", to=1),
     "a tally of text": changed("state", "tally", "grad_norm", to="large"),
     "no tally": without("state", "tally"),
@@ -147,6 +149,60 @@ def test_a_foreign_checkpoint_is_thrown_away_and_the_run_begins_anew(
     assert "\n" not in notes[0]
     assert store.status(config().hash) == "done"
     pd.testing.assert_frame_equal(metrics(store, config()), expected, check_exact=True)
+
+
+def test_a_killed_run_that_remembers_ends_in_the_same_bits(tmp_path: Path) -> None:
+    settings = config(objective={"name": "curverl", "window": 2}, steps=6)
+    train.train(settings, Store(tmp_path / "whole"))
+    run = train.Run(settings, Store(tmp_path / "killed"))
+    run.evaluate()
+    for step in range(1, 4):
+        run.step()
+        if step == 2:
+            run.evaluate()
+    memory = run.objective.memory
+    assert memory is not None
+    assert set(memory[:, 1]) == {0, 1}  # the last two batches, each with a mixed group
+    run.save()
+    del run  # as after kill -9: nothing but the store is left
+    store = Store(tmp_path / "killed")
+    resumed = train.Run(settings, store)
+    assert resumed.objective.memory is None
+    assert resumed.resume()
+    np.testing.assert_array_equal(resumed.objective.memory, memory)
+    train.train(settings, store)
+    whole = metrics(Store(tmp_path / "whole"), settings)
+    pd.testing.assert_frame_equal(metrics(store, settings), whole, check_exact=True)
+
+
+def test_evaluations_are_not_remembered(tmp_path: Path) -> None:
+    """Gradients of held-out instances are estimated with rollouts, too, at the first and the last evaluation."""
+    run = train.Run(config(objective="curverl"), Store(tmp_path))
+    run.evaluate()
+    assert run.objective.memory is None
+    run.step()
+    once = run.objective.memory
+    run.gradient_norms()
+    run.evaluate()
+    assert run.objective.memory is once
+
+
+@pytest.mark.parametrize(
+    "memory", ["none", torch.zeros(2), torch.zeros(2, 2), torch.full((1, 2), torch.nan, dtype=torch.float64)], ids=str
+)
+def test_a_memory_that_is_none_of_its_own_is_found(memory: Any, tmp_path: Path) -> None:
+    settings, notes = config(objective="curverl"), []  # type: ignore[var-annotated]
+    store = Store(tmp_path, report=notes.append)
+    run = train.Run(settings, store)
+    run.evaluate()
+    run.step()
+    run.save()
+    saved = parameters.unpack(store.read(settings.hash, train.CHECKPOINT) or b"")
+    store.write(settings.hash, train.CHECKPOINT, parameters.pack({**saved, "memory": memory}))
+    again = train.Run(settings, store)
+    assert not again.resume()
+    assert again.objective.memory is None
+    assert "checkpoint.pt does not load (" in notes[0]
 
 
 @pytest.mark.parametrize("foreign", [b"", b"x" * 99, [1], {}, {"last.bias": torch.zeros(3)}], ids=str)
