@@ -2,6 +2,7 @@
 
 The public names. `run` trains and returns tables, `load` reads those of an experiment, `compare` says which of two
 objectives is better by them, `plot` draws them, and `plug_in` adds tasks and objectives of one's own (docs/python.md);
+`advise` says what objectives would do to your own prompts (docs/advise.md);
 the command line has the rest (`maxrl-bench --help`). Importing the package loads neither torch nor pandas.
 """
 
@@ -25,6 +26,7 @@ from maxrl_bench.tasks import TASKS, Batch, Task, make_task
 
 if TYPE_CHECKING:
     from maxrl_bench import plot
+    from maxrl_bench.advice.advising import advise
     from maxrl_bench.analysis.comparing import compare
     from maxrl_bench.storage.tables import load
     from maxrl_bench.sweeps.calling import run
@@ -38,6 +40,7 @@ __all__ = [
     "Objective",
     "Task",
     "advantages",
+    "advise",
     "bind",
     "compare",
     "load",
@@ -48,6 +51,7 @@ __all__ = [
 ]
 # Names that cost an import of pandas or more, made when they are asked for, and where they are.
 _LATER = {
+    "advise": "maxrl_bench.advice.advising",
     "compare": "maxrl_bench.analysis.comparing",
     "load": "maxrl_bench.storage.tables",
     "plot": "maxrl_bench.plot",

@@ -13,13 +13,15 @@ import os
 
 from matplotlib.figure import Figure
 
+from maxrl_bench.advice.result import Advice
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.names import did_you_mean, shorten
+from maxrl_bench.report.advice_figure import draw_advice
 from maxrl_bench.report.figures import FIGURES
 from maxrl_bench.report.style import style
 from maxrl_bench.storage.tables import Tables, load
 
-__all__ = ["coverage", "draw", "pareto", "training"]
+__all__ = ["advice", "coverage", "draw", "pareto", "training"]
 
 
 def pareto(tables: Tables | str | os.PathLike[str]) -> Figure:
@@ -35,6 +37,13 @@ def coverage(tables: Tables | str | os.PathLike[str]) -> Figure:
 def training(tables: Tables | str | os.PathLike[str]) -> Figure:
     """pass@1 and pass@k on held-out instances along training."""
     return draw(tables, "training")
+
+
+def advice(found: Advice) -> Figure:
+    """What `maxrl_bench.advise` found: the prompts, the signal against N, shares of the gradient, gains."""
+    if not isinstance(found, Advice):
+        raise ValueError(f"plot.advice takes what maxrl_bench.advise returns, got {shorten(found)}")
+    return draw_advice(found).figure
 
 
 def draw(tables: Tables | str | os.PathLike[str], figure: str) -> Figure:

@@ -26,15 +26,17 @@ ORDER = (
     ("training",),
     ("sweeps",),
     ("analysis",),
+    ("advice",),
     ("report",),
     ("plot",),
     ("bench",),
     ("cli",),
 )
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line}
-WINGS = ("objectives", "rollouts", "testing", "storage", "training", "sweeps", "analysis", "report", "bench", "cli")
+WINGS = ("objectives", "rollouts", "testing", "storage", "training", "sweeps", "analysis", "advice", "report", "bench")
+WINGS += ("cli",)
 # What reads tables must run where torch is not installed, and must not be able to train anything.
-WITHOUT_TORCH = ("objectives", "storage", "analysis", "report", "tasks", "config")
+WITHOUT_TORCH = ("objectives", "storage", "analysis", "advice", "report", "tasks", "config")
 DOORS_OF_TASKS = ("maxrl_bench.tasks", "maxrl_bench.rollouts")
 FACE = "maxrl_bench"  # is loaded before any of its modules, and imports some: no ring of theirs
 LONGEST = 350

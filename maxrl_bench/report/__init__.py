@@ -1,10 +1,10 @@
 """What a reader sees: figures, and one page that explains them.
 
-One file per kind of figure (`curves`, `coverage`, `instances`, `settings`, `summary`, `objective_figures`), all drawn
-in one `style` and `palette`, listed in `figures`; `build` draws an experiment's and writes its summary, `page` writes
-the page over all experiments, `folder` replaces what the last drawing made and nothing else.
+One file per kind of figure (`curves`, `coverage`, `instances`, `settings`, `summary`, `objective_figures`,
+`advice_figure`), all drawn in one `style` and `palette`, listed in `figures`; `build` draws an experiment's and writes
+its summary, `page` writes the page over all experiments, `folder` replaces what the last drawing made and nothing else.
 
 Comes in: evidence and verdicts. Goes out: plots/: PNG, captions, tables, index.html and README.md.
 """
 
-__all__ = ["build", "figures", "folder", "objective_figures", "page", "style"]
+__all__ = ["advice_figure", "build", "figures", "folder", "objective_figures", "page", "style"]
