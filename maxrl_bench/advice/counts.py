@@ -79,15 +79,13 @@ def _whole(values: pd.Series, where: str) -> np.ndarray:
     if missing.any():
         raise ValueError(f"{where}: row {np.argmax(missing) + 1} has no number")
     array = values.to_numpy()
-    if array.dtype.kind == "O":
-        whole = np.array([type(value) is int or (type(value) is float and value.is_integer()) for value in array])
-    elif array.dtype.kind in "iuf":
-        whole = np.isfinite(array) & (np.floor(array) == array)
-    else:
-        whole = np.zeros(len(array), bool)
-    whole[whole] &= np.abs(array[whole].astype(np.float64)) < 2**53
-    _refuse(~whole, array, where, "must be a whole number")
-    return array.astype(np.int64)
+    if array.dtype.kind == "b" or any(type(value) is bool for value in (array if array.dtype.kind == "O" else ())):
+        _refuse(
+            np.array([isinstance(value, bool | np.bool_) for value in array]), array, where, "must be a whole number"
+        )
+    numbers = pd.to_numeric(values, errors="coerce").to_numpy(np.float64)  # what is no number becomes NaN
+    _refuse(~((np.floor(numbers) == numbers) & (np.abs(numbers) < 2**53)), array, where, "must be a whole number")
+    return numbers.astype(np.int64)
 
 
 def _refuse(wrong: np.ndarray, values: np.ndarray, where: str, rule: str) -> None:

@@ -75,13 +75,18 @@ class PassRates:
         edges = np.unique(observed)
         if len(edges) > _THRESHOLDS:
             edges = np.unique(np.quantile(observed, np.linspace(0, 1, _THRESHOLDS), method="inverted_cdf"))
-        below = np.searchsorted(observed, edges, side="right") / len(observed)
-        reach = np.zeros((len(edges), len(self.rates)))
+        # The distribution function of K/n at each edge, and just before it.
+        below = np.concatenate([np.searchsorted(observed, edges, side=side) for side in ("right", "left")])
+        reach = np.zeros((len(below), len(self.rates)))
         for n, many in zip(attempts, times, strict=True):
-            most = np.floor(edges * n * (1 + 1e-12))
-            reach += many / len(observed) * bdtr(most[:, None], int(n), self.rates[None, :])
+            most = np.concatenate([np.floor(edges * n * (1 + 1e-12)), np.ceil(edges * n * (1 - 1e-12)) - 1])
+            share = bdtr(np.maximum(most, 0)[:, None], int(n), self.rates[None, :])
+            reach += many / len(observed) * np.where(most[:, None] < 0, 0.0, share)
         width = math.sqrt(math.log(2 / (1 - CONFIDENCE)) / (2 * len(observed)))
-        band = np.vstack([reach, -reach]), np.concatenate([below + width, width - below])
+        band = (
+            np.vstack([reach, -reach]),
+            np.concatenate([below / len(observed) + width, width - below / len(observed)]),
+        )
         return band if _extreme(band, np.zeros(len(self.rates)), None) is not None else None
 
 

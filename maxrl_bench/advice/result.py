@@ -172,12 +172,17 @@ def _rows(at: AtN) -> list[dict[str, Any]]:
 
 
 def _prompts(advice: Advice) -> str:
-    of = f"{advice.prompts:,} prompts, pass rates inferred" if advice.prompts else "pass rates as given"
+    of = f"{advice.prompts:,} prompts, pass rates inferred" if advice.prompts else "Pass rates as given"
+    odd = (
+        ""
+        if not advice.prompts or advice.shares["pass rate"].limits
+        else ("\nNo intervals: no distribution of pass rates makes counts such as these; are attempts independent?")
+    )
     shares = {name: str(share) for name, share in advice.shares.items()}
     return (
         f"{of}: mean {shares['pass rate']}; hard (p < {HARD:g}) {shares['hard']} of the prompts, middling "
         f"{shares['middling']}, easy (p > {EASY:g}) {shares['easy']}; never solved (p = 0) {shares['unsolvable']}.\n"
-        f"MaxRL reaches {percent(REACH)} of maximum likelihood's weight with N = {advice.reach}."
+        f"MaxRL reaches {percent(REACH)} of maximum likelihood's weight with N = {advice.reach}.{odd}"
     )
 
 
