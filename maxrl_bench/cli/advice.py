@@ -23,8 +23,8 @@ def add_options(sub: argparse.ArgumentParser) -> None:
     sub.add_argument("--figure", metavar="FILE", help="also draw it, as .png or .svg")
 
 
-def advise(arguments: argparse.Namespace) -> str:
-    """The text or the JSON to print. Raises ValueError as `maxrl_bench.advise` does."""
+def advise(arguments: argparse.Namespace) -> int:
+    """Print what `maxrl_bench.advise` says, as text or JSON. Raises ValueError as `maxrl_bench.advise` does."""
     from maxrl_bench.advice.advising import DEFAULT
     from maxrl_bench.advice.advising import advise as find
     from maxrl_bench.advice.counts import COLUMNS
@@ -47,4 +47,5 @@ def advise(arguments: argparse.Namespace) -> str:
         from maxrl_bench.storage.files import write_file
 
         write_file(Path(figure), render(draw_advice(advice), Path(figure).suffix.lower()))
-    return advice.to_json() if arguments.json else str(advice)
+    print(advice.to_json() if arguments.json else advice)
+    return 0

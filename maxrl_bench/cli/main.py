@@ -157,8 +157,8 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument("--json", action="store_true", help="as JSON, with the weights of every count")
     sub.add_argument("--figure", metavar="FILE", help="also draw it, as .png or .svg")
 
-    sub = command("advise", _advise, "say what objectives would do to your own prompts, and which suits a goal")
-    advice.add_options(sub)
+    text = "say what objectives would do to your own prompts, and which suits a goal"
+    advice.add_options(command("advise", advice.advise, text))
 
     sub = command("new", _new, "write a task, an objective or an experiment to begin with, which works as it is")
     sub.add_argument("kind", choices=("task", "graph-task", "objective", "experiment"))
@@ -290,11 +290,6 @@ def _card(arguments: argparse.Namespace) -> int:
     named = from_label(arguments.objective)
     name, knobs = named.pop("name"), named | settings(arguments.knobs)
     print(cards.card(name, arguments.rollouts, knobs, arguments.json, arguments.figure))
-    return 0
-
-
-def _advise(arguments: argparse.Namespace) -> int:
-    print(advice.advise(arguments))
     return 0
 
 
