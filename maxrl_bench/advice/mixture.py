@@ -120,7 +120,8 @@ def infer(counts: Counts) -> PassRates:
         raise ValueError(f"successes must be from 0 to the attempts, got {shorten(counts.successes.min())}")
     pairs, times = _pairs(counts)
     if len(pairs) > _MOST_PAIRS:
-        chosen = np.random.default_rng(0).choice(len(counts.successes), _MOST_PAIRS, replace=False)
+        rng = np.random.default_rng(0)
+        chosen = rng.choice(len(counts.successes), _MOST_PAIRS, replace=False)
         pairs, times = _pairs(Counts(counts.successes[chosen], counts.attempts[chosen]))
     K, n = pairs.T[:, :, None].astype(np.float64)
     log_likelihood = xlogy(K, rates) + xlog1py(n - K, -rates)
