@@ -19,8 +19,9 @@ import importlib
 import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
+from maxrl_bench.objectives.advantages import advantages
 from maxrl_bench.objectives.formula import Formula, Knob
-from maxrl_bench.objectives.table import OBJECTIVES, Objective, advantages, bind
+from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
 from maxrl_bench.own import plug_in
 from maxrl_bench.tasks import TASKS, Batch, Task, make_task
 

@@ -18,7 +18,7 @@ from documents import blocks
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from maxrl_bench.objectives.table import advantages
+from maxrl_bench.objectives.advantages import advantages
 
 WORDS = ["<pad>", "<eos>", "a", "b", "c", "d"]
 GROUP, PROMPTS, LENGTH = 4, 2, 3

@@ -3,11 +3,12 @@
 A row turns the number of successes K among N rollouts of an instance into two weights, one for each success and one for
 each failure; times the scores of the rollouts they are the gradient. `table` holds the rows (OBJECTIVES) and binds them
 to N and their knobs; `formula` says what a row is; `population` gives what an objective does in expectation at a pass
-rate p (weights, bias, noise), and `binomials` the sums that this needs without loss of digits; `rewards` reads 0/1
-rewards of any kind, and `outside` finds the rows of other packages.
+rate p (weights, bias, noise), and `binomials` the sums that this needs without loss of digits; `advantages`
+weighs rollouts for any training loop, whose rewards `rewards` reads (`continuous`: those between 0 and 1), and
+`outside` finds the rows of other packages.
 
-Comes in: success counts [B] and N, or rewards [B, N]. Goes out: weights [B], advantages [B, N], expected weights by
+Comes in: success counts [B] and N, or rewards. Goes out: weights [B], advantages, expected weights by
 pass rate.
 """
 
-__all__ = ["binomials", "formula", "outside", "population", "rewards", "table"]
+__all__ = ["advantages", "binomials", "formula", "outside", "population", "rewards", "table"]

@@ -14,7 +14,7 @@ from maxrl_bench.names import is_name, shorten
 from maxrl_bench.objectives.binomials import binomial_mean
 
 MAX_ROLLOUTS = 2**20  # the largest N: the tests go up to it, and text cards and batches still fit in memory
-_TAKEN = ("name", "objective", "rewards", "memory", "K", "J", "N", "p")  # what knobs are told apart from
+_TAKEN = ("name", "objective", "rewards", "groups", "mask", "memory", "K", "J", "N", "p")  # what no knob is called
 REQUIRED = None  # stands for the default of a knob that must be given
 
 

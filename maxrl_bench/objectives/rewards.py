@@ -1,8 +1,9 @@
-"""Binary rewards in arrays, tensors or lists: their successes counted, their weights put in place. Imports no torch."""
+"""Rewards in arrays, tensors or lists, read as numbers; their weights as the same kind of thing. Imports no torch."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Hashable
 from numbers import Real
 from typing import Any
 
@@ -13,36 +14,79 @@ from maxrl_bench.names import shorten
 _WANTED = "rewards must be an array, a tensor or nested lists of zeros and ones"
 
 
-def count_successes(rewards: Any) -> tuple[np.ndarray, int]:
-    """The numbers of successes K [B] int64 and of rollouts N, from rewards [B, N] with one row per instance.
+def read(rewards: Any) -> np.ndarray:
+    """The rewards as float64 on the host, of any shape. Raises ValueError on what is no array of real numbers."""
+    values = _as_numpy(rewards)
+    if values.ndim == 0 or values.dtype.kind not in "biufO":
+        of = f" of type {values.dtype}" if values.ndim else ""
+        raise ValueError(f"{_WANTED}, got {type(rewards).__name__}{of}")
+    if values.dtype.kind == "O":  # numbers of several types, beyond 64 bits, or no numbers at all
+        wrong = [value for value in values.flat if not (isinstance(value, Real) and 0 <= value <= 1)]
+        if wrong:
+            raise ValueError(_neither(shorten(wrong[0]), len(wrong), values))
+    return values.astype(np.float64)
 
-    Raises ValueError unless they are two-dimensional zeros and ones, of any numeric or boolean type.
+
+def check(values: np.ndarray, between: bool, hint: str) -> None:
+    """Raises ValueError unless all values are 0 or 1, or in `between` them where that is allowed; `hint` ends it."""
+    wrong = values[~((values >= 0) & (values <= 1)) if between else ~((values == 0) | (values == 1))]
+    if wrong.size:
+        value = wrong[0].item()
+        first = "NaN" if value != value else shorten(int(value) if value.is_integer() else value)
+        if between:
+            raise ValueError(f"rewards must lie in [0, 1], got {first} ({wrong.size} of {values.size} do not)")
+        raise ValueError(_neither(first, wrong.size, values) + hint)
+
+
+def _neither(first: str, wrong: int, values: np.ndarray) -> str:
+    return f"rewards must be exactly 0 or 1, got {first} ({wrong} of {values.size} are neither)"
+
+
+def read_groups(groups: Any, shape: tuple[int, ...]) -> tuple[np.ndarray, list[Hashable]]:
+    """For each rollout [R] the number of its group, and the groups' own names in the order in which they come.
+
+    groups: a name for each rollout: a list, an array or a tensor of texts or numbers. Raises ValueError on another
+    shape than that of the rewards, which must be flat, and on what cannot name a group.
     """
-    successful = _successful(rewards)
-    return successful.sum(axis=1, dtype=np.int64), successful.shape[1]
+    names = groups.tolist() if hasattr(groups, "tolist") else groups
+    if isinstance(names, str) or not isinstance(names, list | tuple):
+        raise ValueError(f"groups must be a list, an array or a tensor of names, got {type(groups).__name__}")
+    if shape != (len(names),):
+        raise ValueError(f"groups must name the group of each reward of a flat list: {len(names)} for {list(shape)}")
+    numbers: dict[Hashable, int] = {}
+    try:
+        return np.array([numbers.setdefault(name, len(numbers)) for name in names], np.int64), list(numbers)
+    except TypeError:
+        raise ValueError("groups must be texts or numbers, one for each reward") from None
 
 
-def spread(rewards: Any, on_success: np.ndarray, on_failure: np.ndarray) -> Any:
-    """Weights [B, N] from rewards [B, N]: on_success [B] where the reward is 1, on_failure [B] where it is 0; a copy.
+def read_mask(mask: Any, shape: tuple[int, ...]) -> np.ndarray:
+    """Which rollouts count: bool, of the rewards' shape. Raises ValueError on anything but that many zeros and ones."""
+    kept = _as_numpy(mask) if mask is not None else np.ones(shape, bool)
+    if kept.shape != shape or kept.dtype.kind not in "biuf" or not ((kept == 0) | (kept == 1)).all():
+        raise ValueError(f"mask must hold true or false for each reward, in shape {list(shape)}")
+    return kept.astype(bool)
 
-    A tensor, on the same device, for a tensor; else a numpy array. Of the rewards' type if that is floating point of at
-    least 32 bits; of float32 if it is narrower (16 bits cannot hold a weight such as 999); else of numpy's or torch's
-    default. Raises ValueError if a weight is beyond that type.
+
+def like(rewards: Any, weights: np.ndarray) -> Any:
+    """Weights float64 as what the rewards are: a tensor, on the same device, for a tensor; else a numpy array.
+
+    Of the rewards' type if that is floating point of at least 32 bits; of float32 if it is narrower (16 bits cannot
+    hold a weight such as 999); else of numpy's or torch's default. Raises ValueError if a weight is beyond that type.
     """
-    chosen = np.where(_successful(rewards), on_success[:, None], on_failure[:, None])
     torch = _torch_of(rewards)
     if torch is None:
         floating = getattr(rewards, "dtype", None)
         floating = floating if isinstance(floating, np.dtype) and floating.kind == "f" else np.dtype(np.float64)
         with np.errstate(over="ignore"):
-            result: Any = chosen.astype(floating if floating.itemsize >= 4 else np.float32)
+            result: Any = weights.astype(floating if floating.itemsize >= 4 else np.float32)
         finite = np.isfinite(result)
     else:
         floating = rewards.dtype if rewards.is_floating_point() else torch.get_default_dtype()
-        result = torch.from_numpy(chosen).to(floating if floating.itemsize >= 4 else torch.float32)
+        result = torch.from_numpy(weights).to(floating if floating.itemsize >= 4 else torch.float32)
         finite = result.isfinite().numpy()
         result = result.to(rewards.device)
-    beyond = chosen[~finite & np.isfinite(chosen)]
+    beyond = weights[~finite & np.isfinite(weights)]
     if beyond.size:
         raise ValueError(f"{result.dtype} cannot hold the weight {beyond[0]:g}; give the rewards as float64")
     return result
@@ -52,24 +96,6 @@ def _torch_of(rewards: Any) -> Any:
     """The torch module if the rewards are a tensor (the caller has imported it then), else None."""
     torch = sys.modules.get("torch")
     return torch if torch is not None and isinstance(rewards, torch.Tensor) else None
-
-
-def _successful(rewards: Any) -> np.ndarray:
-    """Where the reward is 1: [B, N] bool, on the host. Raises ValueError on rewards other than 0 and 1."""
-    values = _as_numpy(rewards)
-    if values.ndim == 0 or values.dtype.kind not in "biufO":
-        of = f" of type {values.dtype}" if values.ndim else ""
-        raise ValueError(f"{_WANTED}, got {type(rewards).__name__}{of}")
-    if values.ndim != 2:
-        raise ValueError(f"rewards must have shape [instances, rollouts], got {list(values.shape)}")
-    if values.dtype.kind == "O":  # numbers of several types, beyond 64 bits, or no numbers at all
-        wrong: Any = [value for value in values.flat if not (isinstance(value, Real) and (value == 0 or value == 1))]
-    else:
-        wrong = values[~((values == 0) | (values == 1))].tolist()
-    if wrong:
-        first = "NaN" if isinstance(wrong[0], Real) and wrong[0] != wrong[0] else shorten(wrong[0])
-        raise ValueError(f"rewards must be exactly 0 or 1, got {first} ({len(wrong)} of {values.size} are neither)")
-    return values.astype(bool)
 
 
 def _as_numpy(rewards: Any) -> np.ndarray:

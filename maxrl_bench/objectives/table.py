@@ -15,13 +15,12 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
 from maxrl_bench.names import did_you_mean, shorten
 from maxrl_bench.objectives import outside
-from maxrl_bench.objectives import rewards as reward_groups
 from maxrl_bench.objectives.binomials import hit, miss
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS, REQUIRED, Formula, Knob, Objective, maxrl_weight, power_of
 from maxrl_bench.objectives.recent import RECENT
@@ -31,14 +30,12 @@ __all__ = [
     "Formula",
     "Knob",
     "Objective",
-    "advantages",
     "bind",
     "bind_row",
     "find_row",
     "maxrl_weight",
 ]
 
-Rewards = TypeVar("Rewards")  # np.ndarray or torch.Tensor
 MAXRL = "arXiv 2602.02710"
 ORDER = Knob(int, 1, None, "T")
 SUBSET = Knob(int, 1, None, "k")
@@ -329,22 +326,3 @@ def bind_row(name: str, row: Formula, num_rollouts: int, /, **knobs: Any) -> Obj
             raise ValueError(f"objective '{name}' needs the knob '{knob}' ({bounds})")
         values[knob] = rule.check(f"objective '{name}': knob '{knob}'", knobs.get(knob, rule.default), rollouts)
     return Objective(name, values, rollouts, row)
-
-
-def advantages(rewards: Rewards, objective: str, **knobs: Any) -> Rewards:
-    """The weight a_j of every rollout, for any training loop: maximise mean(advantages * log-probability of a rollout).
-
-    rewards [B, N]: B instances (prompts) in rows, their N rollouts in columns, each reward exactly 0 or 1: a torch
-    tensor, a numpy array or nested lists, of floats, integers or booleans. They are left as they are. Returns the same
-    shape, without a gradient: a tensor on the same device for a tensor, else a numpy array. Its type is that of the
-    rewards if these are floats of at least 32 bits; float32 for narrower ones, which cannot hold the weights; for
-    integers and booleans float64, and torch's default for tensors. Computed in float64 without an epsilon.
-    Sum log-probabilities over the tokens of a rollout; averaging them biases the gradient.
-    Raises ValueError on other rewards, on names and knobs as `bind` does, on objectives whose weights need more than
-    rewards, and where float32 cannot hold a weight.
-    """
-    successes, num_rollouts = reward_groups.count_successes(rewards)
-    bound = bind(objective, num_rollouts, **knobs)
-    if bound.needs:
-        raise ValueError(f"objective '{objective}' needs more than rewards: {bound.needs}")
-    return reward_groups.spread(rewards, *outside.weights(bound, successes))

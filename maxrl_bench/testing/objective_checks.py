@@ -16,7 +16,6 @@ import numpy as np
 
 from maxrl_bench.objectives.formula import MAX_ROLLOUTS, REQUIRED, Formula, Knob, Objective
 from maxrl_bench.objectives.population import Scores, least_second_moment, second_moment
-from maxrl_bench.objectives.rewards import spread
 from maxrl_bench.objectives.table import bind_row
 
 PASS_RATES = np.array([1e-3, 0.1, 0.37, 0.5, 0.8, 0.99])
@@ -74,7 +73,8 @@ def enumerated_weight(objective: Objective, pass_rates: np.ndarray) -> np.ndarra
     n = objective.num_rollouts
     rewards = np.array(list(itertools.product([0.0, 1.0], repeat=n)))  # [2^N, N]
     successes = rewards.sum(1).astype(int)
-    weights = spread(rewards, *objective.weights(successes))
+    on_success, on_failure = objective.weights(successes)
+    weights = np.where(rewards == 1, on_success[:, None], on_failure[:, None])
     of_each_rate = []
     for p in pass_rates:
         probability = p**successes * (1 - p) ** (n - successes)

@@ -11,7 +11,8 @@ import pandas as pd
 import pytest
 import torch
 
-from maxrl_bench.objectives.table import OBJECTIVES, advantages
+from maxrl_bench.objectives.advantages import advantages
+from maxrl_bench.objectives.table import OBJECTIVES
 
 REWARDS = np.array([[1.0, 0, 0, 1], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 0, 0]])
 ALGORITHM_1 = [[1, -1, -1, 1], [0] * 4, [0] * 4, [-1, 3, -1, -1]]

@@ -15,9 +15,10 @@ from objective_cases import all_bound, case_id, default_bound
 from scipy.integrate import quad
 from scipy.stats import binom
 
+from maxrl_bench.objectives.advantages import advantages
 from maxrl_bench.objectives.binomials import pass_at_k
 from maxrl_bench.objectives.population import Scores, least_second_moment, second_moment
-from maxrl_bench.objectives.table import Objective, advantages, bind
+from maxrl_bench.objectives.table import Objective, bind
 
 pytestmark = pytest.mark.unbiased
 PAGE, PROSE = read("docs/objectives.md"), prose("docs/objectives.md")

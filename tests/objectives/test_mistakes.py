@@ -10,8 +10,9 @@ import pytest
 import torch
 from objective_cases import all_bound, default_bound, within
 
+from maxrl_bench.objectives.advantages import advantages
 from maxrl_bench.objectives.formula import REQUIRED
-from maxrl_bench.objectives.table import OBJECTIVES, advantages, bind
+from maxrl_bench.objectives.table import OBJECTIVES, bind
 
 pytestmark = pytest.mark.unbiased
 COUNTED = [o for o in default_bound(8) if not (o.is_likelihood or o.row.pooled)]

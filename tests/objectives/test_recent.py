@@ -8,8 +8,9 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from maxrl_bench.objectives.advantages import advantages
 from maxrl_bench.objectives.recent import RECENT
-from maxrl_bench.objectives.table import OBJECTIVES, Objective, advantages, bind
+from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
 
 pytestmark = pytest.mark.unbiased
 SIZES = [2, 3, 5, 8]

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from objective_cases import all_bound, case_id, default_bound, within
 
-from maxrl_bench.objectives.table import OBJECTIVES, Formula, Objective, advantages, bind
+from maxrl_bench.objectives.advantages import advantages
+from maxrl_bench.objectives.table import OBJECTIVES, Formula, Objective, bind
 
 ROOT = math.sqrt(3)
 # s(1..4) | f(0..3) at N = 4, by hand from the formulas of the papers.

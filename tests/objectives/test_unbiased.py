@@ -14,12 +14,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from objective_cases import all_bound, case_id, default_bound
 
+from maxrl_bench.objectives.advantages import advantages
 from maxrl_bench.objectives.population import effective_order
-from maxrl_bench.objectives.rewards import spread
-from maxrl_bench.objectives.table import OBJECTIVES, Objective, advantages, bind
+from maxrl_bench.objectives.table import OBJECTIVES, Objective, bind
 from maxrl_bench.testing.objective_checks import PASS_RATES, enumerated_weight
 
 pytestmark = pytest.mark.unbiased
+
+
+def spread(rewards: np.ndarray, objective: Objective) -> np.ndarray:
+    """The weights of rewards [B, N]."""
+    on_success, on_failure = objective.weights(rewards.sum(1).astype(int))
+    return np.where(rewards == 1, on_success[:, None], on_failure[:, None])
+
+
 SAMPLED = [o for o in default_bound(8) if not (o.is_likelihood or o.row.pooled)]
 
 
@@ -66,7 +74,7 @@ def test_autograd_over_all_rollouts_of_a_softmax_policy(objective: Objective) ->
     else:
         rollouts = torch.tensor(list(itertools.product(range(5), repeat=objective.num_rollouts)))
         log_prob, rewards = log_policy[rollouts], accepted[rollouts]
-        weights = spread(rewards, *objective.weights(rewards.sum(1).long().numpy()))
+        weights = torch.from_numpy(spread(rewards.numpy(), objective))
         surrogate = (weights * log_prob).mean(1)  # one number per possible group of rollouts
         (gradient,) = torch.autograd.grad((log_prob.sum(1).exp().detach() * surrogate).sum(), logits)
     weight = float(objective.population_weight(np.array(pass_rate.item())))
@@ -184,7 +192,7 @@ def test_every_objective_learns_a_bandit(objective: Objective) -> None:
             logits = logits + 0.1 * (accepted - policy)
             continue
         draws = rng.choice(4, size=(8, objective.num_rollouts), p=policy)
-        weights = spread(accepted[draws].astype(float), *objective.weights(accepted[draws].sum(1)))
+        weights = spread(accepted[draws].astype(float), objective)
         scores = np.eye(4)[draws] - policy
         logits = logits + 0.1 * size * (weights[..., None] * scores).mean((0, 1))
     assert np.exp(logits[0]) / np.exp(logits).sum() > 0.4
