@@ -21,7 +21,7 @@ def read(rewards: Any) -> np.ndarray:
         of = f" of type {values.dtype}" if values.ndim else ""
         raise ValueError(f"{_WANTED}, got {type(rewards).__name__}{of}")
     if values.dtype.kind == "O":  # numbers of several types, beyond 64 bits, or no numbers at all
-        wrong = [value for value in values.flat if not (isinstance(value, Real) and 0 <= value <= 1)]
+        wrong = [value for value in values.flat if not (isinstance(value, Real) and value <= 1 and not value < 0)]
         if wrong:
             raise ValueError(_neither(shorten(wrong[0]), len(wrong), values))
     return values.astype(np.float64)
