@@ -18,7 +18,11 @@ REWARDS = RNG.integers(0, 2, (6, 4)).astype(float)
 REWARDS[0], REWARDS[1] = 0, 1
 ORDER = RNG.permutation(REWARDS.size)
 NAMES = np.array([f"uid-{i}" for i in range(6)], dtype=object).repeat(4)
-PLAIN = [name for name, row in OBJECTIVES.items() if row.on_success and not (row.smoothing or row.entropy_bonus)]
+PLAIN = [
+    name
+    for name, row in OBJECTIVES.items()
+    if row.on_success and not (row.smoothing or row.entropy_bonus or row.remember)
+]
 
 
 @pytest.mark.parametrize("name", PLAIN)
