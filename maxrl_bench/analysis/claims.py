@@ -172,7 +172,11 @@ def _differences(
             if claim.tasks or all(chosen):
                 notes.append(f"no runs to compare on {task}")
             continue
-        scores = [evidence.scores(runs, metric, when, claim.level or 0.0) for runs in groups]
+        every = [run for runs in groups for run in runs]
+        scores = [evidence.scores(runs, metric, when, claim.level or 0.0, every) for runs in groups]
+        lacking, asked = evidence.missing(every, metric) if when != "start" else (0, 0)
+        if lacking:
+            notes.append(f"{task}: {lacking} of {asked} values of {metric} are missing; their evaluations are left out")
         if claim.level is not None:
             scores = [
                 _log_rollouts(evidence, runs, needed, claim.level, notes)

@@ -19,7 +19,7 @@ from maxrl_bench.storage.tables import Tables, load
 from maxrl_bench.sweeps.claim_check import check_claim
 from maxrl_bench.sweeps.claim_model import Claim, read_claim
 
-MOMENTS = ("final", "best", "area", "drop")
+MOMENTS = ("start", "final", "best", "area", "drop")
 
 
 @dataclass(frozen=True, repr=False)
@@ -77,9 +77,9 @@ def compare(
 
     tables: what `maxrl_bench.run` and `maxrl_bench.load` return, or what `load` takes. ours, theirs: an objective's
     name or label, or a table with knobs. metric: a column of the metrics table, or pass@k for any k (of final pass
-    rates; at most as many as the rollouts behind them where these are sampled). when: "final", "best", "area" (mean
-    over training) or "drop" (best minus final). tasks: by default all that both have runs on. where: settings of the
-    runs meant, such as {"num_rollouts": 64}. margin: the smallest difference worth the name, of pass@k 0.02; see
+    rates; at most as many as the rollouts behind them where these are sampled). when: "start", "final", "best", "area"
+    (mean over training) or "drop" (best minus final). tasks: by default all that both have runs on. where: settings of
+    the runs meant, such as {"num_rollouts": 64}. margin: the smallest difference worth the name, of pass@k 0.02; see
     `maxrl_bench.analysis.compare`, which judges. Runs are paired by seed and held-out instance.
     Raises ValueError, one line, on anything that the tables do not hold, with what they do.
     """

@@ -60,27 +60,54 @@ class Scores:
         """The training step of a run's last evaluation."""
         return int(self._rows[run]["step"][-1])
 
-    def curves(self, runs: Sequence[str], metric: str, x: str = "step") -> tuple[np.ndarray, np.ndarray]:
-        """A metric along training, where every run has a value: x [X], the mean over the S runs, and values [S, X]."""
+    def curves(
+        self, runs: Sequence[str], metric: str, x: str = "step", beside: Sequence[str] = ()
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A metric along training, where every run has a value: x [X], the mean over the S runs, and values [S, X].
+
+        beside: runs to be compared with, which must have a value there, too.
+        """
         if not runs or not {metric, x} <= set(map(str, self.metrics)):
             return np.empty(0), np.empty((len(runs), 0))
         xs = np.stack([self._rows[run][x].astype(np.float64) for run in runs])
         values = np.stack([self._rows[run][metric].astype(np.float64) for run in runs])
         whole = ~np.isnan(values).any(axis=0)
+        for run in beside:
+            others = self._rows[run][metric].astype(np.float64)
+            whole &= ~np.isnan(others) if others.shape == whole.shape else True
         return xs.mean(axis=0)[whole], values[:, whole]
 
-    def scores(self, runs: Sequence[str], metric: str, when: str = "final", level: float = 0.0) -> np.ndarray:
+    def missing(self, runs: Sequence[str], metric: str) -> tuple[int, int]:
+        """How many values of a metric these runs lack, and of how many evaluations.
+
+        Evaluations at which no run has a value, such as the first of what training measures, do not count.
+        """
+        if not runs or metric not in self.metrics:
+            return 0, 0
+        rows = [self._rows[run] for run in runs]
+        there = [{step for step, value in zip(r["step"], r[metric], strict=True) if value == value} for r in rows]
+        asked = set().union(*there)
+        wanted = [asked.intersection(r["step"]) for r in rows]
+        return sum(len(w - t) for w, t in zip(wanted, there, strict=True)), sum(map(len, wanted))
+
+    def scores(
+        self, runs: Sequence[str], metric: str, when: str = "final", level: float = 0.0, beside: Sequence[str] = ()
+    ) -> np.ndarray:
         """One number per run, [S], or, where the pass-rate table holds them, per run and instance, [S, I].
 
-        when: "final", the last evaluation; "last_three", the mean of the last three; "best", the highest evaluation;
-        "area", the mean over training steps; "drop", best minus final; "rollouts_to", training rollouts until `level`
-        is reached, infinite if never. Raises ValueError on another.
+        when: "start", the first evaluation; "final", the last; "last_three", the mean of the last three; "best", the
+        highest; "area", the mean over training steps; "drop", best minus final; "rollouts_to", training rollouts until
+        `level` is reached, infinite if never. Evaluations without a value, in these runs or those `beside`, are left
+        out; see `missing`. Raises ValueError on another.
         """
+        if when == "start":
+            known = metric in self.metrics
+            return np.array([float(self._rows[run][metric][0]) if known else np.nan for run in runs])
         if when == "final" and metric.startswith("pass@"):
             instances = self.instance_pass_at_k(runs, [int(metric.removeprefix("pass@"))])
             if instances is not None:
                 return instances[:, :, 0]
-        x, values = self.curves(runs, metric, "rollouts" if when == "rollouts_to" else "step")
+        x, values = self.curves(runs, metric, "rollouts" if when == "rollouts_to" else "step", beside)
         if not values.shape[1]:
             return np.full(len(runs), np.nan)
         match when:
@@ -96,7 +123,7 @@ class Scores:
                 return values.max(axis=1) - values[:, -1]
             case "rollouts_to":
                 return stats.crossing(x, values, level)
-        raise ValueError(f"unknown moment '{when}'; accepted: final, last_three, best, area, drop, rollouts_to")
+        raise ValueError(f"unknown moment '{when}'; accepted: start, final, last_three, best, area, drop, rollouts_to")
 
     def collapsed(self, run: str) -> bool:
         """Whether a run's pass@1 fell below half of its best and stayed there, for two evaluations at least.

@@ -70,6 +70,14 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> 
     names = " and ".join(Y_LABELS.get(m, m) for m in metrics)
     caption = f"{names[0].upper()}{names[1:]}" if not names.startswith("pass@") else f"Held-out {names}"
     caption += f" against {X_LABELS[x]}, mean over {seeds.number} {seeds.intervals}."
+    gaps = [
+        evidence.missing([r for s in own for r in evidence.members(s, p)], m)
+        for p, own in lines_of.items()
+        for m in metrics
+    ]
+    if any(lacking for lacking, _ in gaps):
+        lacking, asked = (sum(numbers) for numbers in zip(*gaps, strict=True))
+        caption += f" {lacking} of {asked} values are missing; where one is, its line has no point."
     if absent:
         caption += f" Without values, not drawn: {_absent(absent, [panel.title for panel in shown])}."
     return Drawing(figure, caption, f"Line plots of {names} against {X_LABELS[x]}, one panel per task.")

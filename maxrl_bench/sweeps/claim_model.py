@@ -31,6 +31,7 @@ _OBJECTIVE = ("objective", "objective_name", "name")  # ways of naming an object
 _KEYS = (*_OBJECTIVE, *SETTINGS)
 MARGIN = 0.02  # of pass@k: the smallest difference worth the name
 MOMENTS = {
+    "start": "first evaluation's",
     "final": "last evaluation's",
     "last_three": "mean of the last three evaluations of",
     "best": "best",
@@ -196,7 +197,7 @@ class Claim(BaseModel):
     against: Annotated[
         list[OneSide], Field(min_length=1, max_length=50), BeforeValidator(_listed), AfterValidator(_distinct)
     ]
-    when: Literal["final", "last_three", "best", "area", "drop", "rollouts_to"] = "final"
+    when: Literal["start", "final", "last_three", "best", "area", "drop", "rollouts_to"] = "final"
     where: OneSide = Side()
     gain: Annotated[tuple[Side, Side] | None, BeforeValidator(_gain)] = None
     tasks: (

@@ -28,7 +28,7 @@ from maxrl_bench.rollouts.counts import Rollouts
 from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import Batch, make_task
 from maxrl_bench.testing import first_look
-from maxrl_bench.training import measuring, metrics, parameters
+from maxrl_bench.training import measuring, parameters
 from maxrl_bench.training.instances import TrainingBatches
 from maxrl_bench.training.state import State, Tally, check_optimizer, is_due, restore
 from maxrl_bench.training.streams import random_stream
@@ -128,15 +128,10 @@ class Run:
             batch = self.batches(state.step - 1)
             gain, outcomes = self._gain(batch, self.rng)
             self._differentiate(gain)
-            compared = self.task.exact and is_due(config, state.step)
-            unclipped = metrics.flat_gradient(self.parameters) if compared else None
             norm = finite.clip_gradient(self.named, config.max_grad_norm)
         measuring.tally_step(state, config, outcomes, norm)
         if not isinstance(outcomes, torch.Tensor):
             self.objective = self.objective.after(outcomes.successes)
-        if unclipped is not None:
-            # Before the update, and not counted in the run's seconds: the objective does not need this comparison.
-            state.tally.cosine_ml = measuring.cosine_to_likelihood(unclipped, batch, self.policy, self.named)
         with measuring.clock(state):
             self.optimizer.step()
             finite.check_tensors(self.named, "parameter")
@@ -187,6 +182,7 @@ class Run:
         state = self.state
         with finite.stage(f"evaluation at step {state.step}"):
             evaluation = self.held_out.evaluate(self.policy, state.step)
+            compared = self.held_out.compare_gradients(self.objective, self.policy, self.named, evaluation, state.step)
             norms = torch.full_like(evaluation.pass_rates, math.nan)
             if state.step in (0, self.config.steps):
                 norms = self.gradient_norms()
@@ -196,7 +192,7 @@ class Run:
             "seconds": state.seconds,
             **evaluation.row(),
             **state.tally.row(sampled=not self.objective.is_likelihood),
-            "hard_gradient": metrics.share_of_harder_half(norms.numpy(), evaluation.pass_rates.numpy()),
+            **compared,
         }
         state.rows.append(row)
         state.pass_rates.append(evaluation.pass_rates)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from maxrl_bench.config import INTERIM, RunConfig
+from maxrl_bench.objectives.table import Objective
 from maxrl_bench.rollouts import finite, policies
 from maxrl_bench.rollouts.counts import Rollouts
 from maxrl_bench.tasks import Batch, DrawingTask, Task
@@ -29,6 +30,9 @@ ENTROPY_ROLLOUTS = 16
 EVAL_BLOCK = 2**20
 # Of how many held-out instances the gradient norm is measured, before and after training.
 GRADIENT_INSTANCES = 16
+# Of how many held-out instances the gradient is compared with that of exact maximum likelihood, and taken apart into
+# that of the harder and that of the easier half, at every evaluation (docs/statistics.md: how noisy that is).
+COMPARED_INSTANCES = 32
 
 
 @dataclass(frozen=True)
@@ -115,10 +119,56 @@ class HeldOut:
                 finite.check_value(norms[index], f"the gradient of held-out instance {index}")
         return norms
 
+    def compare_gradients(
+        self,
+        objective: Objective,
+        policy: torch.nn.Module,
+        named: Mapping[str, torch.nn.Parameter],
+        evaluation: Evaluation,
+        step: int,
+    ) -> dict[str, float]:
+        """Where the objective's gradient points on the first COMPARED_INSTANCES: "cosine_ml" and "hard_gradient".
+
+        The gradient is that of the weights alone, without bonuses, from as many rollouts as in training. "cosine_ml" is
+        the cosine of its angle with the gradient of exact maximum likelihood, NaN where pass rates are sampled.
+        "hard_gradient" is the norm of its part from the half of the instances with the lower pass rates in
+        `evaluation`, over the sum of the norms of both parts. NaN where a gradient is zero. At step 0 all objectives of
+        a seed are measured at the same policy. Raises FloatingPointError that names the first number that is not
+        finite.
+        """
+        size = min(COMPARED_INSTANCES, len(evaluation.pass_rates))
+        (batch,) = _held_out(self.task, self.config.task.text, self.config.eval_split, [range(size)])
+        hard = metrics.harder_half(evaluation.pass_rates[:size].numpy())
+
+        def gradient(gain: torch.Tensor, what: str) -> torch.Tensor:
+            finite.check_value(gain.detach(), what)
+            if not gain.requires_grad:
+                return torch.zeros(sum(parameter.numel() for parameter in named.values()))
+            found = torch.autograd.grad(gain, list(named.values()), retain_graph=True, allow_unused=True)
+            of = {n: torch.zeros_like(p) if g is None else g for (n, p), g in zip(named.items(), found, strict=True)}
+            finite.check_tensors(of, f"the gradient of {what}, parameter")
+            return metrics.flat(of.values())
+
+        log_p = batch.log_pass_rate(policy) if self.task.exact else None
+        if log_p is not None and objective.is_likelihood:
+            gains = [log_p[torch.from_numpy(half).to(log_p.device)].sum() / size for half in (hard, ~hard)]
+        else:
+            rng = random_stream(self.config.seed, f"compared gradients {step}")
+            rollouts = batch.sample(policy, self.config.num_rollouts, rng)
+            weights = objective.weights(rollouts.successes)
+            finite.check_weights(np.stack(weights), f"a weight of '{objective.name}'")
+            gains = [rollouts.surrogate(*(weight * half for weight in weights)) for half in (hard, ~hard)]
+        halves = [gradient(gain, f"the surrogate of '{objective.name}'") for gain in gains]
+        norms = [float(half.norm()) for half in halves]
+        compared = {"cosine_ml": math.nan, "hard_gradient": norms[0] / sum(norms) if sum(norms) > 0 else math.nan}
+        if log_p is not None:
+            compared["cosine_ml"] = metrics.cosine(halves[0] + halves[1], gradient(log_p.mean(), "log p"))
+        return compared
+
 
 # The last ones made: a worker's runs, one after another, are mostly of one task.
 _made: dict[tuple[object, ...], list[Any]] = {}
-_KEPT = 3  # batches of evaluations, single ones for the norms of gradients, and what is drawn for the last evaluation
+_KEPT = 4  # batches of evaluations, compared gradients and norms of single ones, and what the last evaluation draws
 
 
 def _once(key: tuple[object, ...], make: Callable[[], list[Any]]) -> list[Any]:
@@ -141,18 +191,6 @@ def _made_again(task: Task, settings: str, split: str, blocks: Sequence[range]) 
         return
     key = ("drawn", type(task), settings, split, str(blocks))
     yield from map(task.build, _once(key, lambda: [task.draw(split, block) for block in blocks]))
-
-
-def cosine_to_likelihood(
-    gradient: torch.Tensor, batch: Batch, policy: torch.nn.Module, named: dict[str, torch.nn.Parameter]
-) -> float:
-    """Cosine of the angle between a flat gradient [P] and that of the batch's mean log-likelihood, both to descend.
-
-    Raises FloatingPointError that names the first parameter whose gradient is not finite.
-    """
-    likelihood = torch.autograd.grad(-batch.log_pass_rate(policy).mean(), list(named.values()))
-    finite.check_tensors(dict(zip(named, likelihood, strict=True)), "the gradient of log p of parameter")
-    return metrics.cosine(gradient, torch.cat([g.flatten() for g in likelihood]))
 
 
 @contextmanager

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -20,22 +20,16 @@ def pass_at_k_row(pass_rates: np.ndarray, n: int) -> dict[str, float]:
     return {f"pass@{k}": float(np.mean(pass_at_k(pass_rates, n, k))) for k in ks}
 
 
-def share_of_harder_half(norms: np.ndarray, pass_rates: np.ndarray) -> float:
-    """The share of the sum of gradient norms [B] that the half of the instances with the lower pass rates [B] has.
-
-    Among instances whose norm was measured (is not NaN). NaN if none was, or all norms are zero.
-    """
-    measured = np.flatnonzero(~np.isnan(norms))
-    total = float(norms[measured].sum())
-    if not total > 0:
-        return float("nan")
-    hardest_first = measured[np.argsort(pass_rates[measured], kind="stable")]
-    return float(norms[hardest_first[: len(measured) // 2]].sum()) / total
+def harder_half(pass_rates: np.ndarray) -> np.ndarray:
+    """Which instances are the half with the lower pass rates [B]: [B] bool; of equal ones the first."""
+    hard = np.zeros(len(pass_rates), bool)
+    hard[np.argsort(pass_rates, kind="stable")[: len(pass_rates) // 2]] = True
+    return hard
 
 
-def flat_gradient(parameters: Sequence[torch.nn.Parameter]) -> torch.Tensor:
-    """The gradients of all parameters as one vector [P]; a parameter without gradient counts as zeros."""
-    return torch.cat([(p.grad if p.grad is not None else torch.zeros_like(p)).flatten() for p in parameters])
+def flat(gradients: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The gradients of all parameters as one vector [P]."""
+    return torch.cat([gradient.flatten() for gradient in gradients])
 
 
 def cosine(a: torch.Tensor, b: torch.Tensor) -> float:

@@ -10,7 +10,7 @@ import torch
 
 from maxrl_bench.config import RunConfig
 
-_COLUMNS = {"step", "rollouts", "seconds", "pass@1", "log_p", "entropy", "hard_gradient"}
+_COLUMNS = {"step", "rollouts", "seconds", "pass@1", "log_p", "entropy", "cosine_ml", "hard_gradient"}
 
 
 @dataclass
@@ -25,7 +25,6 @@ class Tally:
     pass_rate: float = 0.0
     contexts_evaluated: int = 0
     contexts_named: int = 0
-    cosine_ml: float = math.nan
 
     def row(self, sampled: bool) -> dict[str, float]:
         """The columns of the metrics table about training; NaN before the first step."""
@@ -38,7 +37,6 @@ class Tally:
             "train_pass_rate": self.pass_rate * per_instance,
             "contexts_evaluated": self.contexts_evaluated,
             "contexts_named": self.contexts_named,
-            "cosine_ml": self.cosine_ml,
         }
 
 

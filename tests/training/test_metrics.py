@@ -16,13 +16,10 @@ def test_cosine_of_parallel_opposite_and_zero_vectors() -> None:
     assert math.isnan(metrics.cosine(a, torch.zeros(2)))
 
 
-def test_share_of_the_harder_half() -> None:
-    norms, rates = np.array([1.0, 5.0, np.nan, 2.0, 2.0]), np.array([0.9, 0.1, 0.0, 0.2, 0.8])
-    assert metrics.share_of_harder_half(norms, rates) == pytest.approx((5 + 2) / 10)
-    odd = np.array([1.0, 5.0, 2.0])  # a half of three is rounded down
-    assert metrics.share_of_harder_half(odd, np.array([0.9, 0.1, 0.2])) == pytest.approx(5 / 8)
-    assert np.isnan(metrics.share_of_harder_half(np.zeros(4), rates[:4]))
-    assert np.isnan(metrics.share_of_harder_half(np.full(5, np.nan), rates))
+def test_the_harder_half_is_rounded_down_and_of_equal_pass_rates_takes_the_first() -> None:
+    assert metrics.harder_half(np.array([0.9, 0.1, 0.0, 0.2, 0.8])).tolist() == [False, True, True, False, False]
+    assert metrics.harder_half(np.array([0.5, 0.5, 0.5, 0.5])).tolist() == [True, True, False, False]
+    assert metrics.harder_half(np.array([0.5])).tolist() == [False]
 
 
 @pytest.mark.parametrize(("n", "largest"), [(1, 1), (8, 8), (9, 8), (0, 1024)])
