@@ -53,6 +53,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(ROOT / name, source / name, symlinks=True, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, source)
+    shutil.copytree(ROOT / "plots" / "claims", source / "plots" / "claims")  # to which a link in the package leads
     code = f"import setuptools.build_meta as build; build.build_wheel({str(built)!r})"
     subprocess.run([sys.executable, "-c", code], cwd=source, capture_output=True, check=True)
     (path,) = built.glob("*.whl")
@@ -65,6 +66,11 @@ def test_an_installation_has_one_top_level_name(wheel: Path) -> None:
     assert [path.name for path in wheel.iterdir() if path.suffix != ".dist-info"] == ["maxrl_bench"]
     sources = {path.name: path.read_bytes() for path in (ROOT / "envs").glob("*.py")}
     assert {path.name: path.read_bytes() for path in (wheel / "maxrl_bench" / "envs").iterdir()} == sources
+
+
+def test_an_installation_has_what_was_measured(wheel: Path) -> None:
+    table = (ROOT / "plots" / "claims" / "claims.csv").read_bytes()
+    assert (wheel / "maxrl_bench" / "advice" / "claims.csv").read_bytes() == table
 
 
 @pytest.mark.parametrize("kind", ["task", "graph-task", "objective", "experiment"])

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from maxrl_bench import __version__, console, import_path
-from maxrl_bench.cli import advice
+from maxrl_bench.cli import advice, counting
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -159,6 +159,7 @@ def parser() -> argparse.ArgumentParser:
 
     text = "say what objectives would do to your own prompts, and which suits a goal"
     advice.add_options(command("advise", advice.advise, text))
+    counting.add_options(command("count", counting.count, "count a stored policy's successes, as a file for advise"))
 
     sub = command("new", _new, "write a task, an objective or an experiment to begin with, which works as it is")
     sub.add_argument("kind", choices=("task", "graph-task", "objective", "experiment"))

@@ -16,7 +16,7 @@ from maxrl_bench.config import RunConfig
 from maxrl_bench.rollouts.policies import make_policy
 from maxrl_bench.storage.files import write_file
 from maxrl_bench.storage.store import Store
-from maxrl_bench.tasks import check_index, make_task
+from maxrl_bench.tasks import Task, check_index, make_task
 from maxrl_bench.training import parameters
 from maxrl_bench.training.feasible import check_device
 from maxrl_bench.training.loop import precision
@@ -54,17 +54,7 @@ def watch(
         raise ValueError(f"attempts must be from 1 to {MOST_ATTEMPTS}, got {attempts}")
     task = make_task(task_name, **(task_options or {}))
     index = check_index(index)
-    policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(seed), **(sizes or {}))
-    if policy_state is not None:
-        try:
-            state = parameters.unpack(policy_state)
-            # A policy trained in float64 is shown in float64.
-            if any(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in state.values()):
-                policy.double()
-            parameters.load_policy(policy, state)
-        except ValueError as error:
-            reason = f"the stored policy does not fit task '{task.name}' and its network's sizes: {error}"
-            raise ValueError(reason) from error
+    policy = load_policy(task, policy_state, np.random.default_rng(seed), sizes or {})
     batch, rng = task.batch(split, [index]), np.random.default_rng(seed)
     shown, outcomes = [], []
     with torch.no_grad():
@@ -85,6 +75,22 @@ def watch(
             for i, (text, outcome) in enumerate(zip(shown, outcomes, strict=True), 1)
         ]
     return _show(task.name, f"{split}-{index}", shown, summary, Path(out) if out is not None else None)
+
+
+def load_policy(task: Task, state: bytes | None, rng: np.random.Generator, sizes: Mapping[str, int]) -> torch.nn.Module:
+    """The policy that is stored as `state`, or an untrained one. Raises ValueError if it does not fit the task."""
+    policy = make_policy(task.contexts, task.num_actions, rng, **sizes)
+    if state is not None:
+        try:
+            stored = parameters.unpack(state)
+            # A policy trained in float64 acts in float64.
+            if any(isinstance(value, torch.Tensor) and value.dtype == torch.float64 for value in stored.values()):
+                policy.double()
+            parameters.load_policy(policy, stored)
+        except ValueError as error:
+            reason = f"the stored policy does not fit task '{task.name}' and its network's sizes: {error}"
+            raise ValueError(reason) from error
+    return policy
 
 
 def base_state(config: RunConfig, store: Store) -> bytes:
