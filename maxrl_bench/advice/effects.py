@@ -119,7 +119,7 @@ def effect(objective: Objective, prompts: Prompts, ks: Sequence[int]) -> Effect:
 def hard_share(objective: Objective, pass_rates: PassRates) -> tuple[float, float] | None:
     """95 % limits of `Effect.hard`."""
     p = pass_rates.rates
-    pull = np.abs(_weights(objective, p) * _pull(p))
+    pull = np.abs(_weights(_tabulated(objective), p) * _pull(p))
     return pass_rates.interval(np.where(classes(p)[0], pull, 0.0), pull)
 
 
