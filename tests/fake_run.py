@@ -1,7 +1,8 @@
 """A stand-in for training, for tests of the harness: no torch, a few milliseconds, but with all that can go wrong.
 
 It takes steps with a generator, shares a base between runs, writes checkpoints, resumes from them, and finishes. The
-run's `policy` table steers it: step_ms, and the step at which to die, fail or find the disk full.
+run's `policy` table steers it: step_ms, and the step at which to die, fail or find the disk full; by how much the rate
+of success is lifted in all, in thousandths of its logit; and the seed that fails, or collapses in its second half.
 """
 
 import errno
@@ -37,10 +38,14 @@ def run(config: RunConfig, store: Store) -> None:
         saved = json.loads(stored)
         state, rng.bit_generator.state = saved["state"], saved["rng"]
     faults = config.policy
+    state["lift"] = faults.get("lift", 0) / 1000
+    if faults.get("fail_seed") == config.seed:
+        raise FloatingPointError("the surrogate became nan")
     while True:
         step = state["step"]
         if step % config.eval_every == 0 or step == config.steps:
-            rate = 1 / (1 + np.exp(-state["value"]))
+            fallen = faults.get("collapse_seed") == config.seed and step >= config.steps / 2
+            rate = 1 / (1 + np.exp(5.0 if fallen else -state["value"] - state["lift"]))
             row = {"step": step, "rollouts": step * config.num_rollouts, "seconds": time.perf_counter()}
             state["rows"].append({**row, "pass@1": rate, "log_p": float(np.log(rate)), "entropy": state["value"]})
             state["rates"] += [rate * (i + 1) / INSTANCES for i in range(INSTANCES)]

@@ -25,18 +25,21 @@ from maxrl_bench.storage.columns import METRICS
 from maxrl_bench.storage.tables import IDENTITY, PASS_RATE_COLUMNS
 from maxrl_bench.sweeps import experiment
 from maxrl_bench.sweeps.claim_model import Claim
+from maxrl_bench.sweeps.seeds import SeedRule
 from maxrl_bench.tasks import Task
 
 PAGE = "docs/experiments.md"
+FOLLOWING = "Seeds that follow the claims"
 
 
 @pytest.mark.parametrize(
     ("heading", "model"),
-    [("The file", experiment._File), ("Settings of a run", RunConfig), ("Claims", Claim)],
+    [("The file", experiment._File), ("Settings of a run", RunConfig), ("Claims", Claim), (FOLLOWING, SeedRule)],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_every_key_is_there_with_its_default(heading: str, model: Any) -> None:
-    documented = {key: cells[0] for key, cells in table(PAGE, heading, "key").items()}
+    first = "key of the table" if heading == FOLLOWING else "key"
+    documented = {key: cells[0] for key, cells in table(PAGE, heading, first).items()}
     assert set(documented) == set(model.model_fields)
     for key, field in model.model_fields.items():
         written = documented[key].strip("`")
@@ -96,7 +99,7 @@ def test_every_column_of_results_is_there() -> None:
     assert list(table(PAGE, "metrics.csv", "column")) == [*IDENTITY, *measured]
     assert list(table(PAGE, "pass_rates.csv.gz", "column")) == list(PASS_RATE_COLUMNS)
     written = json.loads((ROOT / "results" / "objectives" / "provenance.json").read_text(encoding="utf-8"))
-    assert set(table(PAGE, "provenance.json", "key")) == set(written)
+    assert set(table(PAGE, "provenance.json", "key")) == {*written, "seeds"}
 
 
 def test_every_column_of_plots_is_there() -> None:

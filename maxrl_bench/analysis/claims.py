@@ -30,7 +30,7 @@ import contextlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -41,6 +41,13 @@ from maxrl_bench.sweeps.claim_check import select
 from maxrl_bench.sweeps.claim_model import Claim, Side, number, read_claim
 
 OTHER_MOMENT = {"final": "last_three", "last_three": "final"}  # what a table shows beside a final score
+
+
+class Differences(NamedTuple):
+    """Ours minus theirs on a task, by seed: [S] seeds, and scores [S] or [S, I]."""
+
+    seeds: list[int]
+    scores: np.ndarray
 
 
 class NoEvidence(Exception):
@@ -106,16 +113,17 @@ def _judge(evidence: Evidence, claim: Claim, verdict: Verdict) -> None:
             differences = _differences(evidence, claim, metric, against, claim.when, verdict.notes)
             collapsed = {task: _collapsed(evidence, claim, against, task) for task in differences}
 
-            verdict.comparisons.append(_compare(claim, metric, sides, claim.when, differences, collapsed))
+            asked = claim, metric, sides
+            verdict.comparisons.append(_compare(evidence, *asked, claim.when, differences, collapsed))
             if len(differences) > 1:
                 verdict.per_task += [
-                    _compare(claim, metric, sides, claim.when, {task: scores}, collapsed, task)
+                    _compare(evidence, *asked, claim.when, {task: scores}, collapsed, task)
                     for task, scores in differences.items()
                 ]
             if other := OTHER_MOMENT.get(claim.when):
                 with contextlib.suppress(NoEvidence):  # pass@k for a k that was not measured along training
                     beside = _differences(evidence, claim, metric, against, other, [])
-                    verdict.other_moment.append(_compare(claim, metric, sides, other, beside, collapsed))
+                    verdict.other_moment.append(_compare(evidence, *asked, other, beside, collapsed))
     results = [c.result for c in verdict.comparisons]
     seeds = min(result.seeds for result in results)
     if seeds < FEWEST_SEEDS:
@@ -130,22 +138,37 @@ def _judge(evidence: Evidence, claim: Claim, verdict: Verdict) -> None:
 
 
 def _compare(
+    evidence: Evidence,
     claim: Claim,
     metric: str,
     sides: tuple[str, str],
     when: str,
-    differences: Mapping[str, np.ndarray],
+    differences: Mapping[str, Differences],
     collapsed: Mapping[str, int],
     task: str = "",
 ) -> Compared:
     result = compare(
-        list(differences.values()),
+        strata(differences, evidence.first),
         margin=claim.margin_of(metric),
         direction=claim.direction,
         by_margin=claim.by_margin,
         collapsed=sum(collapsed.get(name, 0) for name in differences),
+        first=evidence.first,
     )
     return Compared(metric, *sides, task, when, result)
+
+
+def strata(differences: Mapping[str, Differences], first: int | None) -> list[np.ndarray]:
+    """The scores of each task; where seeds were added one by one (`first`), of the seeds that all tasks have.
+
+    Raises NoEvidence where there are none.
+    """
+    if first is None:
+        return [own.scores for own in differences.values()]
+    common = set.intersection(*(set(own.seeds) for own in differences.values()))
+    if not common:
+        raise NoEvidence("no seed has runs on all tasks")
+    return [own.scores[[seed in common for seed in own.seeds]] for own in differences.values()]
 
 
 def _collapsed(evidence: Evidence, claim: Claim, against: Side, task: str) -> int:
@@ -156,15 +179,15 @@ def _collapsed(evidence: Evidence, claim: Claim, against: Side, task: str) -> in
 
 def _differences(
     evidence: Evidence, claim: Claim, metric: str, against: Side, when: str, notes: list[str]
-) -> dict[str, np.ndarray]:
-    """Per task ours minus theirs, [S] or [S, I] on common seeds; a `gain` is a difference of differences.
+) -> dict[str, Differences]:
+    """Per task ours minus theirs, on common seeds; a `gain` is a difference of differences.
 
     Tasks without such runs or values are left out, and noted where they are asked for. Raises NoEvidence if all are.
     """
     if not evidence.has(metric):
         raise NoEvidence(f"the tables hold no values of {metric}")
     terms = claim.terms(against)
-    differences: dict[str, np.ndarray] = {}
+    differences: dict[str, Differences] = {}
     for task in claim.tasks or evidence.tasks:
         chosen = [runs_of(evidence, task, side) for _, side in terms]
         groups = evidence.in_common(chosen)
@@ -187,7 +210,7 @@ def _differences(
         with np.errstate(invalid="ignore"):  # two runs that need no rollouts have no ratio
             difference = np.sum([factor * s for (factor, _), s in zip(terms, scores, strict=True)], axis=0)
         if np.isfinite(difference).all():
-            differences[task] = difference
+            differences[task] = Differences(evidence.seeds(groups[0]), difference)
         elif any(np.isneginf(s).any() for s in scores):
             notes.append(
                 f"{task}: a run has {metric} of {number(claim.level or 0.0)} before training, so no ratio exists"

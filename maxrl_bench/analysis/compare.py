@@ -6,6 +6,9 @@ A comparison declares, at 95 %, that ours is *better* (the interval lies above 0
 *worse* (below 0), *practically equal* (inside +-margin, whatever its sign), or nothing: *undecided*. It *cannot be
 judged* with fewer than FEWEST_SEEDS seeds. "practically equal" is two one-sided tests (Schuirmann 1987) at 2.5 % each:
 the level at which the 95 % interval decides, so that the interval that is drawn and the test always agree.
+
+Where seeds are added until there is a declaration (`first`), interval and p values are those of `sequential`, which
+hold at every look, over seeds alone.
 """
 
 from __future__ import annotations
@@ -19,7 +22,8 @@ import numpy as np
 from scipy import special
 
 from maxrl_bench.analysis.crossed import FEWEST_SEEDS, LEVEL, mean_of
-from maxrl_bench.analysis.stats import holm
+from maxrl_bench.analysis.sequential import confidence_sequence, p_value
+from maxrl_bench.analysis.stats import by_seed, holm
 from maxrl_bench.sweeps.claim_model import MARGIN
 
 BETTER, WORSE, EQUAL, UNDECIDED, CANNOT = "better", "worse", "practically equal", "undecided", "cannot be judged"
@@ -38,7 +42,7 @@ class Comparison:
     low: float
     high: float
     error: float  # standard error of the effect
-    df: float  # degrees of freedom of Student's t
+    df: float  # degrees of freedom of Student's t; of neither there is any at every look
     p: float  # two-sided, of the declaration that lies nearest; below 0.05 where there is one
     seeds: int  # of the task that has the fewest
     instances: int  # held-out instances per task that the interval is over, too; 0: seeds alone
@@ -47,9 +51,13 @@ class Comparison:
     direction: Direction = "higher"
     by_margin: bool = False
     collapsed: int = 0  # runs on either side that collapsed
+    first: int | None = None  # judged at every number of seeds from this one on; None: the number was fixed
+    by_seed: tuple[float, ...] = ()  # then: the difference of each seed, in their order
 
     def p_at(self, value: float) -> float:
         """The two-sided p value of a mean difference of `value`."""
+        if self.first is not None:
+            return p_value(self.by_seed, value, self.first)
         return p_at(self.effect, self.error, self.df, value)
 
     @property
@@ -65,14 +73,16 @@ def compare(
     direction: Direction = "higher",
     by_margin: bool = False,
     collapsed: int = 0,
+    first: int | None = None,
 ) -> Comparison:
     """Compare scores on common seeds (and common held-out instances), which are paired.
 
     ours, theirs: one array, or one per task, [S] or [S, I] each; theirs None: ours are differences already. The effect
     is the mean over tasks. direction: what "better" is, "higher" or "lower"; "equal": both better and worse are
     differences beyond the margin. by_margin: better by more than the margin. collapsed: how many of the runs collapsed;
-    with any, nothing is declared below COLLAPSE_SEEDS seeds. Raises ValueError where shapes differ, a score is not
-    finite, or the margin is not above 0.
+    with any, nothing is declared below COLLAPSE_SEEDS seeds. first: where seeds were added one by one, from how many on
+    they were judged; seeds are then in their order, and the same for all tasks. Raises ValueError where shapes differ,
+    a score is not finite, or the margin is not above 0.
     """
     check_margin(margin, direction, by_margin)
     tasks = _tasks(ours)
@@ -86,6 +96,8 @@ def compare(
         tasks = [a - b for a, b in zip(tasks, others, strict=True)]
     if not all(np.isfinite(scores).all() for scores in tasks):
         raise ValueError("scores must be finite numbers")
+    if first is not None:
+        return _at_every_look(tasks, margin, direction, by_margin, collapsed, first)
     mean = mean_of(tasks)
     low, high = map(float, mean.limits())
     effect, error, df = float(mean.value), float(mean.error), float(mean.df)
@@ -97,6 +109,31 @@ def compare(
         verdict = UNDECIDED if collapsed and mean.seeds < COLLAPSE_SEEDS else declare(by_declaration)
     counts = mean.seeds, mean.instances
     return Comparison(effect, low, high, error, df, p, *counts, margin, verdict, direction, by_margin, collapsed)
+
+
+def _at_every_look(
+    tasks: Sequence[np.ndarray],
+    margin: float | None,
+    direction: Direction,
+    by_margin: bool,
+    collapsed: int,
+    first: int,
+) -> Comparison:
+    if len({len(scores) for scores in tasks}) > 1:
+        raise ValueError("where seeds were added one by one, all tasks must have the same")
+    differences = np.mean([by_seed(scores) for scores in tasks], axis=0)
+    # Looks at fewer seeds prove nothing once a run has collapsed.
+    first = max(first, COLLAPSE_SEEDS) if collapsed else first
+    effect, seeds = float(differences.mean()), len(differences)
+    low = high = p = math.nan
+    verdict = CANNOT
+    if seeds >= FEWEST_SEEDS:
+        low, high = confidence_sequence(differences, first=first)
+        values = p_values(effect, lambda value: p_value(differences, value, first), margin, direction, by_margin)
+        p, verdict = min(values.values()), declare(values)
+    limits = low, high, math.nan, math.nan
+    own = tuple(map(float, differences))
+    return Comparison(effect, *limits, p, seeds, 0, margin, verdict, direction, by_margin, collapsed, first, own)
 
 
 def check_margin(margin: float | None, direction: Direction, by_margin: bool) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from maxrl_bench.analysis import stats
-from maxrl_bench.analysis.claims import label_of, runs_of
+from maxrl_bench.analysis.claims import Differences, NoEvidence, label_of, runs_of, strata
 from maxrl_bench.analysis.compare import MARGIN, Comparison
 from maxrl_bench.analysis.compare import compare as judge
 from maxrl_bench.analysis.evidence import Evidence
@@ -90,7 +90,7 @@ def compare(
     if margin is None and metric.startswith("pass@"):
         margin = MARGIN
     notes: list[str] = []
-    scores: dict[str, list[np.ndarray]] = {}
+    scores: dict[str, Differences] = {}
     for task in claim.tasks or evidence.tasks:
         chosen = [runs_of(evidence, task, side) for _, side in claim.terms(claim.against[0])]
         groups = evidence.in_common(chosen)
@@ -101,15 +101,15 @@ def compare(
         if len({s.shape for s in both}) > 1:  # instances are stored for one side only
             both = [stats.by_seed(s) for s in both]
         if all(np.isfinite(s).all() for s in both):
-            scores[task] = both
+            scores[task] = Differences(evidence.seeds(groups[0]), both[0] - both[1])
         else:
             notes.append(f"no values of {metric} on {task}")
     if not scores:
         raise ValueError(f"compare: {'; '.join(notes)}")
     try:
-        mean = judge([a for a, _ in scores.values()], [b for _, b in scores.values()], margin)
-        per_task = {task: judge(a, b, margin) for task, (a, b) in scores.items()}
-    except ValueError as error:
+        mean = judge(strata(scores, evidence.first), margin=margin, first=evidence.first)
+        per_task = {task: judge([own.scores], margin=margin, first=evidence.first) for task, own in scores.items()}
+    except (ValueError, NoEvidence) as error:
         raise ValueError(f"compare: {error}") from None
     labels = [label_of(evidence, side) for side in (claim.compare, claim.against[0])]
     return Compared(metric, when, labels[0], labels[1], mean, per_task, tuple(notes))

@@ -37,7 +37,8 @@ class Evidence(Selection, Scores):
         runs = {str(row["run"]): {str(key): value for key, value in row.items()} for row in first.to_dict("records")}
         Selection.__init__(self, runs, _missing(self.provenance, next(iter(runs.values()))))
         self._leave_out_unfinished()
-        gaps = self.gaps()
+        gaps = self.gaps(alike=self.first is None)
+        self.notes += [self._seeds_told()] * (self.first is not None)
         self.notes += gaps[:MOST_NOTES]
         if len(gaps) > MOST_NOTES:
             self.notes.append(f"{len(gaps) - MOST_NOTES} more cells of the grid are not whole")
@@ -58,6 +59,26 @@ class Evidence(Selection, Scores):
         missing = tables.provenance.get("missing", [])
         notes = [f"{len(missing)} runs of the experiment have no result"] if missing else []
         return cls(experiment, tables.metrics, tables.pass_rates, tables.provenance, notes)
+
+    @property
+    def first(self) -> int | None:
+        """How many seeds came first where others followed until claims were decided; None: their number was fixed."""
+        rule = self.provenance.get("seeds")
+        first = rule.get("first") if isinstance(rule, dict) else None
+        return first if type(first) is int and first >= 2 else None
+
+    def _seeds_told(self) -> str:
+        cells: dict[int, list[str]] = {}
+        for panel in self.panels():
+            for series in self.series(panel):
+                cells.setdefault(len(self.members(series, panel)), []).append(f"{series.label} on {panel.title}")
+        counts = sorted(cells, key=lambda count: -len(cells[count]))
+        told = [f"{count} of {', '.join(cells[count])}" for count in counts[1:]]
+        number = "; ".join([f"{counts[0]} of {'all else' if told else 'each'}", *told]) if counts else "none"
+        return (
+            f"Seeds were added until the claims were decided: {number}. The claims' intervals hold at every look; "
+            "bands and bars of the figures are for a number of seeds that was fixed before"
+        )
 
     def _leave_out_unfinished(self) -> None:
         """Drop runs that have fewer steps than others of their series, and note which."""

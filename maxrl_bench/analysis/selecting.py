@@ -126,6 +126,12 @@ class Selection:
         facets = {s: value for s, value in panel.settings if (series.objective, s) in self._varying}
         return self.select(panel.task, {"objective": series.objective, **dict(series.settings), **facets})
 
+    def _asked(self, series: Series, panel: Panel) -> set[int]:
+        """The seeds of a series in a panel, finished or not."""
+        where = {**dict(series.settings), **{s: v for s, v in panel.settings if (series.objective, s) in self._varying}}
+        where |= {"task": panel.task, "objective": series.objective}
+        return {row["seed"] for row in self._planned if all(row.get(key) == value for key, value in where.items())}
+
     def seeds(self, runs: Iterable[str]) -> list[int]:
         """The seed of each run, in their order."""
         return [int(self.runs[run]["seed"]) for run in runs]
@@ -137,8 +143,11 @@ class Selection:
             [run for seed, run in sorted(zip(self.seeds(runs), runs, strict=True)) if seed in common] for runs in groups
         ]
 
-    def gaps(self) -> list[str]:
-        """A line for each cell of the grid (panels by series) that has no run, or in which seeds are missing."""
+    def gaps(self, alike: bool = True) -> list[str]:
+        """A line for each cell of the grid (panels by series) that has no run, or in which seeds are missing.
+
+        alike: all cells of a task are to have the same seeds; else each those that are asked for of it.
+        """
         lines = []
         facets = self.faceted()
         everywhere = self._series(self._planned, None, facets)
@@ -153,8 +162,9 @@ class Selection:
                 lines.append(f"{panel.title}: no runs of {', '.join(absent[:4])}{rest}")
             for series in present:
                 count = len(self.members(series, panel))
-                if count < len(seeds):
-                    lines.append(f"{panel.title}, {series.label}: {count} of {len(seeds)} seeds")
+                asked = len(seeds if alike else self._asked(series, panel))
+                if count < asked:
+                    lines.append(f"{panel.title}, {series.label}: {count} of {asked} seeds")
         return lines
 
     def _tell_labels_apart(self) -> None:

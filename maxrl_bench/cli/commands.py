@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shlex
 import signal
@@ -21,6 +22,7 @@ from maxrl_bench import inputs
 from maxrl_bench.cli import listing
 from maxrl_bench.cli import publish as publishing
 from maxrl_bench.cli.asked import placed
+from maxrl_bench.cli.looks import Looks, grows
 from maxrl_bench.config import RunConfig, one_line, read_config
 from maxrl_bench.names import shorten
 from maxrl_bench.storage.files import check_would_be_writable, check_writable, tidy
@@ -158,6 +160,8 @@ def sweep(options: SweepOptions) -> int:
         for experiment in experiments:
             publishing.check(experiment)
             publishing.check_places(experiment, options.results, options.plots)
+    looks = Looks(plan)
+    found = looks.follow()
     check_room(plan, make=not options.dry_run)
     if not options.no_plots:
         _check_plots(options.plots, make=not options.dry_run)
@@ -169,15 +173,16 @@ def sweep(options: SweepOptions) -> int:
     if options.dry_run:
         if options.scheduler not in (None, "local"):
             DaskPool(options.scheduler, workers).shutdown()
-        print(listing.dry_run(plan, workers))
+        print(listing.dry_run(plan, workers, found))
         return 0
     again = _again()
     running: Sweep | None = None
     with _Publisher(options, plan) as publisher, _signals_are_ctrl_c():
         try:
-            pool = _pool(options, plan, workers)
-            progress = Progress(len(plan.configs), len(plan.configs) - len(plan.todo))
-            running = Sweep(plan, pool, progress, publisher.submit)
+            pool = _pool(options, plan, workers, more=grows(plan, found))
+            wanted = len(plan.wanted)
+            progress = Progress(wanted, wanted - len(plan.todo), grows=grows(plan, found))
+            running = Sweep(plan, pool, progress, publisher.submit, functools.partial(looks.next_runs, progress.line))
             report = running.carry_out()
             pool.shutdown()
             drawn = publisher.wait()
@@ -209,10 +214,11 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _pool(options: SweepOptions, plan: Plan, workers: int) -> Pool:
+def _pool(options: SweepOptions, plan: Plan, workers: int, *, more: bool) -> Pool:
+    """The workers: no more than there are runs to do, unless more may come."""
     if options.scheduler is not None:
         return DaskPool(options.scheduler, workers)
-    workers = min(workers, max(1, len(plan.todo)))
+    workers = min(workers, max(1, len(plan.todo) + more * len(plan.may_come)))
     limit = _memory_limit(options.memory, workers)
     # Drivers of accelerators reserve far more address space than they use, which the limit would count.
     on_cpu = all(config.device == "cpu" for config in plan.configs.values())

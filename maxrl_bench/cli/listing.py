@@ -6,9 +6,10 @@ import json
 import os
 import shlex
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage import tables as results
@@ -17,8 +18,12 @@ from maxrl_bench.sweeps.driver import Plan, Report, make_plan
 from maxrl_bench.sweeps.experiment import Experiment, experiments_in, under_its_first_profile
 from maxrl_bench.sweeps.progress import duration
 from maxrl_bench.sweeps.recipes import BUILT_IN, HERE
+from maxrl_bench.sweeps.seeds import later_runs
 from maxrl_bench.sweeps.worker import TRAIN
 from maxrl_bench.tasks import all_tasks, broken_plugins, make_task
+
+if TYPE_CHECKING:
+    from maxrl_bench.cli.looks import Look
 
 _SHOWN = 20
 
@@ -118,22 +123,55 @@ def axes(configs: Sequence[RunConfig]) -> str:
     return "\n".join(lines)
 
 
-def dry_run(plan: Plan, workers: int) -> str:
-    """The grid of every experiment, the number of runs, and the time and disk that they will take."""
+def dry_run(plan: Plan, workers: int, looks: Mapping[str, Look] = MappingProxyType({})) -> str:
+    """The grid of every experiment, the number of runs, and the time and disk that they will take.
+
+    looks: the last at each experiment whose seeds follow its claims, by name.
+    """
     lines = []
     for experiment in plan.experiments:
-        lines += [f"{experiment.name}: {len(experiment.runs)} runs", axes(experiment.runs)]
+        lines += [f"{experiment.name}: {_how_many(experiment, looks)} runs", axes(experiment.runs)]
+        lines += [f"  {line}" for line in _seeds_told(experiment, looks)]
         lines += [f"  {line}" for line in experiment.recipes]
-    states = Counter(_state(check, plan.root) for check in plan.found.values())
-    todo = plan.todo
-    seconds = plan.seconds(todo)
-    lines += [
-        f"{len(plan.configs)} different runs: {_counts(states)}",
-        f"to do: {len(todo)} runs; time on {workers} workers: "
-        f"{duration(None if seconds is None else seconds / workers)}; "
-        f"disk: {len(todo) * plan.store.bytes_per_run() / 1e6:.1f} MB",
-    ]
+    states = Counter(_state(plan.found[run], plan.root) for run in plan.wanted)
+    lines.append(f"{len(plan.wanted)} different runs: {_counts(states)}")
+    lines.append(f"to do: {_work(plan, plan.todo, workers)}")
+    if any(not _final(experiment, looks) for experiment in plan.experiments):
+        most = [*plan.todo, *(run for run in plan.may_come if plan.found[run].state != "done")]
+        lines[-1] = f"to do at least: {_work(plan, plan.todo, workers)}"
+        lines.append(f"to do at most: {_work(plan, most, workers)}")
     return "\n".join(lines)
+
+
+def _work(plan: Plan, runs: Sequence[str], workers: int) -> str:
+    seconds = plan.seconds(runs)
+    return (
+        f"{len(runs)} runs; time on {workers} workers: {duration(None if seconds is None else seconds / workers)}; "
+        f"disk: {len(runs) * plan.store.bytes_per_run() / 1e6:.1f} MB"
+    )
+
+
+def _how_many(experiment: Experiment, looks: Mapping[str, Look]) -> str:
+    """The number of runs; where seeds may be added at least and at most how many."""
+    if _final(experiment, looks):
+        return str(len(experiment.runs))
+    return f"at least {len(experiment.runs)} / at most {len(experiment.runs) + len(later_runs(experiment))}"
+
+
+def _final(experiment: Experiment, looks: Mapping[str, Look]) -> bool:
+    """Whether an experiment has all the runs that it will ask for."""
+    return experiment.seeds is None or (experiment.name in looks and not looks[experiment.name].more)
+
+
+def _seeds_told(experiment: Experiment, looks: Mapping[str, Look]) -> list[str]:
+    """Where seeds follow the claims, what the last look has found."""
+    if experiment.seeds is None:
+        return []
+    look = looks.get(experiment.name)
+    if look is None:
+        told = f"{experiment.seeds.first} come first, at most {experiment.seeds.most}, until the claims are decided"
+        return [f"seeds: {told}"]
+    return look.lines()
 
 
 def _state(check: Check, root: str) -> str:
@@ -148,13 +186,18 @@ def _counts(states: Counter[str]) -> str:
 
 def status(experiments: Sequence[Experiment], root: str, run_function: str = TRAIN) -> str:
     """What is stored of every experiment: done, missing, running, failed and why, and the time that the rest takes."""
+    from maxrl_bench.cli.looks import Looks  # needs all that judges
+
     lines = []
     for experiment in experiments:
         plan = make_plan([experiment], root, run_function=run_function)
+        looks = Looks(plan).follow(ended=("done", "failed"))
+        experiment = plan.experiments[0]
         running = {run for run in plan.todo if not plan.store.is_free(run)}
-        states = Counter("running" if run in running else _state(check, root) for run, check in plan.found.items())
+        states = Counter("running" if run in running else _state(plan.found[run], root) for run in plan.wanted)
         left = f"; {duration(plan.seconds(plan.todo))} of one worker's time left" if plan.todo else ""
-        lines.append(f"{experiment.name}: {len(experiment.runs)} runs: {_counts(states)}{left}")
+        lines.append(f"{experiment.name}: {_how_many(experiment, looks)} runs: {_counts(states)}{left}")
+        lines += [f"  {line}" for line in _seeds_told(experiment, looks)]
         waiting = [run for run in plan.todo if run not in running]
         lines += [f"  running: {plan.label(run)}" for run in running]
         for state in ("failed", "corrupt", "stale", "missing"):
@@ -203,7 +246,8 @@ def summary(plan: Plan, report: Report) -> str:
     lines = []
     for run, why in report.failed.items():
         lines.append(f"FAILED {plan.label(run)}: {why}\n    {reproduce(plan, run)}")
-    line = f"{len(report.done)} of {len(plan.configs)} runs done ({report.computed} now) in {duration(report.seconds)}"
+    done = report.done & plan.wanted.keys()
+    line = f"{len(done)} of {len(plan.wanted)} runs done ({report.computed} now) in {duration(report.seconds)}"
     if report.computed:
         line += f"; {report.utilisation:.0%} of worker time in runs; at most {report.peak_memory_mb:.0f} MB per worker"
     return "\n".join([*lines, line])

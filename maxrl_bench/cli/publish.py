@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import tempfile
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from maxrl_bench.names import did_you_mean, is_name, shorten
@@ -145,6 +146,19 @@ def _of_profile(name: str, root: str, profile: str | None) -> list[Experiment]:
         f"{Path(root) / name}/ has the tables of {shorten(file)}, which is not at {' nor at '.join(map(str, places))}; "
         "name the file: maxrl-bench plot PATH/TO/FILE.toml"
     )
+
+
+def claims_beside(profile: str, experiments: Iterable[Experiment], root: str) -> int:
+    """How many claims the family of a profile has: of these experiments, and of all that have tables in `root`.
+
+    Tables that are damaged, or whose file is not found, have none: they cannot be judged.
+    """
+    own = {experiment.name: experiment for experiment in experiments}
+    for name in results.experiments(root):
+        if name not in own:
+            with contextlib.suppress(ValueError, OSError):
+                own.update((name, experiment) for experiment in _of_profile(name, root, profile))
+    return sum(len(experiment.claims) for experiment in own.values() if experiment.profile == profile)
 
 
 def check(experiment: Experiment) -> None:

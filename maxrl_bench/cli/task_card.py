@@ -35,7 +35,7 @@ def show(name: str, options: Mapping[str, Any], as_json: bool) -> str:
         "contexts": _contexts(task.contexts),
         "exact": task.exact,
         "demonstrations": _has_demonstrations(task),
-        "recipe": {key: values if len(values) > 1 else values[0] for key, (values, _) in recipes.of(name).items()},
+        "recipe": {key: values if len(values) > 1 else values[0] for key, (values, *_) in recipes.of(name).items()},
         "rates": rates,
     }
     return json.dumps(facts) if as_json else _text(facts)

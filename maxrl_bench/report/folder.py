@@ -69,6 +69,8 @@ class Comparison(Strict):
     collapsed: int
     p: Number | None
     outcome: str
+    first: int | None = None
+    by_seed: list[Number] = []
 
 
 class Claim(Strict):

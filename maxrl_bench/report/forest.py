@@ -36,6 +36,10 @@ _LOOKS = {
     CANNOT: ("#999999", "x", "full"),
 }
 _COLOURS = {SUPPORTED: BETTER, CONTRADICTED: WORSE}
+AT_EVERY_LOOK = (
+    "Where seeds were added until the claims were decided, intervals are confidence sequences: they hold at every "
+    "look, over seeds alone."
+)
 SIGNS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUAL: "≈", UNDECIDED: "?", CANNOT: "–"}
 
 
@@ -168,6 +172,8 @@ def _caption(entries: Sequence[Entry], left_out: int) -> str:
     seeds = [c.seeds for entry in entries for c in entry.claim.comparisons]
     span = f"{min(seeds)}" if min(seeds) == max(seeds) else f"{min(seeds)} to {max(seeds)}"
     rest = f" {left_out} claims are in claims.csv alone." if left_out else ""
+    if any(c.first is not None for entry in entries for c in entry.claim.comparisons):
+        rest = f" {AT_EVERY_LOOK}{rest}"
     return (
         f"All claims ({told}): each comparison's paired difference with its 95 % interval, {span} seeds. Triangles up "
         "are better in the claim's sense, down worse, squares practically equal (inside the margin, shaded), circles "

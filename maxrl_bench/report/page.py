@@ -31,7 +31,7 @@ from maxrl_bench.report.folder import (
     read_drawing,
     read_png,
 )
-from maxrl_bench.report.forest import SIGNS
+from maxrl_bench.report.forest import AT_EVERY_LOOK, SIGNS
 from maxrl_bench.report.registry import settled
 from maxrl_bench.storage.files import inside
 from maxrl_bench.storage.tables import METRICS, PASS_RATES
@@ -81,7 +81,7 @@ def _content(pages: Sequence[Page], problems: Sequence[str], results_root: Path,
     return {
         "mark": MARK,
         "title": TITLE,
-        "rule": RULE,
+        "rule": f"{RULE} {AT_EVERY_LOOK}" if _at_every_look(pages) else RULE,
         "signs": SIGNS,
         "plain": Markup,  # text of ours, which needs no escape
         "opening": _opening(pages),
@@ -141,6 +141,10 @@ def _opening(pages: Sequence[Page]) -> str:
     )
 
 
+def _at_every_look(pages: Sequence[Page]) -> bool:
+    return any(c.first is not None for page in pages for claim in page.claims for c in claim.comparisons)
+
+
 def _picture(plots_root: Path, folder: str, name: str) -> dict[str, Any] | None:
     """A drawn PNG as base64, with its size in pixels; None if it is absent or damaged."""
     png = read_png(plots_root, folder, name)
@@ -165,6 +169,8 @@ def _effect(comparison: Comparison) -> str:
     seeds = f"{comparison.seeds} seed{'s' if comparison.seeds > 1 else ''}"
     if comparison.instances:
         seeds += f" x {comparison.instances} instances"
+    if comparison.first is not None:
+        seeds += ", at every look"
     return f"{comparison.metric} against {comparison.against}: {comparison.effect:+.3f}{limits}, {seeds}"
 
 

@@ -5,6 +5,7 @@ The claims of a profile are one family, in whatever files they stand: their p va
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -76,6 +77,7 @@ def _rows(entry: Settled) -> Iterator[Row]:
     shared |= {"p_claim": claim.p, "p_adjusted": entry.p, "family": entry.family}
     parts = {"claim": claim.comparisons, "task alone": claim.per_task, "other moment": claim.other_moment}
     rows = [{"part": part, **comparison.model_dump()} for part, own in parts.items() for comparison in own]
+    rows = [row | {"by_seed": json.dumps(row["by_seed"]) if row["by_seed"] else ""} for row in rows]
     yield from ({**shared, **row} for row in rows or [{}])
 
 
@@ -101,7 +103,8 @@ def _comparison(compared: Compared) -> Row:
     row |= {"direction": result.direction, "margin": result.margin, "by_margin": result.by_margin}
     row |= {name: rounded(getattr(result, name)) for name in ("effect", "low", "high", "df")}
     row |= {"seeds": result.seeds, "instances": result.instances, "collapsed": result.collapsed}
-    return row | {"p": rounded(result.p), "outcome": result.verdict}
+    row |= {"p": rounded(result.p), "outcome": result.verdict}
+    return row | {"first": result.first, "by_seed": [rounded(value) for value in result.by_seed]}
 
 
 def csv_table(rows: Sequence[Row]) -> bytes:

@@ -145,7 +145,7 @@ def improvement(evidence: Evidence) -> Drawing:
         for row, series in enumerate(others):
             a, b = paired(evidence, panels, ours, series, metric)
             chance = stats.probability_of_improvement(a, b)
-            comparison = compare(a, b)
+            comparison = compare(a, b, first=evidence.first)
             p_values.append(comparison.p_at(0))
             means.append(comparison.effect)
             counts[series.label] = chance.seeds
@@ -164,11 +164,12 @@ def improvement(evidence: Evidence) -> Drawing:
         label_rows(ax, [s.label for s in others])
     seeds = count_seeds({"all tasks": counts}).over(over(evidence))
     common = seeds.number.replace("seed", "common seed")
+    test = "paired t test" if evidence.first is None else "at every look"
     footnote(figure, f"{_tasks(panels)}, {common}, tasks as strata. Bars: {seeds.note}.")
     caption = (
         f"The chance that a run of {ours.label} scores above a run of each other objective (dotted: even odds), "
         f"averaged over {_tasks(panels)}, {common}, {seeds.intervals}. "
-        f"Mean paired differences that are clear (p < {SIGNIFICANCE}, paired t test, Holm): {listed(words)}."
+        f"Mean paired differences that are clear (p < {SIGNIFICANCE}, {test}, Holm): {listed(words)}."
         f"{_left_out(evidence, [ours, *others])}"
     )
     return Drawing(figure, caption, f"Dot plots of the probability that {ours.label} improves on each other objective.")

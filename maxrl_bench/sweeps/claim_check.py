@@ -35,7 +35,7 @@ def check_claims(
 
     runs: those of the profile asked for; elsewhere: makes those of each of the file's other profiles.
     """
-    rows = _rows(runs) if claims else []
+    rows = rows_of(runs) if claims else []
     _bound(claims, rows)
     others: list[list[Row]] | None = None
     for claim in claims:
@@ -43,7 +43,7 @@ def check_claims(
             check_claim(claim, rows)
         except Absent as absent:
             if others is None:
-                others = [_rows(profile) for profile in elsewhere()]
+                others = [rows_of(profile) for profile in elsewhere()]
                 _bound(claims, [row for profile in others for row in profile])
             if not any(_has(claim, profile) for profile in others):
                 raise absent from None
@@ -141,8 +141,8 @@ def _no_objective(objective: Any, rows: Sequence[Row]) -> str:
     return f"no run has objective {shorten(label(objective))}; {did_you_mean(label(objective), [*names, *labels])}"
 
 
-def _rows(runs: Iterable[RunConfig]) -> list[Row]:
-    """Runs as the metrics table identifies them; runs that differ only in their seed are one row."""
+def rows_of(runs: Iterable[RunConfig]) -> list[Row]:
+    """Runs as the metrics table identifies them; those that differ in their seed alone are one row, with `run` one."""
     values = operator.attrgetter(*SETTINGS)
     rows: dict[Any, dict[str, Any]] = {}
     for run in runs:
@@ -150,7 +150,7 @@ def _rows(runs: Iterable[RunConfig]) -> list[Row]:
         settings = tuple(id(value) if isinstance(value, Mapping) else value for value in values(run))
         row = rows.get((id(run.task), id(run.objective), settings))
         if row is None:
-            identity = {"task": run.task_label, "seeds": []}
+            identity: dict[str, Any] = {"task": run.task_label, "seeds": [], "run": run}
             identity |= {"objective": run.objective_label, "objective_name": run.objective.name}
             row = identity | {name: cell(getattr(run, name)) for name in SETTINGS}
             rows[id(run.task), id(run.objective), settings] = row

@@ -7,145 +7,29 @@ seconds since the checkpoints of the runs in progress; the same command goes on.
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
-import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, CancelledError, Future, wait
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
 
 from filelock import Timeout
 
-from maxrl_bench import plugins
-from maxrl_bench.config import SETTINGS, RunConfig, cell, label
+from maxrl_bench.config import RunConfig
 from maxrl_bench.console import told
-from maxrl_bench.storage.files import check_would_be_writable, existing
-from maxrl_bench.storage.provenance import code_fingerprint
 from maxrl_bench.storage.store import DONE, Check, Store
-from maxrl_bench.sweeps import costs, taken
-from maxrl_bench.sweeps.claim_check import check_columns
+from maxrl_bench.sweeps import taken
 from maxrl_bench.sweeps.executors import Pool, PoolLost
 from maxrl_bench.sweeps.experiment import Experiment
-from maxrl_bench.sweeps.grid import many_objects
+from maxrl_bench.sweeps.plan import Plan as Plan
+from maxrl_bench.sweeps.plan import check_room as check_room
+from maxrl_bench.sweeps.plan import make_plan as make_plan
 from maxrl_bench.sweeps.progress import Progress
-from maxrl_bench.sweeps.worker import TRAIN, Job, Outcome, execute, find_own
+from maxrl_bench.sweeps.worker import Outcome, execute
 
 STRIKES = 3  # workers that a run may take down before it counts as failed
 PUBLISH_SECONDS = 240.0  # between looks at an experiment that is not finished yet
 _POLL_SECONDS = 1.0
-_SPARE_BYTES = 50e6
-
-
-@dataclass
-class Plan:
-    """The work of a sweep: the runs of its experiments, each once, and the stored state of each."""
-
-    experiments: Sequence[Experiment]
-    root: str  # results/
-    store: Store
-    run_function: str
-    keep_stale: bool
-    configs: dict[str, RunConfig]
-    codes: dict[str, str]  # code fingerprint by run
-    found: dict[str, Check]
-    costs: costs.Costs
-    held: dict[str, str]  # run -> the experiment whose tables hold it; not in the store yet
-    refused: list[str]  # runs in the store that were taken back from tables and are to be computed
-
-    @property
-    def todo(self) -> list[str]:
-        """The runs to compute, by experiment, then longest first."""
-        place: dict[str, int] = {}
-        for number, experiment in enumerate(self.experiments):
-            for config in experiment.runs:
-                place.setdefault(config.hash, number)
-        wanted = [run for run, check in self.found.items() if check.state != "done"]
-        return sorted(wanted, key=lambda run: (place[run], -self.costs.rank(self.configs[run])))
-
-    def seconds(self, runs: Sequence[str]) -> float | None:
-        """Expected worker time of some runs; None if nothing is known."""
-        known = [s for run in runs if (s := self.costs.seconds(self.configs[run])) is not None]
-        return sum(known) * len(runs) / len(known) if known else (None if runs else 0.0)
-
-    def job(self, run: str) -> Job:
-        """A run as sent to a worker."""
-        # Absolute: a worker on another machine need not have our working directory.
-        root = os.path.abspath(self.store.root)
-        config = self.configs[run].model_dump_json()
-        return Job(config, root, self.code(run), self.keep_stale, self.run_function, plugins.added())
-
-    def code(self, run: str) -> str:
-        """The fingerprint of the code that a run depends on."""
-        return self.codes[run]
-
-    def label(self, run: str) -> str:
-        """A run in a few words, the same for no two runs."""
-        return self.configs[run].describe(self._telling)
-
-    @functools.cached_property
-    def _telling(self) -> list[str]:
-        """The settings, but for those that are always told, in which runs of one task and objective differ."""
-        values: dict[tuple[str, str, str], set[Any]] = {}
-        for config in self.configs.values():
-            for name in SETTINGS:
-                key = (name, config.task_label, label(config.objective))
-                values.setdefault(key, set()).add(cell(getattr(config, name)))
-        differing = {name for (name, *_), taken in values.items() if len(taken) > 1}
-        return [name for name in SETTINGS if name in differing - {"num_rollouts", "learning_rate"}]
-
-
-@many_objects()
-def make_plan(
-    experiments: Sequence[Experiment],
-    root: str | Path,
-    *,
-    run_function: str = TRAIN,
-    keep_stale: bool = False,
-    recompute: bool = False,
-) -> Plan:
-    """Look up every run of some experiments in the store `root`/store, and then in the tables in `root`.
-
-    With `keep_stale`, results that other code has made count as done; with `recompute`, those of tables do not. Raises
-    ValueError if the store cannot be used.
-    """
-    if run_function == TRAIN:  # another may write columns of its own
-        for experiment in experiments:
-            check_columns(experiment)
-    configs = {config.hash: config for experiment in experiments for config in experiment.runs}
-    find_own(run_function)  # as the workers will, so that all see the same code
-    fingerprint = functools.cache(lambda task, objective: code_fingerprint(task, objective, run_function))
-    codes = {run: fingerprint(config.task.name, config.objective.name) for run, config in configs.items()}
-    store = Store(Path(root) / "store", create=False)  # to look is not to write: `check_writable` makes it
-    stores = {code: store if keep_stale else Store(store.root, code, create=False) for code in set(codes.values())}
-    # One look at the folder instead of several at each of many thousand runs that are not there.
-    stored = set(os.listdir(store.root)) if store.root.exists() else set()
-    checks = {run: stores[codes[run]].check(run) if run in stored else Check("missing") for run in configs}
-    refused = [run for run, check in checks.items() if recompute and check.taken_from]
-    checks |= dict.fromkeys(refused, Check("missing"))
-    wanted = {run: "" if keep_stale else codes[run] for run, check in checks.items() if check.state != "done"}
-    held = {} if recompute else taken.find(wanted, root, [experiment.name for experiment in experiments])
-    checks |= {run: Check("done", "", name) for run, name in held.items()}
-    known = costs.recorded(configs.values(), store, str(root), stored)
-    return Plan(experiments, str(root), store, run_function, keep_stale, configs, codes, checks, known, held, refused)
-
-
-def check_room(plan: Plan, *, make: bool = True) -> None:
-    """Raises ValueError if the store cannot be written, or the disk has too little room for what is to be stored.
-
-    The store is made if it is not there; not so with `make=False`, which only looks.
-    """
-    if make:
-        plan.store.check_writable()
-    else:
-        check_would_be_writable(plan.store.root)
-    needed = _SPARE_BYTES + 2 * len(plan.todo) * plan.store.bytes_per_run()
-    free = shutil.disk_usage(existing(plan.store.root)).free
-    if free < needed:
-        raise ValueError(f"{plan.store.root}: {free / 1e6:.0f} MB are free; this sweep wants {needed / 1e6:.0f} MB")
 
 
 @dataclass
@@ -168,7 +52,9 @@ class Sweep:
     """A sweep in progress.
 
     `on_experiment` gets each experiment whose runs have all ended, and those of them that are done; and, now and then,
-    the experiment in progress with the runs that are done by then, so that long ones can be read early.
+    the experiment in progress with the runs that are done by then, so that long ones can be read early. `next_runs` is
+    asked, with the same, before an experiment ends: it goes on with the runs that it gets, and is asked again after
+    them.
     """
 
     def __init__(
@@ -177,8 +63,10 @@ class Sweep:
         pool: Pool,
         progress: Progress,
         on_experiment: Callable[[Experiment, set[str]], None] = lambda experiment, done: None,
+        next_runs: Callable[[Experiment, set[str]], Sequence[RunConfig]] = lambda experiment, done: (),
     ):
         self.plan, self.pool, self.progress, self.on_experiment = plan, pool, progress, on_experiment
+        self.next_runs = next_runs
         self.todo = list(reversed(plan.todo))  # taken from the end
         self.held: list[str] = []  # by another sweep
         self.waited_for: set[str] = set()  # those of them that have been told
@@ -193,11 +81,14 @@ class Sweep:
     def carry_out(self) -> Report:
         """Go on until every run has ended. Raises DiskFull, PoolLost and KeyboardInterrupt after ending the workers."""
         self.plan.store.tidy_all()
-        unusable = Counter(check.why for check in self.plan.found.values() if check.state in ("corrupt", "stale"))
+        checks = [self.plan.found[run] for run in self.plan.wanted]
+        unusable = Counter(check.why for check in checks if check.state in ("corrupt", "stale"))
         for why, count in unusable.items():
             self.progress.line(f"{count} stored runs are not used but run again: {why}")
         if self.plan.keep_stale:
-            codes = {run: self.plan.store.provenance(run).get("code") for run in self.report.done}
+            codes = {
+                run: self.plan.store.provenance(run).get("code") for run in self.report.done & self.plan.wanted.keys()
+            }
             kept = sum(code != self.plan.code(run) for run, code in codes.items())
             if kept:
                 self.progress.line(f"{kept} stored runs are kept though another version of the code made them")
@@ -241,7 +132,8 @@ class Sweep:
         taken.drop(self.plan.refused, self.plan.store)
         gone = taken.take(self.plan.held, self.plan.configs, self.plan.store, self.plan.root, self.progress.line)
         self.report.done -= gone
-        self.todo += gone
+        self.plan.found |= dict.fromkeys(gone, Check("missing"))
+        self.todo += gone & self.plan.wanted.keys()
 
     def time_left(self) -> float | None:
         """Expected seconds to the end, on as many workers as there are now; None if nothing is known."""
@@ -342,9 +234,25 @@ class Sweep:
             self.on_experiment(self.open[0], own)
 
     def _close_experiments(self) -> None:
-        """Publish the experiments whose last run has ended."""
+        """Publish the experiments whose last run has ended, unless they ask for more."""
+        done = self.report.done
+        ended = done | self.report.failed.keys()
         for experiment in list(self.open):
-            own = {config.hash for config in experiment.runs}
-            if own <= self.report.done | self.report.failed.keys():
-                self.open.remove(experiment)
-                self.on_experiment(experiment, own & self.report.done)
+            while (own := {config.hash for config in experiment.runs}) <= ended:
+                more = self.next_runs(experiment, own & done)
+                if not more:
+                    self.open.remove(experiment)
+                    self.on_experiment(experiment, own & done)
+                    break
+                experiment = self._extend(experiment, more)
+
+    def _extend(self, experiment: Experiment, more: Sequence[RunConfig]) -> Experiment:
+        """Queue more runs of an experiment; returns it with them."""
+        before = self.plan.wanted
+        larger = self.plan.extend(experiment, more)
+        self.open[self.open.index(experiment)] = larger
+        new = {config.hash for config in more} - before.keys()
+        waiting = {*self.todo, *(new - self.report.done)}
+        self.todo = [run for run in reversed(self.plan.todo) if run in waiting]
+        self.progress.extend(len(new), len(new & self.report.done))
+        return larger

@@ -7,7 +7,7 @@ An experiment is TOML. Any run setting may be a list, which makes it an axis; a 
     figures = ["coverage", "pareto"]
     margin = 0.02                 # optional: the smallest difference of pass@k worth the name, for all claims
     [defaults]                    # settings of every run
-    seed = [0, 1, 2, 3, 4]
+    seed = [0, 1, 2, 3, 4]        # or { first = 5, most = 20, until = "decided" }: seeds follow the claims
     [task.fourrooms]              # settings of the runs on one task
     steps = 300
     [[grid]]                      # one or more blocks
@@ -40,8 +40,9 @@ from maxrl_bench.names import check_name, did_you_mean, shorten
 from maxrl_bench.storage.store import STORE
 from maxrl_bench.sweeps.claim_check import check_claims
 from maxrl_bench.sweeps.claim_model import MARGIN, Claim, read_claims
-from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, layer, many_objects, task_layers
+from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, common_rule, layer, many_objects, task_layers
 from maxrl_bench.sweeps.recipes import BUILT_IN, HERE, LEARNING_RATES, RECIPES, Recipes, beside, lines_of
+from maxrl_bench.sweeps.seeds import SeedRule
 
 DEFAULT_PROFILE = "laptop"
 MAX_BLOCKS, MAX_PROFILES = 1000, 100
@@ -87,6 +88,7 @@ class Experiment:
     runs: tuple[RunConfig, ...]
     caveat: str = ""  # a warning for readers of the results; shown before the verdicts
     recipes: tuple[str, ...] = ()  # a line per task on what of its recipe counts here
+    seeds: SeedRule | None = None  # by which seeds follow the claims; `runs` are then those asked for by now
 
 
 class NoSuchProfile(ValueError):
@@ -123,9 +125,11 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
         check_claims(claims, runs, lambda: grid.elsewhere(profile))
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
-    recipes = lines_of(used for block in grid.blocks(profile) for used in block.recipes())
-    figures = tuple(file.figures)
-    return Experiment(name, path, profile, file.question, figures, claims, file.order, runs, file.caveat, recipes)
+    blocks = grid.blocks(profile)
+    seeds = common_rule(blocks, bool(claims))
+    recipes = lines_of(used for block in blocks for used in block.recipes())
+    told = file.question, tuple(file.figures), claims, file.order
+    return Experiment(name, path, profile, *told, runs, file.caveat, recipes, seeds)
 
 
 class _Grid:
@@ -202,6 +206,7 @@ def from_settings(settings: Mapping[str, Any], source: Path, name: str | None = 
     """
     recipes = Recipes(beside(None))
     block = Block(str(source), recipes.of, {}, {}, layer(settings, str(source)))
+    common_rule([block], has_claims=False)
     if len(block) > MAX_RUNS:
         raise ValueError(f"{source}: stands for {len(block)} runs; at most {MAX_RUNS} are accepted")
     runs: dict[str, RunConfig] = {}

@@ -6,7 +6,7 @@ import contextlib
 import gc
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from maxrl_bench.config import FIELDS, RunConfig, brief, find_task, one_line, resolve_objective
 from maxrl_bench.names import did_you_mean, label, shorten
+from maxrl_bench.sweeps.seeds import SeedRule, read_rule
 
 MAX_RUNS = 100_000
 TUNED = "tuned"
@@ -24,6 +25,7 @@ class Setting(NamedTuple):
 
     values: list[Any]
     where: str
+    rule: SeedRule | None = None  # of seeds that follow the claims; the values are the first of them
 
 
 Layer = Mapping[str, Setting]
@@ -61,6 +63,10 @@ def layer(table: Any, where: str) -> Layer:
     for key, value in check_table(table, where).items():
         if key not in FIELDS:
             raise ValueError(f"{where}: key {shorten(key)} is unknown; {did_you_mean(key, FIELDS)}")
+        if key == "seed" and isinstance(value, Mapping):
+            rule = read_rule(value, where)
+            checked[key] = Setting(list(range(rule.first)), where, rule)
+            continue
         values = value if isinstance(value, list) else [value]
         if not values:
             raise ValueError(f"{where}: key '{key}' is an empty list, which leaves no run")
@@ -114,6 +120,28 @@ def tuned_rate(files: Sequence[Rates], task: Mapping[str, Any], objective: Mappi
     return rate
 
 
+def common_rule(blocks: Iterable[Block], has_claims: bool) -> SeedRule | None:
+    """The rule by which the seeds of all blocks follow the claims; None if they are fixed.
+
+    Raises ValueError, in one line that names the table, where there are no claims, or another rule for some runs.
+    """
+    seeds = [setting for block in blocks for setting in block.seeds()]
+    following = next((setting for setting in seeds if setting.rule is not None), None)
+    if following is None:
+        return None
+    where = f"{following.where}: key 'seed'"
+    if not has_claims:
+        raise ValueError(f'{where}: until = "decided" needs claims to decide, [[claims]]; or give a list of seeds')
+    other = next((setting for setting in seeds if setting.rule != following.rule), None)
+    if other is not None:
+        raise ValueError(f"{where}: seeds that follow the claims are the same for all runs, not so in {other.where}")
+    return following.rule
+
+
+def _size(setting: Setting) -> int:
+    return len(setting.values) if setting.rule is None else setting.rule.most
+
+
 class Block:
     """One [[grid]] table with the layers of settings that apply to it; later ones win. `where`: its name in errors."""
 
@@ -139,9 +167,14 @@ class Block:
             yield task, {key: setting for key, setting in merged.items() if recipe.get(key) is setting}
 
     def __len__(self) -> int:
-        """How many runs the block defines, without making any."""
-        sizes = {name: math.prod(len(s.values) for s in merged.values()) for name, merged in self._layers.items()}
+        """How many runs the block defines at most, without making any."""
+        sizes = {name: math.prod(map(_size, merged.values())) for name, merged in self._layers.items()}
         return sum(sizes[task["name"]] for task in self._tasks.values)
+
+    def seeds(self) -> Iterator[Setting]:
+        """The seeds of the runs on each task."""
+        for merged in self._layers.values():
+            yield merged.get("seed", Setting([0], self.where))
 
     def runs(self, rates: Sequence[Rates]) -> Iterator[RunConfig]:
         """The runs, one after the other: the product over all axes, per task. Raises ValueError on a bad one."""

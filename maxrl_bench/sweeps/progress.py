@@ -40,18 +40,30 @@ def shown_steps(total: int, stream: TextIO | None = None) -> Iterator[Callable[[
 
 
 class Progress:
-    """Finished, running and failed runs, the rate, and the time left."""
+    """Finished, running and failed runs, the rate, and the time left.
 
-    def __init__(self, total: int, stored: int, stream: TextIO | None = None):
+    `grows`: runs may be added to the `total` (`extend`); a "+" behind it says so.
+    """
+
+    def __init__(self, total: int, stored: int, stream: TextIO | None = None, *, grows: bool = False):
         stream = stream or sys.stderr
         self._stream, self._total, self._started = stream, total, time.monotonic()
+        self._more = "+" * grows  # behind the total, to which seeds may be added
         self.finished = stored
         self.failed = 0
         self._bar = None
         if stream.isatty() or (stream is sys.stderr and "ipykernel" in sys.modules):  # a notebook draws bars, too
             # tqdm's estimate of the time left ignores that long runs come first; ours is in the postfix.
-            form = "{n_fmt}/{total_fmt} |{bar}| {elapsed}, {rate_fmt}{postfix}"
+            form = f"{{n_fmt}}/{{total_fmt}}{self._more} |{{bar}}| {{elapsed}}, {{rate_fmt}}{{postfix}}"
             self._bar = tqdm(total=total, initial=stored, unit="run", bar_format=form, dynamic_ncols=True, file=stream)
+
+    def extend(self, more: int, stored: int) -> None:
+        """More runs are asked for, some of which are stored."""
+        self._total += more
+        self.finished += stored
+        if self._bar is not None:
+            self._bar.total += more
+            self._bar.update(stored)
 
     def line(self, text: str) -> None:
         """Print a line above the bar."""
@@ -69,7 +81,7 @@ class Progress:
             if failed:
                 self.line(text)
         else:
-            self.line(f"[{self.finished + self.failed}/{self._total}] {text}; {duration(left)} left")
+            self.line(f"[{self.finished + self.failed}/{self._total}{self._more}] {text}; {duration(left)} left")
 
     def show(self, running: Iterable[str], left: float | None = None) -> None:
         """Update the bar with the runs in progress, and the time left where that is known."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from maxrl_bench.storage import columns
 from maxrl_bench.storage.files import inside, tidy, write_file
 from maxrl_bench.storage.formats import checksum, to_csv, to_json
 from maxrl_bench.storage.locks import held
-from maxrl_bench.storage.store import FORMAT, TAKEN_FROM, Store
+from maxrl_bench.storage.store import FORMAT, TAKEN_FROM, Finished, Store
 from maxrl_bench.storage.tables import (
     IDENTITY,
     METRICS,
@@ -48,13 +48,42 @@ def write_tables(
     holds the tables of another experiment file.
     """
     sources.check(experiment, root)
+    tables = join(experiment, root, taking(store, only))
+    if tables is None:
+        return None
+    contents = {METRICS: to_csv(tables.metrics), PASS_RATES: to_csv(tables.pass_rates)}
+    summed = contents | {RUNS: to_json(tables.provenance[RUNS])}
+    summary = tables.provenance | {"checksums": {name: checksum(data) for name, data in summed.items()}}
+    folder = inside(root, experiment.name)
+    with held(store, f"tables-{experiment.name}"):
+        tidy(folder)
+        # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
+        write_file(inside(root, experiment.name, ORIGIN), to_json(summary))
+        for name, data in contents.items():
+            write_file(inside(root, experiment.name, name), pack(name, data))
+        return load(experiment.name, root)
+
+
+def taking(store: Store, only: Mapping[str, str] | None) -> Callable[[str], Finished | None]:
+    """A function that takes a finished run from a store: None if it is not there, or is not what `only` asks for."""
+
+    def take(run: str) -> Finished | None:
+        finished = store.finished(run) if only is None or run in only else None
+        other = finished is not None and only and only[run] and finished.provenance.get("code") != only[run]
+        return None if other else finished
+
+    return take
+
+
+def join(experiment: Experiment, root: str | Path, take: Callable[[str], Finished | None]) -> Tables | None:
+    """The tables of an experiment's finished runs, as `write_tables` has them but for the checksums; None without."""
     metrics, pass_rates, made = [], [], {}
     families = {name: entry.family for name, entry in all_tasks().items()}
     extra = varied(experiment.runs)
     for config in experiment.runs:
         run = config.hash
-        finished = store.finished(run) if only is None or run in only else None
-        if finished is None or (only and only[run] and finished.provenance.get("code") != only[run]):
+        finished = take(run)
+        if finished is None:
             continue
         rows, rates = finished.metrics, finished.pass_rates
         identity = _identity(config, families, extra)
@@ -66,7 +95,6 @@ def write_tables(
     if not metrics:
         return None
     first = (*IDENTITY, *extra)
-    contents = {METRICS: _table(metrics, first, (*first, *columns.METRICS)), PASS_RATES: _table(pass_rates)}
     runs, made_by = _origins(made)
     summary = {
         "format": FORMAT.strip(),
@@ -77,16 +105,10 @@ def write_tables(
         # With their identities, so that figures can name the cells of the grid that are empty.
         "missing": {c.hash: _identity(c, families, extra) for c in experiment.runs if c.hash not in made},
         "made_by": made_by,
-        "checksums": {name: checksum(data) for name, data in [*contents.items(), (RUNS, to_json(runs))]},
     }
-    folder = inside(root, experiment.name)
-    with held(store, f"tables-{experiment.name}"):
-        tidy(folder)
-        # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
-        write_file(inside(root, experiment.name, ORIGIN), to_json(summary))
-        for name, data in contents.items():
-            write_file(inside(root, experiment.name, name), pack(name, data))
-        return load(experiment.name, root)
+    if experiment.seeds is not None:
+        summary["seeds"] = experiment.seeds.model_dump()
+    return Tables(_table(metrics, first, (*first, *columns.METRICS)), _table(pass_rates), summary)
 
 
 def varied(configs: Iterable[RunConfig]) -> list[str]:
@@ -111,8 +133,8 @@ def _identity(config: RunConfig, families: Mapping[str, str], extra: Iterable[st
     return known | {name: cell(getattr(config, name)) for name in (*others[:-1], *extra, others[-1])}
 
 
-def _table(parts: list[pd.DataFrame], keep: Container[str] = (), order: Sequence[str] = ()) -> bytes:
-    """Parts of a table as one CSV, with numbers to DIGITS digits but in the columns to keep.
+def _table(parts: list[pd.DataFrame], keep: Container[str] = (), order: Sequence[str] = ()) -> pd.DataFrame:
+    """Parts of a table as one, with numbers to DIGITS digits but in the columns to keep.
 
     The columns in `order` come first, in that order. Columns without any value are left out, unless every run has them:
     so the same runs give the same table whatever tables they were taken back from.
@@ -123,7 +145,7 @@ def _table(parts: list[pd.DataFrame], keep: Container[str] = (), order: Sequence
     for name in table.select_dtypes("float"):
         if name not in keep:
             table[name] = [float(f"{value:.{DIGITS}g}") for value in table[name]]
-    return to_csv(table)
+    return table
 
 
 def _origins(made: Mapping[str, Mapping[str, Any]]) -> tuple[dict[str, dict[str, Any]], list[dict[str, Any]]]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from maxrl_bench.config import SETTINGS, RunConfig
 from maxrl_bench.console import printable
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.locks import held
-from maxrl_bench.storage.store import TAKEN_FROM, Store
+from maxrl_bench.storage.store import TAKEN_FROM, Finished, Store
 from maxrl_bench.storage.tables import IDENTITY
 
 
@@ -56,6 +56,26 @@ def _held_by(origin: Any, wanted: Mapping[str, str]) -> set[str]:
     }
 
 
+def read(found: Mapping[str, str], root: str | Path) -> Iterator[tuple[str, Finished]]:
+    """What the tables hold of the runs that `find` has found; what has gone from them meanwhile is left out."""
+    for name in dict.fromkeys(found.values()):
+        try:
+            tables = results.load(name, root)
+        except ValueError:
+            continue
+        metrics = dict(iter(tables.metrics.groupby("run", sort=False)))
+        pass_rates = dict(iter(tables.pass_rates.groupby("run", sort=False)))
+        nothing = tables.pass_rates.iloc[:0]
+        identity = {*IDENTITY, *SETTINGS}
+        for run in (run for run, of in found.items() if of == name):
+            try:
+                made, parts = _origin(tables.provenance, run, name), (metrics[run], pass_rates.get(run, nothing))
+            except KeyError:
+                continue
+            rows, rates = (part.drop(columns=[c for c in part if c in identity]) for part in parts)
+            yield run, Finished(rows, rates, made)
+
+
 def take(
     found: Mapping[str, str],
     configs: Mapping[str, RunConfig],
@@ -69,24 +89,10 @@ def take(
     cannot be written.
     """
     there: set[str] = set()
-    for name in dict.fromkeys(found.values()):
-        try:
-            tables = results.load(name, root)
-        except ValueError:
-            continue
-        metrics = dict(iter(tables.metrics.groupby("run", sort=False)))
-        pass_rates = dict(iter(tables.pass_rates.groupby("run", sort=False)))
-        nothing = tables.pass_rates.iloc[:0]
-        for run in (run for run, of in found.items() if of == name):
-            try:
-                with held(store, run, wait=False):
-                    made, parts = _origin(tables.provenance, run, name), (metrics[run], pass_rates.get(run, nothing))
-                    identity = {*IDENTITY, *SETTINGS}
-                    rows, rates = (part.drop(columns=[c for c in part if c in identity]) for part in parts)
-                    store.discard(run)
-                    store.put(configs[run], rows, rates, made)
-            except (Timeout, KeyError):
-                continue
+    for run, (rows, rates, made) in read(found, root):
+        with contextlib.suppress(Timeout), held(store, run, wait=False):
+            store.discard(run)
+            store.put(configs[run], rows, rates, made)
             there.add(run)
     for name, count in Counter(of for run, of in found.items() if run in there).items():
         tell(f"{count} runs are taken from {Path(root) / name} (--recompute computes them)")

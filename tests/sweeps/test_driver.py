@@ -81,7 +81,7 @@ def test_a_full_disk_stops_the_sweep_and_the_same_sweep_goes_on(tmp_path: Path) 
 def test_too_little_room_is_told_before_anything_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan = sweep.make_plan([experiment(config())], tmp_path, run_function=RUN)
     sweep.check_room(plan)
-    monkeypatch.setattr(sweep.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 4e7}))
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Usage", (), {"free": 4e7}))
     with pytest.raises(ValueError, match="40 MB are free; this sweep wants 50 MB"):
         sweep.check_room(plan)
 
