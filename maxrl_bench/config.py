@@ -106,6 +106,7 @@ Rollouts = Annotated[int, Field(gt=0, le=MAX_ROLLOUTS)]
 Instances = Annotated[int, Field(gt=0, le=2**12)]
 InstancesOrZero = Annotated[int, Field(ge=0, le=2**20)]
 Size = Annotated[int, Field(gt=0, le=2**12)]
+MAX_VISITED = 256  # rollouts of an instance with estimator = "visited", whose time and memory grow with their square
 MAX_HISTORIES = 2**14  # rollouts of an instance whose paths are kept apart (differential smoothing)
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
@@ -147,12 +148,25 @@ class RunConfig(BaseModel):
     policy: Annotated[dict[str, Size], AfterValidator(Frozen)] = Frozen()  # sizes of the network
     device: Annotated[str, AfterValidator(_device)] = "cpu"
     dtype: Literal["float32", "float64", "bfloat16"] = "float32"  # bfloat16: mixed precision
+    estimator: Literal["sampled", "visited"] = "sampled"  # visited: its mean given the contexts that were visited
 
     @field_validator("objective")
     @classmethod
     def _resolve_objective(cls, objective: Named, info: ValidationInfo) -> Named:
         known = "num_rollouts" in info.data  # it is not where it is no good itself
         return resolve_objective(objective, info.data["num_rollouts"]) if known else objective
+
+    @field_validator("estimator")
+    @classmethod
+    def _check_estimator(cls, estimator: str, info: ValidationInfo) -> str:
+        if estimator == "visited" and {"objective", "num_rollouts"} <= set(info.data):
+            rollouts, objective = info.data["num_rollouts"], info.data["objective"]
+            bound = bind(objective.name, rollouts, **objective.options)
+            if bound.is_likelihood or bound.row.pooled or bound.smoothing:
+                raise ValueError(f"must be 'sampled' with objective '{bound.name}', which weighs by more than counts")
+            if rollouts > MAX_VISITED:
+                raise ValueError(f"must be 'sampled' with more than {MAX_VISITED} rollouts, got {rollouts}")
+        return estimator
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with some values replaced, which are not checked."""
@@ -165,6 +179,8 @@ class RunConfig(BaseModel):
         """16 hex digits of the resolved configuration: changed by any change of a value, not by spelling a default."""
         values = [self.__dict__[name] for name in _SORTED]
         texts = [value.text if isinstance(value, Frozen) else _encode_scalar(value) for value in values]
+        later = {name: v for name in _LATER if (v := getattr(self, name)) != type(self).model_fields[name].default}
+        texts = [*texts, _encode(later) if later else ""]
         return hashlib.blake2b((_CANONICAL % tuple(texts)).encode(), digest_size=8).hexdigest()
 
     @property
@@ -204,8 +220,10 @@ def cell(value: Any) -> Any:
     return value
 
 
-_SORTED = sorted(RunConfig.model_fields)
-_CANONICAL = "{" + ", ".join(f'"{name}": %s' for name in _SORTED) + "}"  # JSON
+# Settings that came after the first results: their defaults leave the names of earlier runs as they were.
+_LATER = ("estimator",)
+_SORTED = sorted({*RunConfig.model_fields} - {*_LATER})
+_CANONICAL = "{" + ", ".join(f'"{name}": %s' for name in _SORTED) + "}%s"  # JSON, and once more for what came later
 
 
 FIELDS: dict[str, TypeAdapter[Any]] = {

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -52,6 +52,18 @@ class Rollouts(Protocol):
 
     def entropy(self) -> torch.Tensor:
         """The policy's entropy in nats, mean over the actions taken; differentiable."""
+        ...
+
+
+@runtime_checkable
+class TreeRollouts(Protocol):
+    """Rollouts that are trees of contexts, of which no two have the same history."""
+
+    def expected_surrogate(self, on_success: np.ndarray, on_failure: np.ndarray) -> torch.Tensor:
+        """As `Rollouts.surrogate`, but its mean given the contexts visited: no more variance, the same expectation.
+
+        on_success, on_failure [N+1]: the weights of an instance with K = 0..N successes.
+        """
         ...
 
 

@@ -21,6 +21,7 @@ from maxrl_bench.rollouts import finite
 from maxrl_bench.rollouts.counts import Forest, carry_down, sum_up
 from maxrl_bench.rollouts.prefix_tree import Frontier, PrefixTree, read_tree, tree_of
 from maxrl_bench.rollouts.transformer import Prefill, TokenPolicy
+from maxrl_bench.rollouts.visited import action_weights
 
 RUNNING, SUCCEEDED, FAILED = 0, 1, 2
 
@@ -278,15 +279,46 @@ class TokenRollouts:
             length = self.tree.depth[self.node] + 1
             of_action = self.log_probs[self.node, self.action]
             weight = weight + smoothing * np.where(self.succeeded, -1.0, 1.0) * carry_down(forest, of_action) / length
-        weight = sum_up(forest, np.where(self.child < 0, self.count * weight, 0.0))
-        used = np.bincount(self.node, weight != 0, minlength=len(self.tree.parent))
+        return self._weighted(
+            self.node, self.action, sum_up(forest, np.where(self.child < 0, self.count * weight, 0.0))
+        )
+
+    def expected_surrogate(self, on_success: np.ndarray, on_failure: np.ndarray) -> Tensor:
+        """As `surrogate`, but its mean given the nodes of the tree: no more variance, the same expectation.
+
+        on_success, on_failure [N+1]: the weights s(K) and f(K) of an instance with K successes. See `visited`.
+        """
+        outcome = self._outcomes()
+        ends = outcome == SUCCEEDED, outcome == FAILED
+        weight = action_weights(self.tree, self.log_probs, ends, on_success, on_failure)
+        node, action = np.nonzero(weight)
+        return self._weighted(node, action, weight[node, action])
+
+    def _outcomes(self) -> np.ndarray:
+        """What each action at each node leads to, taken or not: [n, A] RUNNING, SUCCEEDED or FAILED."""
+        verifier, (_, actions) = self.batch.verifier, self.log_probs.shape
+        outcomes: list[np.ndarray] = []
+        after, above = np.zeros((0, 0), np.int64), slice(0, 0)
+        for level in self.tree.levels():
+            came = (self.tree.parent[level] - above.start) * actions + self.tree.action[level]
+            states = after[came] if outcomes else verifier.start()
+            after, outcome = verifier.advance(np.repeat(states, actions, 0), np.tile(np.arange(actions), len(states)))
+            outcomes.append(outcome.reshape(-1, actions))
+            above = level
+        if len(outcomes) == self.batch.horizon:
+            outcomes[-1] = np.where(outcomes[-1] == RUNNING, FAILED, outcomes[-1])
+        return np.concatenate(outcomes)
+
+    def _weighted(self, node: np.ndarray, action: np.ndarray, weight: np.ndarray) -> Tensor:
+        """sum over edges of weight [E] times log pi(action [E] at node [E]), over N and B; differentiable."""
+        used = np.bincount(node, weight != 0, minlength=len(self.tree.parent))
         kept = self.tree.sum_up(used) > 0
         if not kept.any():
             return torch.zeros((), dtype=self.policy.rotations.dtype, device=self.policy.rotations.device)
         taken = np.flatnonzero(weight)
         log_probs = self._read(kept)
         new = np.cumsum(kept | (self.tree.parent < 0)) - 1
-        picked = torch.from_numpy(new[self.node[taken]] * log_probs.shape[1] + self.action[taken]).to(log_probs.device)
+        picked = torch.from_numpy(new[node[taken]] * log_probs.shape[1] + action[taken]).to(log_probs.device)
         scaled = torch.from_numpy(weight[taken] / (self.num_rollouts * self.tree.num_roots)).to(log_probs)
         return scaled @ log_probs.flatten()[picked]
 

@@ -9,7 +9,7 @@ import torch
 
 from maxrl_bench.config import RunConfig
 from maxrl_bench.rollouts import policies
-from maxrl_bench.tasks import Task, make_task
+from maxrl_bench.tasks import Task, TokenContexts, make_task
 from maxrl_bench.testing import first_look
 from maxrl_bench.training.streams import training_indices, warm_start_indices
 
@@ -33,7 +33,7 @@ def check_runs(configs: Iterable[RunConfig], *, here: bool = True) -> None:
         if label not in tasks:
             tasks[label] = make_task(**config.task)
             first_look.look(config.task)
-        _check_objective(config, tasks[label])
+        check_objective(config, tasks[label])
         if _is_new(seen, [config.objective.text, config.num_rollouts]):
             first_look.look_at_weights(config.bound)
         if _is_new(seen, [label, settings]):
@@ -51,10 +51,13 @@ def _is_new(seen: set[str], key: object) -> bool:
     return len(seen) > known
 
 
-def _check_objective(config: RunConfig, task: Task) -> None:
+def check_objective(config: RunConfig, task: Task) -> None:
+    """Raises ValueError if the objective or the estimator needs what the task has not."""
     if config.bound.is_likelihood and not task.exact:
         name = config.objective.name
         raise ValueError(f"objective '{name}' needs exact pass rates; task '{config.task_label}' has none")
+    if config.estimator == "visited" and not isinstance(task.contexts, TokenContexts):
+        raise ValueError(f"estimator 'visited' needs a task of tokens; task '{config.task_label}' is none")
 
 
 def _check_sizes(config: RunConfig, task: Task, here: bool) -> None:

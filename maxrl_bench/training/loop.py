@@ -24,11 +24,12 @@ import torch
 from maxrl_bench.config import RunConfig
 from maxrl_bench.objectives.table import bind
 from maxrl_bench.rollouts import finite
-from maxrl_bench.rollouts.counts import Rollouts
+from maxrl_bench.rollouts.counts import Rollouts, TreeRollouts
 from maxrl_bench.storage.store import Store
 from maxrl_bench.tasks import Batch, make_task
 from maxrl_bench.testing import first_look
 from maxrl_bench.training import measuring, parameters
+from maxrl_bench.training.feasible import check_objective
 from maxrl_bench.training.instances import TrainingBatches
 from maxrl_bench.training.state import State, Tally, check_optimizer, is_due, restore
 from maxrl_bench.training.streams import random_stream
@@ -56,10 +57,7 @@ class Run:
         self.task = make_task(**config.task)
         # Bound here, so that the code of objectives is seen to be part of a run's (see `fingerprint`).
         self.objective = bind(config.objective.name, config.num_rollouts, **config.objective.options)
-        if self.objective.is_likelihood and not self.task.exact:
-            raise ValueError(
-                f"objective '{self.objective.name}' needs exact pass rates; task '{self.task.name}' has none"
-            )
+        check_objective(config, self.task)
         self.held_out = measuring.HeldOut(config, self.task)
         self.batches = TrainingBatches(config, self.task, store)
         self._begin()
@@ -149,7 +147,11 @@ class Run:
         rollouts = batch.sample(self.policy, self.config.num_rollouts, rng, paths=objective.smoothing > 0)
         weights = objective.weights(rollouts.successes)
         finite.check_weights(np.stack(weights), f"a weight of '{objective.name}'")
-        gain = rollouts.surrogate(*weights, smoothing=objective.smoothing)
+        if self.config.estimator == "visited":
+            assert isinstance(rollouts, TreeRollouts)  # see `check_objective`
+            gain = rollouts.expected_surrogate(*objective.weights(np.arange(self.config.num_rollouts + 1)))
+        else:
+            gain = rollouts.surrogate(*weights, smoothing=objective.smoothing)
         if objective.entropy_bonus:
             gain = gain + objective.entropy_bonus * rollouts.entropy()
         return gain, rollouts

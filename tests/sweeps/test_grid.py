@@ -225,6 +225,28 @@ def test_a_configuration_stays_as_it_is() -> None:
     assert config.model_copy(update={"seed": 1}).hash == RunConfig(**{**config.model_dump(), "seed": 1}).hash != before
 
 
+def test_a_setting_that_came_later_names_only_the_runs_that_use_it() -> None:
+    config = RunConfig(task="maze-7", objective="grpo")
+    assert config.hash == "ee02432520265e8a"
+    assert RunConfig(task="maze-7", objective="grpo", estimator="sampled").hash == config.hash
+    assert RunConfig(task="maze-7", objective="grpo", estimator="visited").hash != config.hash
+
+
+@pytest.mark.parametrize(
+    ("objective", "rollouts", "told"),
+    [
+        ("ml", 64, "must be 'sampled' with objective 'ml', which weighs by more than counts"),
+        ("raft", 64, "must be 'sampled' with objective 'raft'"),
+        ("differential_smoothing", 64, "must be 'sampled' with objective 'differential_smoothing'"),
+        ("grpo", 257, "must be 'sampled' with more than 256 rollouts, got 257"),
+    ],
+)
+def test_an_estimator_that_cannot_be_is_refused(objective: str, rollouts: int, told: str) -> None:
+    with pytest.raises(ValueError, match="estimator") as caught:
+        RunConfig(task="maze-7", objective=objective, num_rollouts=rollouts, estimator="visited")
+    assert told in str(caught.value)
+
+
 VALUES = st.one_of(
     st.integers(-3, 12),
     st.booleans(),

@@ -175,6 +175,24 @@ def test_a_killed_run_that_remembers_ends_in_the_same_bits(tmp_path: Path) -> No
     pd.testing.assert_frame_equal(metrics(store, settings), whole, check_exact=True)
 
 
+def test_a_run_given_the_contexts_visited(tmp_path: Path) -> None:
+    """The same rollouts in the first step, another gradient; and the same bits again, after an interruption, too."""
+    settings = config(task="maze-7", estimator="visited", num_rollouts=8, eval_rollouts=8)
+    plain = train.Run(config(task="maze-7", num_rollouts=8, eval_rollouts=8), Store(tmp_path / "plain"))
+    run = train.Run(settings, Store(tmp_path / "first"))
+    for one in (plain, run):
+        one.evaluate()
+        one.step()
+    assert plain.state.successes == run.state.successes
+    gradients = [np.concatenate([p.grad.flatten() for p in one.parameters]) for one in (plain, run)]  # type: ignore[union-attr]
+    assert np.abs(gradients[0] - gradients[1]).max() > 1e-4 * np.abs(gradients[0]).max()
+    run.save()
+    for name in ("first", "second"):
+        train.train(settings, Store(tmp_path / name))
+    tables = [metrics(Store(tmp_path / name), settings) for name in ("first", "second")]
+    pd.testing.assert_frame_equal(*tables, check_exact=True)
+
+
 def test_evaluations_are_not_remembered(tmp_path: Path) -> None:
     """Gradients of held-out instances are estimated with rollouts, too, at the first and the last evaluation."""
     run = train.Run(config(objective="curverl"), Store(tmp_path))

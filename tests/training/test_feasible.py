@@ -29,6 +29,7 @@ REFUSED = [
     ({"learning_rate": 1e38}, r"key 'learning_rate': must be at most 3\.4e\+37 in float32"),
     ({"warm_start_learning_rate": 1e308, "dtype": "float64"}, "key 'warm_start_learning_rate': must be at most"),
     ({"task": "maze-7", "objective": "ml"}, "objective 'ml' needs exact pass rates; task 'maze-7' has none"),
+    ({"estimator": "visited"}, "estimator 'visited' needs a task of tokens; task 'empty-8' is none"),
     ({"task": {"name": "maze-7", "size": 7.0}}, "option 'size' must be a whole number from 7 to 17, got 7.0"),
     ({"task": {"name": "maze-7", "size": True}}, "option 'size' must be a whole number .*, got True"),
     ({"task": {"name": "maze-7", "horizn": 9}}, r"task 'maze-7' has no option 'horizn'; did you mean 'horizon'\?"),

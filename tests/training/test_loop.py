@@ -1,5 +1,7 @@
 """One run, on a toy world: what it learns, that it is a pure function of its configuration, and that it resumes."""
 
+from __future__ import annotations
+
 import math
 from pathlib import Path
 from typing import Any
@@ -231,6 +233,9 @@ class _Silent:
 
     def weights(self, successes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.zeros(len(successes)), np.zeros(len(successes))
+
+    def after(self, successes: np.ndarray) -> _Silent:
+        return self
 
 
 def test_exact_likelihood_is_refused_where_the_task_has_none(tmp_path: Path) -> None:
