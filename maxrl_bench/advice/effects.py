@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,11 +18,10 @@ import numpy as np
 from maxrl_bench.advice.mixture import PassRates
 from maxrl_bench.objectives.binomials import pass_at_k
 from maxrl_bench.objectives.formula import Objective
-from maxrl_bench.objectives.population import Scores, second_moment
+from maxrl_bench.objectives.population import Scores, second_moment, tabulated
 
 HARD, EASY = 0.2, 0.8  # a prompt is hard below, easy above, and middling from one to the other
 SHARED = 0.01
-_TABULATED = 4096  # rollouts, up to which the weights of all counts are looked up
 PROXY = (
     "grad p = p (1-p) v with orthogonal v of one length for all prompts; scores of norm 1, of which the outcome "
     f"shares |v|^2 = {SHARED:g}"
@@ -62,7 +61,7 @@ class Prompts:
         """An objective's population weights at p, and its mean E|g|^2 (of maximum likelihood |E g|^2); kept."""
         key = objective.name, objective.num_rollouts, *sorted(objective.knobs.items())
         if key not in self._known:
-            objective = _tabulated(objective)
+            objective = tabulated(objective)
             weight = _weights(objective, self.p)
             moment = SHARED * self.length(weight) ** 2
             if not objective.is_likelihood:
@@ -119,7 +118,7 @@ def effect(objective: Objective, prompts: Prompts, ks: Sequence[int]) -> Effect:
 def hard_share(objective: Objective, pass_rates: PassRates) -> tuple[float, float] | None:
     """95 % limits of `Effect.hard`."""
     p = pass_rates.rates
-    pull = np.abs(_weights(_tabulated(objective), p) * _pull(p))
+    pull = np.abs(_weights(tabulated(objective), p) * _pull(p))
     return pass_rates.interval(np.where(classes(p)[0], pull, 0.0), pull)
 
 
@@ -147,19 +146,3 @@ def _pull(p: np.ndarray) -> np.ndarray:
 def _weights(objective: Objective, p: np.ndarray) -> np.ndarray:
     """The population weight; 0 where p = 0, whose gradient vanishes whatever it is weighed by."""
     return np.where(p > 0, objective.population_weight(np.where(p > 0, p, 1.0)), 0.0)
-
-
-def _tabulated(objective: Objective) -> Objective:
-    """The same objective with its weights looked up: many pass rates are asked for the same few counts."""
-    n = objective.num_rollouts
-    if objective.is_likelihood or n > _TABULATED:
-        return objective
-    (success, _), (_, failure) = objective.weights(np.arange(1, n + 1)), objective.weights(np.arange(n))
-    gaps = objective.gap(np.arange(n))
-    row = replace(
-        objective.row,
-        on_success=lambda K, N, **_: success[K.astype(np.int64) - 1],
-        on_failure=lambda K, N, **_: failure[K.astype(np.int64)],
-        gap=lambda J, N, **_: gaps[J.astype(np.int64)],
-    )
-    return replace(objective, row=row)

@@ -6,12 +6,14 @@ Derivations: docs/objectives.md.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from maxrl_bench.objectives.binomials import binomial_mean
 from maxrl_bench.objectives.formula import Objective
+
+_TABULATED = 4096
 
 
 @dataclass(frozen=True)
@@ -115,6 +117,25 @@ def order_within(tolerance: float, p: np.ndarray) -> np.ndarray:
     Equations 9 and 10 have order T with N = T rollouts, Algorithm 1 with N = T + 1. p in (0, 1), any shape; float64.
     """
     return np.maximum(1, np.ceil(np.log(tolerance) / np.log1p(-np.asarray(p, np.float64)) - 1e-9))
+
+
+def tabulated(objective: Objective) -> Objective:
+    """The same objective with its weights looked up, for N up to 4096: for many pass rates, which take the same counts.
+
+    Maximum likelihood, which has no weights, and larger N come back as they are.
+    """
+    n = objective.num_rollouts
+    if objective.is_likelihood or n > _TABULATED:
+        return objective
+    (success, _), (_, failure) = objective.weights(np.arange(1, n + 1)), objective.weights(np.arange(n))
+    gaps = objective.gap(np.arange(n))
+    row = replace(
+        objective.row,
+        on_success=lambda K, N, **_: success[K.astype(np.int64) - 1],
+        on_failure=lambda K, N, **_: failure[K.astype(np.int64)],
+        gap=lambda J, N, **_: gaps[J.astype(np.int64)],
+    )
+    return replace(objective, row=row)
 
 
 def _refuse_pooled(objective: Objective) -> None:

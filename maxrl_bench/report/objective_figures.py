@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from maxrl_bench.objectives.formula import Objective, maxrl_weight
 from maxrl_bench.objectives.population import Scores, least_second_moment, order_within, second_moment
 from maxrl_bench.objectives.table import bind
+from maxrl_bench.report import theory
 from maxrl_bench.report.palette import style_of
 from maxrl_bench.report.style import GREY, WIDTH, Drawing, power_ticks, save, style
 
@@ -284,7 +285,7 @@ def draw_card(objective: Objective) -> Drawing:
         return Drawing(figure, objective.label, alt)
 
 
-FIGURES = (weights, bias_and_variance_by_pass_rate, bias_and_variance_by_rollouts, rollouts_needed)
+FIGURES = (weights, bias_and_variance_by_pass_rate, bias_and_variance_by_rollouts, rollouts_needed, *theory.FIGURES)
 
 
 def draw_all(folder: Path) -> list[Path]:

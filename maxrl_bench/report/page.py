@@ -49,6 +49,7 @@ RULE = (
 )
 # Figures of `objective_figures.draw_all`, shown where it has drawn them.
 THEORY = {
+    "rows": "Weight, bias and noise of every row, exactly, at 16 rollouts; as curves with sliders: theory.html.",
     "weights": "How much each objective weighs an instance of pass rate p, exactly. Maximum likelihood is 1/p.",
     "bias_variance_pass_rate": "Bias and noise of each objective's gradient, exactly, against the pass rate.",
     "bias_variance_rollouts": "Bias and noise of each objective's gradient, exactly, against the number of rollouts.",

@@ -212,6 +212,6 @@ def test_a_card_figure_replaces_nothing_but_a_file(
 
 def test_figures_are_the_same_bytes_every_time(tmp_path: Path) -> None:
     paths = objective_figures.draw_all(tmp_path / "a")
-    assert sorted(path.suffix for path in paths) == [".png"] * 4
+    assert sorted(path.suffix for path in paths) == [".html"] + [".png"] * 5
     again = objective_figures.rollouts_needed(tmp_path / "b")
     assert again.read_bytes() == (tmp_path / "a" / again.name).read_bytes()
