@@ -12,10 +12,10 @@ WORKERS ?=
 SWEEP_FLAGS = --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep smoke test check lint types docs tune plots bench stress fuzz clean
+.PHONY: help sweep smoke test test-trainers check lint types docs tune plots bench stress fuzz clean
 
 help: ## list these commands
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 $(VENV)/.base: pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
@@ -42,6 +42,15 @@ smoke: $(VENV)/.base ## the same path with tiny settings, in under two minutes
 
 test: $(VENV)/.dev ## run the tests, on all cores
 	$(PY) -m pytest --numprocesses logical --dist worksteal
+
+# Pins of other trainers conflict with TRL's, so that these have an environment of their own (Python up to 3.12).
+TRAINERS := build/trainers
+test-trainers: ## run the tests of the adapters for verl, SkyRL and OpenRLHF (installs 3 GB in some ten minutes)
+	@test -x $(TRAINERS)/bin/python || $(PYTHON) -m venv $(TRAINERS)
+	@$(TRAINERS)/bin/python -m pip install --quiet --requirement tests/integrations/requirements.txt
+	@$(TRAINERS)/bin/python -m pip install --quiet --no-deps \
+		verl==0.9.1 skyrl==0.3.0 skyrl-gym==0.4.0 openrlhf==0.11.2 --editable .
+	$(TRAINERS)/bin/python -m pytest tests/integrations
 
 lint: $(VENV)/.dev ## check style and formatting
 	$(PY) -m ruff check .

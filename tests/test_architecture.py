@@ -19,6 +19,7 @@ ROOT = Path(__file__).parents[1]
 ORDER = (
     ("names", "inputs", "import_path", "console", "plugins"),  # text, files and processes; know nothing of what we do
     ("objectives",),
+    ("integrations",),
     ("tasks", "config", "own"),
     ("rollouts",),
     ("testing",),
@@ -34,7 +35,7 @@ ORDER = (
 )
 RANK = {name: rank for rank, line in enumerate(ORDER) for name in line}
 WINGS = ("objectives", "rollouts", "testing", "storage", "training", "sweeps", "analysis", "advice", "report", "bench")
-WINGS += ("cli",)
+WINGS += ("cli", "integrations")
 # What reads tables must run where torch is not installed, and must not be able to train anything.
 WITHOUT_TORCH = ("objectives", "storage", "analysis", "advice", "report", "tasks", "config")
 DOORS_OF_TASKS = ("maxrl_bench.tasks", "maxrl_bench.rollouts")

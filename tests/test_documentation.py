@@ -33,8 +33,7 @@ PLACEHOLDERS = {"NAME": "maxrl_alg1", "FILE": "metrics.csv", "HOST": "localhost"
 BLOCKS_ELSEWHERE = {
     ("README.md", "textbook = torch.autograd"): "an excerpt of examples/one_step.py; tests/test_one_step.py runs that",
     ("docs/objectives.md", "advantages(rewards"): "tests/objectives/test_documented_statements.py checks its loss",
-    ("docs/trl.md", "class ObjectiveTrainer"): "tests/test_trl_example.py runs it on a tiny model",
-    ("docs/trl.md", "trainer.train()"): "tests/test_trl_example.py runs it on a tiny model",
+    ("docs/trainers.md", "trainer.train()"): "tests/integrations/test_trl.py runs it on a tiny model",
     ("docs/sweeps.md", "SLURMCluster("): "needs a Slurm cluster",
 }
 COMMANDS_ELSEWHERE = {

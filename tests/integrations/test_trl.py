@@ -1,4 +1,4 @@
-"""The code of docs/trl.md, run as it stands on a tiny randomly initialised model. No network, no downloads."""
+"""TRL's trainer with our weights, on a tiny randomly initialised model. No network, no downloads."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from documents import blocks
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from maxrl_bench.integrations.trl import EXACT, ObjectiveTrainer, config
 from maxrl_bench.objectives.advantages import advantages
 
 WORDS = ["<pad>", "<eos>", "a", "b", "c", "d"]
@@ -38,15 +39,6 @@ def tiny_model() -> LlamaForCausalLM:
     )
 
 
-@pytest.fixture(scope="module")
-def example() -> dict[str, Any]:
-    """The names of the first block; under "usage", the second."""
-    definitions, usage = (block.text for block in blocks("docs/trl.md", "python"))
-    names: dict[str, Any] = {}
-    exec(compile(definitions, "docs/trl.md", "exec"), names)
-    return {**names, "usage": compile(usage, "docs/trl.md", "exec")}
-
-
 def first_letter(completions: list[str], **_: Any) -> list[float]:
     return [float(text.startswith(("a", "b", "c"))) for text in completions]
 
@@ -65,7 +57,6 @@ def on(prompt: str, function: Callable[..., list[float]]) -> Callable[..., list[
 
 
 def trained(
-    example: dict[str, Any],
     folder: Path,
     objective: str,
     knobs: dict[str, int] | None = None,
@@ -76,13 +67,13 @@ def trained(
     """One step of the example. The rewards, TRL's batch, the model before and its gradient."""
     seen: dict[str, Any] = {}
 
-    class Watched(example["ObjectiveTrainer"]):  # type: ignore[misc]
+    class Watched(ObjectiveTrainer):
         def compute_loss(self, model: torch.nn.Module, inputs: dict[str, Any], **kwargs: Any) -> torch.Tensor:
             if model.training:
                 seen.update(inputs=inputs, before={k: v.detach().clone() for k, v in model.state_dict().items()})
             return super().compute_loss(model, inputs, **kwargs)
 
-    args = example["config"](
+    args = config(
         output_dir=str(folder), num_generations=GROUP, per_device_train_batch_size=GROUP * PROMPTS, max_steps=1,
         max_completion_length=LENGTH, max_grad_norm=0.0, optim="sgd", learning_rate=1.0, lr_scheduler_type="constant",
         report_to=[], save_strategy="no", use_cpu=True, bf16=False, disable_tqdm=True, logging_strategy="no", seed=3,
@@ -110,10 +101,8 @@ def learnt(step: dict[str, Any]) -> np.ndarray:
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("objective", "knobs"), [("maxrl_eq9", {}), ("maxrl_order", {"order": 2})])
-def test_trl_update_is_the_objectives_gradient(
-    example: dict[str, Any], tmp_path: Path, objective: str, knobs: dict[str, int]
-) -> None:
-    step = trained(example, tmp_path, objective, knobs)
+def test_trl_update_is_the_objectives_gradient(tmp_path: Path, objective: str, knobs: dict[str, int]) -> None:
+    step = trained(tmp_path, objective, knobs)
     assert 0 < step["rewards"].sum() < step["rewards"].size  # the seed draws both outcomes
     expected = np.empty(GROUP * PROMPTS)
     expected[step["order"]] = advantages(step["rewards"], objective, **knobs).ravel()
@@ -135,25 +124,23 @@ def test_trl_update_is_the_objectives_gradient(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_trl_example_refuses_a_knob_that_is_not_read(example: dict[str, Any], tmp_path: Path) -> None:
+def test_trl_refuses_a_knob_that_is_not_read(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="does not read the knob 'order'"):
-        trained(example, tmp_path, "grpo", {"order": 2})
+        trained(tmp_path, "grpo", {"order": 2})
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize(("weights", "which"), [([1.0, 0.0], "rewards"), ([0.0, 1.0], "last")])
-def test_trl_reward_weights_decide_what_is_learnt(
-    example: dict[str, Any], tmp_path: Path, weights: list[float], which: str
-) -> None:
+def test_trl_reward_weights_decide_what_is_learnt(tmp_path: Path, weights: list[float], which: str) -> None:
     settings = {"reward_weights": weights}
-    step = trained(example, tmp_path, "maxrl_eq10", None, [first_letter, last_letter], settings)
+    step = trained(tmp_path, "maxrl_eq10", None, [first_letter, last_letter], settings)
     assert not np.array_equal(step["rewards"], step["last"])
     np.testing.assert_allclose(learnt(step), advantages(step[which], "maxrl_eq10"), rtol=1e-6)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_trl_reward_functions_that_share_a_data_set(example: dict[str, Any], tmp_path: Path) -> None:
-    step = trained(example, tmp_path, "maxrl_eq10", None, [on("a b", first_letter), on("c d", last_letter)])
+def test_trl_reward_functions_that_share_a_data_set(tmp_path: Path) -> None:
+    step = trained(tmp_path, "maxrl_eq10", None, [on("a b", first_letter), on("c d", last_letter)])
     rewards = np.stack([step["rewards"][0], step["last"][1]])
     np.testing.assert_allclose(learnt(step), advantages(rewards, "maxrl_eq10"), rtol=1e-6)
 
@@ -167,19 +154,19 @@ def test_trl_reward_functions_that_share_a_data_set(example: dict[str, Any], tmp
         ([on("a b", first_letter)], None, "exactly 0 or 1, got NaN"),
     ],
 )
-def test_trl_example_refuses_rewards_that_are_not_binary(
-    example: dict[str, Any], tmp_path: Path, functions: list[Any], weights: list[float] | None, message: str
+def test_trl_refuses_rewards_that_are_not_binary(
+    tmp_path: Path, functions: list[Any], weights: list[float] | None, message: str
 ) -> None:
     with pytest.raises(ValueError, match=message):
-        trained(example, tmp_path, "grpo", None, functions, {"reward_weights": weights})
+        trained(tmp_path, "grpo", None, functions, {"reward_weights": weights})
 
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("group", [1, 2, 8])
-def test_trl_evaluates_in_groups_of_another_size(example: dict[str, Any], tmp_path: Path, group: int) -> None:
+def test_trl_evaluates_in_groups_of_another_size(tmp_path: Path, group: int) -> None:
     settings = {"num_generations_eval": group, "per_device_eval_batch_size": 2 * group, "eval_strategy": "steps"}
     settings["eval_steps"] = 1
-    step = trained(example, tmp_path, "maxrl_order", {"order": 4}, settings=settings, eval_dataset=DATA)
+    step = trained(tmp_path, "maxrl_order", {"order": 4}, settings=settings, eval_dataset=DATA)
     np.testing.assert_allclose(learnt(step), advantages(step["rewards"], "maxrl_order", order=4), rtol=1e-6)
     assert "eval_reward" in step["log"]
 
@@ -195,11 +182,11 @@ def test_trl_evaluates_in_groups_of_another_size(example: dict[str, Any], tmp_pa
         ("grpo", {}, {"loss_type": "grpo"}, "loss_type must be 'dr_grpo' for an exact gradient, got 'grpo'"),
         ("grpo", {}, {"temperature": 0.7}, "temperature must be 1.0"),
         ("grpo", {}, {"top_k": 5}, "top_k must be 0"),
+        ("grpo", {}, {"mask_truncated_completions": True}, "mask_truncated_completions must be False"),
         ("grpo", {}, {"steps_per_generation": 2}, "several updates per batch"),
     ],
 )
-def test_trl_example_refuses_before_training_what_would_not_be_exact(
-    example: dict[str, Any],
+def test_trl_refuses_before_training_what_would_not_be_exact(
     tmp_path: Path,
     objective: str,
     knobs: dict[str, int],
@@ -208,25 +195,23 @@ def test_trl_example_refuses_before_training_what_would_not_be_exact(
 ) -> None:
     args = trl.GRPOConfig(
         output_dir=str(tmp_path), num_generations=GROUP, per_device_train_batch_size=GROUP, use_cpu=True, bf16=False,
-        **{**example["EXACT"], **settings},
+        **{**EXACT, **settings},
     )  # fmt: skip
     with pytest.raises(ValueError, match=message):
-        example["ObjectiveTrainer"](
+        ObjectiveTrainer(
             model=tiny_model(), reward_funcs=first_letter, args=args, processing_class=tokenizer(),
             train_dataset=DATA, objective=objective, knobs=knobs,
         )  # fmt: skip
     with pytest.raises(TypeError, match="multiple values"):
-        example["config"](loss_type="grpo")
+        config(loss_type="grpo")
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_trl_usage_as_it_is_documented(
-    example: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_trl_usage_as_it_is_documented(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (usage,) = (block.text for block in blocks("docs/trainers.md", "python") if "trainer.train()" in block.text)
     monkeypatch.chdir(tmp_path)
     dataset = datasets.Dataset.from_dict({"prompt": [f"{a} {b}" for a in "ab" for b in "cd"]})  # a batch of 64 rollouts
-    given = {"model": tiny_model(), "is_correct": first_letter, "dataset": dataset, "tokenizer": tokenizer()}
-    names = {**example, **given}
-    exec(example["usage"], names)
+    names = {"model": tiny_model(), "is_correct": first_letter, "dataset": dataset, "tokenizer": tokenizer()}
+    exec(compile(usage, "docs/trainers.md", "exec"), names)
     assert names["trainer"].state.global_step > 0
     assert (tmp_path / "out").is_dir()
