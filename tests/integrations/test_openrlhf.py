@@ -17,12 +17,15 @@ if importlib.util.find_spec("openrlhf") is None:
 
 import peft  # noqa: F401  (looks for flash_attn before a stand-in is there)
 
-# OpenRLHF imports these at its first line; making experiences needs neither, and they need a GPU to be built.
-for name in ("deepspeed", "deepspeed.runtime.zero.partition_parameters", "flash_attn", "flash_attn.bert_padding",
-             "flash_attn.utils.distributed", "deepspeed.ops.adam", "deepspeed.runtime", "deepspeed.runtime.zero",
-             "flash_attn.utils", "deepspeed.ops"):  # fmt: skip
-    if importlib.util.find_spec(name.partition(".")[0]) is None or name in sys.modules:
-        sys.modules[name] = MagicMock(__spec__=importlib.machinery.ModuleSpec(name, None), __path__=[])
+# OpenRLHF imports these at its first lines; they need a GPU to be built, and making experiences needs none.
+ABSENT = [name for name in ("deepspeed", "flash_attn", "vllm") if importlib.util.find_spec(name) is None]
+INNER = {
+    "deepspeed": ["ops", "ops.adam", "runtime", "runtime.zero", "runtime.zero.partition_parameters"],
+    "flash_attn": ["bert_padding", "utils", "utils.distributed"],
+    "vllm": ["inputs", "utils"],
+}
+for name in [*ABSENT, *(f"{outer}.{inner}" for outer in ABSENT for inner in INNER[outer])]:
+    sys.modules[name] = MagicMock(__spec__=importlib.machinery.ModuleSpec(name, None), __path__=[])
 
 from openrlhf.trainer import ppo_trainer  # noqa: E402
 
