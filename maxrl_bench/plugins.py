@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import importlib.metadata
 import importlib.util
 import operator
+import os
 import sys
 from collections.abc import Callable, Container, Iterable
 from pathlib import Path
@@ -102,8 +104,8 @@ def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
     """
     offers: dict[str, set[str]] = {}
     problems = []
-    for point in importlib.metadata.entry_points(group=group):
-        offers.setdefault(point.name, set()).add(point.value)
+    for name, value in installed(group, tuple((folder, _changed(folder)) for folder in sys.path)):
+        offers.setdefault(name, set()).add(value)
     for entry in _added.values():
         if entry.group == group:
             offers.setdefault(entry.name, set()).add(entry.value)
@@ -123,6 +125,19 @@ def find(group: str, taken: Container[str]) -> tuple[dict[str, str], list[str]]:
         else:
             usable[name] = value
     return usable, problems
+
+
+@functools.cache
+def installed(group: str, folders: tuple[tuple[str, int], ...]) -> tuple[tuple[str, str], ...]:
+    """Names and values of a group's entry points; read anew when a folder of the import path has changed since."""
+    return tuple((point.name, point.value) for point in importlib.metadata.entry_points(group=group))
+
+
+def _changed(folder: str) -> int:
+    try:
+        return os.stat(folder or os.curdir).st_mtime_ns
+    except OSError:
+        return -1
 
 
 def load(value: str) -> Any:

@@ -23,11 +23,12 @@ centred = Formula(
 
 def forget() -> None:
     """Nothing is known any more of what packages offer, nor of their code: as in a process of its own."""
+    from maxrl_bench import plugins
     from maxrl_bench.config import find_task
     from maxrl_bench.objectives import table
     from maxrl_bench.storage import fingerprint, provenance
 
-    for cached in (find_task, table._plugged_in, provenance._plug_in, provenance.code_fingerprint):
+    for cached in (plugins.installed, find_task, table._plugged_in, provenance._plug_in, provenance.code_fingerprint):
         cached.cache_clear()
     for cached in (fingerprint._code, fingerprint._spec, fingerprint._rows):
         cached.cache_clear()

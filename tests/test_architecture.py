@@ -75,23 +75,31 @@ def module_of(path: Path, root: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports(path: Path) -> Iterator[Import]:
+def imports(path: Path) -> tuple[Import, ...]:
     """All imports of a file but typing-only ones."""
+    assert not any(isinstance(node, ast.ImportFrom) and node.level for node in nodes(path)), f"{path}: relative import"
+    return imported(path.read_text(encoding="utf-8"))
 
+
+@functools.cache
+def imported(source: str) -> tuple[Import, ...]:
     def visit(node: ast.AST, deferred: bool) -> Iterator[Import]:
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             return
         if isinstance(node, ast.Import):
             yield from (Import(alias.name, deferred, node.lineno) for alias in node.names)
         if isinstance(node, ast.ImportFrom):
-            assert not node.level, f"{path}: a relative import"
             yield Import(str(node.module), deferred, node.lineno)
             yield from (Import(f"{node.module}.{alias.name}", deferred, node.lineno) for alias in node.names)
         deferred = deferred or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
         for child in ast.iter_child_nodes(node):
             yield from visit(child, deferred)
 
-    yield from visit(tree(path), False)
+    return tuple(visit(parsed(source), False))
+
+
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    return walked(path.read_text(encoding="utf-8"))
 
 
 def tree(path: Path) -> ast.Module:
@@ -99,6 +107,22 @@ def tree(path: Path) -> ast.Module:
 
 
 parsed = functools.cache(ast.parse)
+
+
+@functools.cache
+def walked(source: str) -> tuple[ast.AST, ...]:
+    return tuple(ast.walk(parsed(source)))
+
+
+@functools.cache
+def private_uses(source: str) -> tuple[tuple[str, str], ...]:
+    """Of every `name._attribute` with a plain name: the name, and the whole."""
+    uses = (
+        re.fullmatch(r"(\w+)\._[^_]\w*", ast.unparse(node))
+        for node in walked(source)
+        if isinstance(node, ast.Attribute)
+    )
+    return tuple((use[1], use[0]) for use in uses if use)
 
 
 def modules(root: Path) -> dict[str, Path]:
@@ -135,10 +159,8 @@ def private(root: Path) -> list[str]:
         ours = {target for target, _, _ in imports(path) if target.split(".")[0] == "maxrl_bench"}
         wrong += [f"{module} imports {target}" for target in ours if re.match("_[^_]", target.split(".")[-1])]
         names = {target.split(".")[-1] for target in ours if target in known}
-        for node in ast.walk(tree(path)):
-            use = re.fullmatch(r"(\w+)\._[^_]\w*", ast.unparse(node)) if isinstance(node, ast.Attribute) else None
-            if use and use[1] in names:
-                wrong.append(f"{module} uses {use[0]}")
+        uses = private_uses(path.read_text(encoding="utf-8"))
+        wrong += [f"{module} uses {use}" for name, use in uses if name in names]
     return wrong
 
 
@@ -287,7 +309,7 @@ def test_tests_mirror_the_wings() -> None:
 
 @pytest.mark.parametrize("path", sources(ROOT, "maxrl_bench", "envs"), ids=lambda p: module_of(p, ROOT))
 def test_no_global_randomness(path: Path) -> None:
-    calls = [ast.unparse(node.func) for node in ast.walk(tree(path)) if isinstance(node, ast.Call)]
+    calls = [ast.unparse(node.func) for node in nodes(path) if isinstance(node, ast.Call)]
     drawn = [call for call in calls if call.startswith(("np.random.", "numpy.random.", "random."))]
     assert not [call for call in drawn if call.split(".")[-1] in GLOBAL_DRAWS]
     assert "torch.manual_seed" not in calls

@@ -1,6 +1,5 @@
 """Tasks of other packages: what is broken is named in one line and skipped, and nothing else suffers from it."""
 
-import importlib.metadata
 import json
 import sys
 import types
@@ -50,15 +49,11 @@ LEFT_OUT = {
 
 @pytest.fixture
 def offered(monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {name: value for name, (value, _) in {**BROKEN, **LEFT_OUT}.items()} | {"mine": f"{__name__}:good"}
-    points = [importlib.metadata.EntryPoint(name, value, "maxrl_bench.tasks") for name, value in values.items()]
-    points += [importlib.metadata.EntryPoint("twice", f"{__name__}:{name}", "maxrl_bench.tasks") for name in "ab"]
-    points += [importlib.metadata.EntryPoint("mine", f"{__name__}:good", "maxrl_bench.tasks")]  # found on two paths
-    real = importlib.metadata.entry_points
-    ours = "maxrl_bench.tasks"
-    monkeypatch.setattr(
-        importlib.metadata, "entry_points", lambda **chosen: points if chosen == {"group": ours} else real(**chosen)
-    )
+    points = [(name, value) for name, (value, _) in {**BROKEN, **LEFT_OUT}.items()]
+    points += [("twice", f"{__name__}:{name}") for name in "ab"]
+    points += 2 * [("mine", f"{__name__}:good")]  # found on two paths
+    real, ours = plugins.installed, "maxrl_bench.tasks"
+    monkeypatch.setattr(plugins, "installed", lambda group, folders: points if group == ours else real(group, folders))
 
 
 @pytest.mark.usefixtures("offered")

@@ -292,7 +292,8 @@ def render(drawing: Drawing, suffix: str = ".png") -> bytes:
     """A figure as the content of a file: ".png", or ".svg" without reducing anything."""
     canvas, pixels = io.BytesIO(), io.BytesIO()
     with style():
-        drawing.figure.draw_without_rendering()  # lays it out, once for all formats
+        if (engine := drawing.figure.get_layout_engine()) is not None:
+            engine.execute(drawing.figure)  # lays it out, once for all formats
         drawing.figure.set_layout_engine("none")
         if suffix == ".svg":
             drawing.figure.savefig(canvas, format="svg", metadata={"Date": None, "Creator": None})

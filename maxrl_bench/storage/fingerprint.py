@@ -176,23 +176,31 @@ def _code(module: str, objective: str, path: _Path) -> Code | None:
         return None
     if spec is None or source is None:
         return None
-    try:
-        statements = ast.parse(source).body
-    except (SyntaxError, ValueError, RecursionError):  # of a newer Python, or broken, as its import will tell
-        return Code(source, ())
-    if module in OBJECTIVE_TABLES:
-        statements = _for_row(statements, OBJECTIVE_TABLES[module], objective)
-    elif module == TASKS[0]:
-        statements = [statement for statement in statements if TASKS[1] not in _bound(statement)]
     package = module if spec.submodule_search_locations is not None else module.rpartition(".")[0]
+    meaning, names = _said(source, module, package, objective)
     imports: dict[str, None] = {}
-    for statement in statements:
-        for name in _imports(statement, package):
-            if name is not None:
-                imports.update(dict.fromkeys(_with_parents(name)))
-            elif _top(module) != LIBRARY:  # the library's own are of the task and the run function: roots
-                imports.update(dict.fromkeys(_submodules(_top(module), path)))
-    return Code(_meaning(statements), tuple(imports))
+    for name in names:
+        if name is not None:
+            imports.update(dict.fromkeys(_with_parents(name)))
+        elif _top(module) != LIBRARY:  # the library's own are of the task and the run function: roots
+            imports.update(dict.fromkeys(_submodules(_top(module), path)))
+    return Code(meaning, tuple(imports))
+
+
+@functools.cache
+def _said(source: str, module: str, package: str, objective: str) -> tuple[str, tuple[str | None, ...]]:
+    """The syntax tree of a source as text, and the names that it imports, as `_imports` gives them."""
+    try:
+        body = ast.parse(source).body
+    except (SyntaxError, ValueError, RecursionError):  # of a newer Python, or broken, as its import will tell
+        return source, ()
+    statements: Sequence[ast.AST] = body
+    if module in OBJECTIVE_TABLES:
+        statements = _for_row(body, OBJECTIVE_TABLES[module], objective)
+    elif module == TASKS[0]:
+        statements = [statement for statement in body if TASKS[1] not in _bound(statement)]
+    names = dict.fromkeys(name for statement in statements for name in _imports(statement, package))
+    return _meaning(statements), tuple(names)
 
 
 def _submodules(package: str, path: _Path) -> Iterator[str]:

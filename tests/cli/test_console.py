@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 BENCH = "from maxrl_bench.cli.main import main; raise SystemExit(main())"
 STUDY = (
     'question = "?"\n[[grid]]\ntask = "fourrooms"\nobjective = "grpo"\nnum_rollouts = 2\nsteps = 1\n'
-    "batch_size = 1\neval_instances = 1\n"
+    "batch_size = 1\neval_instances = 1\nwarm_start_steps = 0\n"
 )
 
 

@@ -39,7 +39,7 @@ KINDS: list[dict[str, Any]] = [
     {"level": "doorkey", "size": 7},
 ]
 NAMES = ["-".join(str(v) for v in kind.values()) for kind in KINDS]
-STEPS = 2000  # per kind
+STEPS = 800  # per kind
 
 
 def levels_of(task: Navigation, count: int, split: str = "train") -> Levels:

@@ -109,7 +109,7 @@ def test_bad_options_are_refused_in_one_line(options: dict[str, Any], message: s
     ids=["empty", "lava-crossing", "doorkey"],
 )
 def test_exact_pass_rate_against_episodes_of_the_package(options: dict[str, Any], rounds: int) -> None:
-    """3 levels, 300 episodes each of the package, with its images; five standard errors: 1 false alarm in 100,000.
+    """3 levels, 120 episodes each of the package, with its images; five standard errors: 1 false alarm in 100,000.
 
     The policy leans on the demonstrations a little, so that pass rates are neither 0 nor 1.
     """
@@ -139,7 +139,7 @@ def test_exact_pass_rate_against_episodes_of_the_package(options: dict[str, Any]
             cache[key] = log_probs[0].double().softmax(0).numpy()
         return int(rng.choice(7, p=cache[key]))
 
-    env, rng, episodes = task.make_env(), np.random.default_rng(1), 300
+    env, rng, episodes = task.make_env(), np.random.default_rng(1), 120
     for index in range(3):
         successes = 0
         for _ in range(episodes):

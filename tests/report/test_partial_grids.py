@@ -180,7 +180,7 @@ def test_every_series_of_a_panel_has_runs_at_every_moment_of_a_sweep() -> None:
     moments = prefixes("rollouts")
     metrics, rates = tables(moments[89][1])
     for moment, (what, done, missing) in enumerate(moments):
-        if moment > 90 and moment % 4:  # the file's order at every moment, the others now and then
+        if moment > 90 and moment % 16:  # the file's order at every moment, the others now and then
             continue
         here = {row["run"] for row in done}
         told = {"missing": {row["run"]: row for row in missing}}
@@ -194,7 +194,7 @@ def test_every_series_of_a_panel_has_runs_at_every_moment_of_a_sweep() -> None:
             for s in experiment.series(panel)
             for run in experiment.members(s, panel)
         ]
-        if moment in (3, 40, 84, 140, 200):
+        if moment in (40, 84, 144):
             assert "coverage" in every_figure(experiment), what
             summarise(experiment)
             judge(experiment, claims)

@@ -128,6 +128,18 @@ def signature(rollouts: GraphRollouts, one_by_one: bool) -> tuple[tuple[int, ...
     return tuple(sorted(rows))
 
 
+def copies(graphs: StateGraphs, count: int) -> StateGraphs:
+    """A batch of one instance `count` times, whose states come one copy after the other."""
+    states, copy = len(graphs.successor), np.arange(count)[:, None, None]
+    successor = np.where(graphs.successor < 0, graphs.successor, graphs.successor + states * copy)
+    return replace(
+        graphs,
+        observation_of=np.tile(graphs.observation_of, count),
+        successor=successor.reshape(-1, graphs.successor.shape[1]),
+        start=(graphs.start + states * copy[:, 0]).reshape(-1),
+    )
+
+
 def test_the_law_of_all_counts_is_that_of_independent_rollouts(one_by_one: bool) -> None:
     """Chi-square of 20,000 draws against the law by enumeration of all triples of rollouts; 1 false alarm in 10,000."""
     graphs, policy, n = world(1, num_instances=1, states=3, horizon=3), policy_of(1), 3
@@ -148,7 +160,10 @@ def test_the_law_of_all_counts_is_that_of_independent_rollouts(one_by_one: bool)
     assert any(0 < row[4] < row[3] for outcome in law for row in outcome)
 
     rng, draws = np.random.default_rng(7), 20_000
-    seen = Counter(signature(graphs.sample(policy, n, rng), one_by_one) for _ in range(draws))
+    edges_of: list[list[tuple[int, ...]]] = [[] for _ in range(draws)]
+    for time, state, *rest in signature(copies(graphs, draws).sample(policy, n, rng), one_by_one):
+        edges_of[state // 3].append((time, state % 3, *rest))
+    seen = Counter(map(tuple, edges_of))
     assert set(seen) <= set(law)
     common = [outcome for outcome, chance in law.items() if chance * draws >= 10]
     observed = np.array([seen[outcome] for outcome in common] + [draws - sum(seen[o] for o in common)])
@@ -162,8 +177,8 @@ def test_successes_are_binomial(one_by_one: bool) -> None:
     """Chi-square of K against Bin(N, p) with the exact p; false alarm: 1 in 10,000 per instance."""
     graphs, policy, n = world(2), policy_of(2), 9
     pass_rates = graphs.log_pass_rate(policy).exp().detach().numpy()
-    rng = np.random.default_rng(3)
-    draws = np.stack([graphs.sample(policy, n, rng).successes for _ in range(4000)])
+    many = copies(graphs, 4000)
+    draws = many.sample(policy, n, np.random.default_rng(3)).successes.reshape(4000, -1)
     for b, p in enumerate(pass_rates):
         expected = stats.binom.pmf(np.arange(n + 1), n, p) * len(draws)
         observed = np.bincount(draws[:, b], minlength=n + 1)
