@@ -38,12 +38,17 @@ def own_process() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True, scope="session")
-def few_resamples() -> Iterator[None]:
-    """Figures need 200,000 resamples to be right, but not to be drawn; the tests of resampling take them all."""
+def quick_figures() -> Iterator[None]:
+    """What figures need to be right but not to be drawn; the tests of resampling and of the objectives' figures ask.
+
+    200,000 resamples, and all figures of the objectives where one shows that these are drawn.
+    """
     from maxrl_bench.analysis import bootstrap
+    from maxrl_bench.report import objective_figures
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bootstrap, "RESAMPLES", 4000)
+        patch.setattr(objective_figures, "FIGURES", (objective_figures.rollouts_needed,))
         yield
 
 

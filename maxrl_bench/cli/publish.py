@@ -100,6 +100,7 @@ def plot(names: list[str], root: str, plots: str, profile: str | None = None) ->
             problems.append(f"{name}: {error}")
     if not loaded and not problems:
         raise ValueError(f"no tables in {root} under profile {shorten(profile)}; `maxrl-bench sweep` makes them")
+    theory = "" if names or profile else draw_theory(root, plots)
     for experiment in sorted(loaded, key=lambda experiment: (experiment.order, experiment.name)):
         try:
             print(f"{experiment.name}: {draw(experiment, root, plots)}")
@@ -107,8 +108,8 @@ def plot(names: list[str], root: str, plots: str, profile: str | None = None) ->
             if len(names) == 1:
                 raise
             problems.append(str(error))
-    if not names and not profile:
-        print(f"the objectives themselves: {draw_theory(root, plots)}")
+    if theory:
+        print(f"the objectives themselves: {theory}")
     for problem in problems:
         print(f"maxrl-bench: not drawn: {problem}", file=sys.stderr)
     return 1 if problems else 0

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -120,6 +121,7 @@ def test_status_says_what_is_done_missing_running_and_failed_and_why(
     assert sweep() == 0
     store = Store(here / "results/store")
     runs = list(results.load("study").provenance["runs"])
+    shutil.rmtree(here / "results/study")  # from which they would come back
     store.fail(store.config(runs[0]), "Traceback\nValueError: no\n")
     (here / "results/store" / runs[1] / "metrics.csv").write_text("step\n1\n")
     (here / "results/store" / runs[2] / "DONE").unlink()
