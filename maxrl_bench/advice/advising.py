@@ -96,8 +96,9 @@ def _bound(objectives: Any, num_rollouts: int) -> list[Objective]:
             raise ValueError(f"advise: an objective is a name, or a table with a name and knobs, got {shorten(one)}")
         knobs = from_label(one) if isinstance(one, str) else dict(one)
         objective = bind(knobs.pop("name"), num_rollouts, **knobs)
-        if objective.row.pooled:
-            raise ValueError(f"advise: '{objective.name}' weighs a prompt by its whole batch: it has no weight of p")
+        if objective.row.pooled or objective.row.remember:
+            what = "its whole batch" if objective.row.pooled else "the batches before"
+            raise ValueError(f"advise: '{objective.name}' weighs a prompt by {what}: it has no weight of p")
         found += [objective] if objective not in found else []
     if not found:
         raise ValueError("advise: name at least one objective")

@@ -132,6 +132,7 @@ WRONG: dict[str, tuple[Callable[[], Any], str]] = {
     "a number": (lambda: advise(0.1, objectives=[3]), "an objective is a name, or a table"),  # type: ignore[list-item]
     "knob": (lambda: advise(0.1, objectives=["maxrl_order"]), "needs the knob 'order'"),
     "pooled": (lambda: advise(0.1, objectives=["raft"]), "'raft' weighs a prompt by its whole batch"),
+    "remembering": (lambda: advise(0.1, objectives=["curverl"]), "'curverl' weighs a prompt by the batches before"),
     "file": (lambda: advise("nowhere.csv"), "nowhere.csv: no such file"),
     "figure": (lambda: maxrl_bench.plot.advice(3), "plot.advice takes what maxrl_bench.advise returns, got 3"),  # type: ignore[arg-type]
 }  # fmt: skip
