@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 from documents import ROOT, table
 
+from maxrl_bench.analysis.rates import choices, row_of
 from maxrl_bench.config import RunConfig
 from maxrl_bench.inputs import read_toml
 from maxrl_bench.objectives.formula import Formula
@@ -99,14 +100,16 @@ def test_every_column_of_results_is_there() -> None:
     assert list(table(PAGE, "metrics.csv", "column")) == [*IDENTITY, *measured]
     assert list(table(PAGE, "pass_rates.csv.gz", "column")) == list(PASS_RATE_COLUMNS)
     written = json.loads((ROOT / "results" / "objectives" / "provenance.json").read_text(encoding="utf-8"))
-    assert set(table(PAGE, "provenance.json", "key")) == {*written, "seeds"}
+    assert set(table(PAGE, "provenance.json", "key")) == {*written, "seeds", "eval_splits"}
 
 
 def test_every_column_of_plots_is_there() -> None:
     drawn = ROOT / "plots" / "objectives"
+    rates = pd.read_csv(ROOT / "results" / "learning_rate-tune" / "metrics.csv")
     columns = [name for name in pd.read_csv(drawn / "summary.csv") if not name.endswith((" low", " high"))]
     assert set(table(PAGE, "summary.csv", "column")) == set(columns)
     assert list(table(PAGE, "collapse.csv", "column")) == list(pd.read_csv(drawn / "collapse.csv"))
+    assert list(table(PAGE, "rates.csv", "column")) == list(row_of(choices(rates)[0]))
     documented = list(table(PAGE, "claims.csv", "column"))
     assert documented == list(pd.read_csv(ROOT / "plots" / "claims" / "claims.csv"))
     assert set(documented) > set(Comparison.model_fields)

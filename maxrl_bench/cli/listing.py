@@ -23,7 +23,7 @@ from maxrl_bench.sweeps.worker import TRAIN
 from maxrl_bench.tasks import all_tasks, broken_plugins, make_task
 
 if TYPE_CHECKING:
-    from maxrl_bench.cli.looks import Look
+    from maxrl_bench.cli.looks import Look, RateLook
 
 _SHOWN = 20
 
@@ -123,7 +123,7 @@ def axes(configs: Sequence[RunConfig]) -> str:
     return "\n".join(lines)
 
 
-def dry_run(plan: Plan, workers: int, looks: Mapping[str, Look] = MappingProxyType({})) -> str:
+def dry_run(plan: Plan, workers: int, looks: Mapping[str, Look | RateLook] = MappingProxyType({})) -> str:
     """The grid of every experiment, the number of runs, and the time and disk that they will take.
 
     looks: the last at each experiment whose seeds follow its claims, by name.
@@ -151,27 +151,29 @@ def _work(plan: Plan, runs: Sequence[str], workers: int) -> str:
     )
 
 
-def _how_many(experiment: Experiment, looks: Mapping[str, Look]) -> str:
+def _how_many(experiment: Experiment, looks: Mapping[str, Look | RateLook]) -> str:
     """The number of runs; where seeds may be added at least and at most how many."""
     if _final(experiment, looks):
         return str(len(experiment.runs))
     return f"at least {len(experiment.runs)} / at most {len(experiment.runs) + len(later_runs(experiment))}"
 
 
-def _final(experiment: Experiment, looks: Mapping[str, Look]) -> bool:
+def _final(experiment: Experiment, looks: Mapping[str, Look | RateLook]) -> bool:
     """Whether an experiment has all the runs that it will ask for."""
-    return experiment.seeds is None or (experiment.name in looks and not looks[experiment.name].more)
+    return not experiment.grows or (experiment.name in looks and not looks[experiment.name].more)
 
 
-def _seeds_told(experiment: Experiment, looks: Mapping[str, Look]) -> list[str]:
-    """Where seeds follow the claims, what the last look has found."""
-    if experiment.seeds is None:
-        return []
+def _seeds_told(experiment: Experiment, looks: Mapping[str, Look | RateLook]) -> list[str]:
+    """Where seeds follow the claims, or rates the results, what the last look has found."""
     look = looks.get(experiment.name)
-    if look is None:
+    if experiment.extends and look is None:
+        return ['learning rates: more come in steps of about 3 until the best is inside (until = "inside")']
+    if look is not None:
+        return look.lines()
+    if experiment.seeds is not None:
         told = f"{experiment.seeds.first} come first, at most {experiment.seeds.most}, until the claims are decided"
         return [f"seeds: {told}"]
-    return look.lines()
+    return []
 
 
 def _state(check: Check, root: str) -> str:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from maxrl_bench.analysis.claims import Verdict, judge
 from maxrl_bench.analysis.compare import CANNOT, UNDECIDED, settle
 from maxrl_bench.analysis.evidence import Evidence
+from maxrl_bench.analysis.tune import next_rates
 from maxrl_bench.cli.publish import claims_beside
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage.store import Finished
@@ -41,6 +42,18 @@ class Look(NamedTuple):
         return [_line(verdict, "goes on" if more else word) for verdict, word, more in self.claims if more or not going]
 
 
+class RateLook(NamedTuple):
+    """What a look at learning rates has found: the runs that come next, and a line for each rate that they try."""
+
+    more: list[RunConfig]
+    told: list[str]
+
+    def lines(self, *, going: bool = False) -> list[str]:
+        """What is tried next; where all is inside the range, that."""
+        inside = "learning rates: the best of each task, objective and N is inside the range, or at its end for good"
+        return self.told or ([] if going else [inside])
+
+
 class Looks:
     """The looks at the experiments of a plan."""
 
@@ -59,11 +72,13 @@ class Looks:
         """The runs that the plan counts as done by tables; a sweep that begins puts them into the store."""
         return dict(taken.read(self._plan.held, self._plan.root))
 
-    def look(self, experiment: Experiment) -> Look:
-        """Judge the claims of an experiment on its runs, all of which have ended, done or failed."""
+    def look(self, experiment: Experiment) -> Look | RateLook:
+        """Judge the claims (or rates) of an experiment on its runs, all of which have ended, done or failed."""
         tables = join(experiment, self._plan.root, self._take)
         if tables is None:
             return Look([])
+        if experiment.extends:
+            return RateLook(*next_rates(experiment, tables.metrics))
         verdicts = judge(Evidence.of(tables, experiment.name), experiment.claims)
         if experiment.profile not in self._beside:
             self._beside[experiment.profile] = claims_beside(
@@ -77,7 +92,7 @@ class Looks:
 
     def next_runs(self, tell: Callable[[str], None], experiment: Experiment, done: set[str]) -> Sequence[RunConfig]:
         """For `Sweep`: the runs that come next, none where seeds are fixed; `tell` gets what the look has found."""
-        if experiment.seeds is None:
+        if not experiment.grows:
             return ()
         look = self.look(experiment)
         more = f"{len(look.more)} runs more: {'; '.join(look.lines(going=True))}"
@@ -85,13 +100,13 @@ class Looks:
             tell(f"{experiment.name}: {line}")
         return look.more
 
-    def follow(self, ended: Container[str] = ("done",)) -> dict[str, Look]:
+    def follow(self, ended: Container[str] = ("done",)) -> dict[str, Look | RateLook]:
         """Extend the plan by the runs that the results call for; returns the last look at each experiment, by name.
 
         It ends where runs are asked for that have not `ended`.
         """
-        found: dict[str, Look] = {}
-        for experiment in [e for e in self._plan.experiments if e.seeds is not None]:
+        found: dict[str, Look | RateLook] = {}
+        for experiment in [e for e in self._plan.experiments if e.grows]:
             while all(self._plan.found[config.hash].state in ended for config in experiment.runs):
                 found[experiment.name] = look = self.look(experiment)
                 if not look.more:
@@ -100,9 +115,9 @@ class Looks:
         return found
 
 
-def grows(plan: Plan, found: Mapping[str, Look]) -> bool:
-    """Whether seeds may be added to a plan after these last looks."""
-    return any(e.seeds is not None and (e.name not in found or found[e.name].more) for e in plan.experiments)
+def grows(plan: Plan, found: Mapping[str, Look | RateLook]) -> bool:
+    """Whether runs may be added to a plan after these last looks."""
+    return any(e.grows and (e.name not in found or found[e.name].more) for e in plan.experiments)
 
 
 def _line(verdict: Verdict, ends: str) -> str:

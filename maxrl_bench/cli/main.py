@@ -143,6 +143,8 @@ def parser() -> argparse.ArgumentParser:
     default = "learning_rate"
     sub.add_argument("experiment", nargs="?", default=default, metavar="EXPERIMENT", help=f"the sweep ({default})")
     sub.add_argument("--profile", default="tune", metavar="NAME", help="its profile (tune)")
+    text = "pass@1: largest area under pass@1; both: under the mean of pass@1 and pass@128 (pass@1)"
+    sub.add_argument("--criterion", default="pass@1", metavar="NAME", help=text)
     folders(sub)
 
     sub = command("export", _export, "write an experiment's metrics as one .csv or .parquet file")
@@ -273,7 +275,7 @@ def _tune(arguments: argparse.Namespace) -> int:
     from maxrl_bench.sweeps.experiment import load_experiments
 
     for experiment in load_experiments([arguments.experiment], arguments.profile):
-        print(tune.tune(experiment, Path(arguments.results)))
+        print(tune.tune(experiment, Path(arguments.results), arguments.criterion))
     return 0
 
 

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from maxrl_bench.names import label
+from maxrl_bench.config import RunConfig
+from maxrl_bench.names import from_label, label
 from maxrl_bench.rollouts import policies
 from maxrl_bench.sweeps.grid import Rates, check_table, find_rate
 from maxrl_bench.sweeps.recipes import HERE, Recipes, as_toml
@@ -24,7 +25,7 @@ def show(name: str, options: Mapping[str, Any], as_json: bool) -> str:
     recipes = Recipes(HERE)
     named = {"name": name, **options}
     rows = [row for file in recipes.rates for of in (label(named), name) for row in _rates(file, of)]
-    rates = {row: find_rate(recipes.rates, named, {"name": row}) for row in rows}
+    rates = {row: find_rate(recipes.rates, named, *_entry(row)) for row in rows}
     facts: dict[str, Any] = {
         "task": task.name,
         "family": task.family,
@@ -43,6 +44,13 @@ def show(name: str, options: Mapping[str, Any], as_json: bool) -> str:
 
 def _rates(file: Rates, task: str) -> dict[str, Any]:
     return check_table(file.tables.get(task, {}), f"{file.path}: [{task}]")
+
+
+def _entry(row: str) -> tuple[dict[str, Any], int]:
+    """The objective and the number of rollouts that an entry "grpo N=4" is of; without one, the default."""
+    objective, _, num_rollouts = row.partition(" N=")
+    default = RunConfig.model_fields["num_rollouts"].default
+    return from_label(objective), int(num_rollouts) if num_rollouts.isdecimal() else default
 
 
 def _contexts(contexts: Contexts) -> str:

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 
 from maxrl_bench.analysis.claims import judge
 from maxrl_bench.analysis.evidence import Evidence
+from maxrl_bench.analysis.rates import row_of
 from maxrl_bench.inputs import read_json
 from maxrl_bench.names import check_name, did_you_mean
 from maxrl_bench.report.figures import FIGURES
 from maxrl_bench.report.folder import Page, changed_files, check_own, read_page, replace_files
+from maxrl_bench.report.fronts import choices_of
 from maxrl_bench.report.numbers import collapses, flat, summarise
 from maxrl_bench.report.page import html_page, markdown_page, page_paths
 from maxrl_bench.report.registry import claim_entry, csv_table, write_claims
@@ -79,7 +81,8 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
         "provenance": _origin(evidence.provenance),
         "drawn_from": evidence.provenance.get("checksums", {}),
     }
-    tables = {"summary.csv": flat(summary), "collapse.csv": collapse}
+    chosen = [row_of(choice) for choice in choices_of(evidence)] if "fronts.png" in files else []
+    tables = {"summary.csv": flat(summary), "collapse.csv": collapse, "rates.csv": chosen}
     for file, rows in tables.items():
         if rows:
             files[file] = csv_table(rows)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.report import coverage as figures_coverage
 from maxrl_bench.report import curves as figures_curves
+from maxrl_bench.report import fronts as figures_fronts
 from maxrl_bench.report import instances as figures_instances
 from maxrl_bench.report import settings as figures_settings
 from maxrl_bench.report import summary as figures_summary
@@ -23,6 +24,7 @@ FIGURES: dict[str, Callable[[Evidence], Drawing]] = {
     "rollout_scaling": figures_settings.rollout_scaling,
     "order": figures_settings.order,
     "learning_rate": figures_settings.learning_rate,
+    "fronts": figures_fronts.fronts,
     "cost_rollouts": figures_curves.cost_rollouts,
     "cost_seconds": figures_curves.cost_seconds,
     "success_share": figures_curves.success_share,

@@ -20,7 +20,7 @@ from maxrl_bench.storage.files import inside, remove, tidy, write_file
 from maxrl_bench.storage.formats import checksum, to_json
 
 INDEX = "figures.json"
-TABLES = ("summary.csv", "claims.csv", "collapse.csv")
+TABLES = ("summary.csv", "claims.csv", "collapse.csv", "rates.csv")
 CLAIMS_FOLDER = "claims"  # of the claims of all experiments together
 CLAIMS_FILES = ("claims.png", "claims.csv")
 THEORY_FOLDER = "theory"  # of the objectives' own figures

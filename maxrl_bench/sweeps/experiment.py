@@ -40,7 +40,7 @@ from maxrl_bench.names import check_name, did_you_mean, shorten
 from maxrl_bench.storage.store import STORE
 from maxrl_bench.sweeps.claim_check import check_claims
 from maxrl_bench.sweeps.claim_model import MARGIN, Claim, read_claims
-from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, common_rule, layer, many_objects, task_layers
+from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, common_rule, extends, layer, many_objects, task_layers
 from maxrl_bench.sweeps.recipes import BUILT_IN, HERE, LEARNING_RATES, RECIPES, Recipes, beside, lines_of
 from maxrl_bench.sweeps.seeds import SeedRule
 
@@ -89,6 +89,12 @@ class Experiment:
     caveat: str = ""  # a warning for readers of the results; shown before the verdicts
     recipes: tuple[str, ...] = ()  # a line per task on what of its recipe counts here
     seeds: SeedRule | None = None  # by which seeds follow the claims; `runs` are then those asked for by now
+    extends: bool = False  # learning rates are added until the best is inside; `runs` likewise
+
+    @property
+    def grows(self) -> bool:
+        """Whether results may ask for more runs."""
+        return self.extends or self.seeds is not None
 
 
 class NoSuchProfile(ValueError):
@@ -126,10 +132,13 @@ def load_experiment(path: str | Path, profile: str | None = None) -> Experiment:
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     blocks = grid.blocks(profile)
-    seeds = common_rule(blocks, bool(claims))
+    seeds, extended = common_rule(blocks, bool(claims)), extends(blocks)
+    if extended and (seeds is not None or any(run.eval_split != "validation" for run in runs)):
+        what = 'a list of seeds and eval_split = "validation"'
+        raise ValueError(f'{path}: learning rates that follow the results (until = "inside") need {what}')
     recipes = lines_of(used for block in blocks for used in block.recipes())
     told = file.question, tuple(file.figures), claims, file.order
-    return Experiment(name, path, profile, *told, runs, file.caveat, recipes, seeds)
+    return Experiment(name, path, profile, *told, runs, file.caveat, recipes, seeds, extended)
 
 
 class _Grid:

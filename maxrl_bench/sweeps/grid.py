@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from maxrl_bench.config import FIELDS, RunConfig, brief, find_task, one_line, resolve_objective
 from maxrl_bench.names import did_you_mean, label, shorten
+from maxrl_bench.sweeps.rate_rule import RateRule, read_rate_rule
 from maxrl_bench.sweeps.seeds import SeedRule, read_rule
 
 MAX_RUNS = 100_000
@@ -25,7 +26,7 @@ class Setting(NamedTuple):
 
     values: list[Any]
     where: str
-    rule: SeedRule | None = None  # of seeds that follow the claims; the values are the first of them
+    rule: SeedRule | RateRule | None = None  # of seeds or rates to which more are added; the values are the first
 
 
 Layer = Mapping[str, Setting]
@@ -67,6 +68,10 @@ def layer(table: Any, where: str) -> Layer:
             rule = read_rule(value, where)
             checked[key] = Setting(list(range(rule.first)), where, rule)
             continue
+        if key == "learning_rate" and isinstance(value, Mapping):
+            rates = read_rate_rule(value, where)
+            checked[key] = Setting(list(rates.first), where, rates)
+            continue
         values = value if isinstance(value, list) else [value]
         if not values:
             raise ValueError(f"{where}: key '{key}' is an empty list, which leaves no run")
@@ -94,14 +99,24 @@ def task_layers(tables: Any, path: Path | str, prefix: str = "") -> dict[str, La
     return layers
 
 
-def find_rate(files: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any]) -> float | None:
+def rate_name(objective: str, num_rollouts: int) -> str:
+    """The entry of learning_rates.toml for an objective at a number of rollouts: "grpo N=4"."""
+    return f"{objective} N={num_rollouts}"
+
+
+def find_rate(
+    files: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any], num_rollouts: int
+) -> float | None:
     """The tuned learning rate of a task (with its options, else by name) and an objective (likewise, by knobs).
+
+    An entry for the number of rollouts goes before the objective's own.
 
     It is that of the first file that has one; None if none has. Raises ValueError on one that is no learning rate.
     """
     for rates, task_name in itertools.product(files, (label(task), task["name"])):
         table = check_table(rates.tables.get(task_name, {}), f"{rates.path}: [{task_name}]")
-        for objective_name in dict.fromkeys((label(objective), label(brief(objective)), objective["name"])):
+        names = dict.fromkeys((label(objective), label(brief(objective)), objective["name"]))
+        for objective_name in [entry for name in names for entry in (rate_name(name, num_rollouts), name)]:
             if objective_name in table:
                 try:
                     return float(FIELDS["learning_rate"].validate_python(table[objective_name]))
@@ -110,9 +125,11 @@ def find_rate(files: Sequence[Rates], task: Mapping[str, Any], objective: Mappin
     return None
 
 
-def tuned_rate(files: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
+def tuned_rate(
+    files: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any], num_rollouts: int
+) -> float:
     """What `find_rate` finds. Raises ValueError where it finds nothing."""
-    rate = find_rate(files, task, objective)
+    rate = find_rate(files, task, objective, num_rollouts)
     if rate is None:
         names = f"task '{task['name']}', objective '{objective['name']}'"
         where = files[0].path.name
@@ -120,12 +137,23 @@ def tuned_rate(files: Sequence[Rates], task: Mapping[str, Any], objective: Mappi
     return rate
 
 
+def extends(blocks: Iterable[Block]) -> bool:
+    """Whether learning rates are added to the runs. Raises ValueError, one line, where that is so for some alone."""
+    settings = [setting for block in blocks for setting in block.settings("learning_rate")]
+    extended = next((setting for setting in settings if setting.rule is not None), None)
+    fixed = next((setting for setting in settings if setting.rule is None), None)
+    if extended is not None and fixed is not None:
+        where = f"{extended.where}: key 'learning_rate'"
+        raise ValueError(f'{where}: until = "inside" holds for all runs of a profile, not so in {fixed.where}')
+    return extended is not None
+
+
 def common_rule(blocks: Iterable[Block], has_claims: bool) -> SeedRule | None:
     """The rule by which the seeds of all blocks follow the claims; None if they are fixed.
 
     Raises ValueError, in one line that names the table, where there are no claims, or another rule for some runs.
     """
-    seeds = [setting for block in blocks for setting in block.seeds()]
+    seeds = [setting for block in blocks for setting in block.settings("seed")]
     following = next((setting for setting in seeds if setting.rule is not None), None)
     if following is None:
         return None
@@ -135,7 +163,7 @@ def common_rule(blocks: Iterable[Block], has_claims: bool) -> SeedRule | None:
     other = next((setting for setting in seeds if setting.rule != following.rule), None)
     if other is not None:
         raise ValueError(f"{where}: seeds that follow the claims are the same for all runs, not so in {other.where}")
-    return following.rule
+    return following.rule if isinstance(following.rule, SeedRule) else None
 
 
 def _size(setting: Setting) -> int:
@@ -171,10 +199,10 @@ class Block:
         sizes = {name: math.prod(map(_size, merged.values())) for name, merged in self._layers.items()}
         return sum(sizes[task["name"]] for task in self._tasks.values)
 
-    def seeds(self) -> Iterator[Setting]:
-        """The seeds of the runs on each task."""
+    def settings(self, key: str) -> Iterator[Setting]:
+        """The values of a key that has a default, on each task."""
         for merged in self._layers.values():
-            yield merged.get("seed", Setting([0], self.where))
+            yield merged.get(key, Setting([RunConfig.model_fields[key].default], self.where))
 
     def runs(self, rates: Sequence[Rates]) -> Iterator[RunConfig]:
         """The runs, one after the other: the product over all axes, per task. Raises ValueError on a bad one."""
@@ -190,15 +218,17 @@ class Block:
         template: RunConfig | None = None
         # What depends on several settings at once is worked out once for each combination of these.
         objectives: dict[tuple[int, int], dict[str, Any]] = {}
-        tuned: dict[int, float] = {}
+        tuned: dict[tuple[int, int], float] = {}
+        default = RunConfig.model_fields["num_rollouts"].default
         for values in itertools.product(*axes.values()):
             changed = dict(zip(axes, values, strict=True))
             settings = {**single, **changed} if template is None else changed
             objective = changed.get("objective", single.get("objective"))
             if changed.get("learning_rate", single.get("learning_rate")) == TUNED and objective is not None:
-                if id(objective) not in tuned:
-                    tuned[id(objective)] = self._tuned(rates, single["task"], objective)
-                settings["learning_rate"] = tuned[id(objective)]
+                case = id(objective), changed.get("num_rollouts", single.get("num_rollouts", default))
+                if case not in tuned:
+                    tuned[case] = self._tuned(rates, single["task"], objective, case[1])
+                settings["learning_rate"] = tuned[case]
             if template is None:
                 template = self._checked(settings, merged)
                 objectives[id(objective), template.num_rollouts] = template.objective
@@ -210,9 +240,11 @@ class Block:
                 objectives[key] = self._resolved(objective, num_rollouts, merged)
             yield template.model_copy(update={**settings, "objective": objectives[key]})
 
-    def _tuned(self, rates: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any]) -> float:
+    def _tuned(
+        self, rates: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any], num_rollouts: int
+    ) -> float:
         try:
-            return tuned_rate(rates, task, objective)
+            return tuned_rate(rates, task, objective, num_rollouts)
         except ValueError as error:
             raise ValueError(f"{self.where}: {error}") from None
 

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from maxrl_bench import inputs
-from maxrl_bench.config import FIELDS
+from maxrl_bench.config import FIELDS, RunConfig
 from maxrl_bench.names import label
 from maxrl_bench.sweeps.grid import TUNED, Layer, Rates, Setting, find_rate, task_layers, tuned_rate
 from maxrl_bench.tasks import recipe_of
@@ -97,9 +97,10 @@ def of_run(settings: Mapping[str, Any], folder: Path = HERE) -> tuple[dict[str, 
             raise ValueError(f"{setting.where}: key '{key}' has several values; give the run one: {key}=VALUE")
     filled = {**settings, **{key: setting.values[0] for key, setting in recipe.items()}}
     lines = [told(task.name, recipe)]
-    rate = find_rate(recipes.rates, task, objective)
+    num_rollouts = settings.get("num_rollouts", RunConfig.model_fields["num_rollouts"].default)
+    rate = find_rate(recipes.rates, task, objective, num_rollouts)
     if settings.get("learning_rate") == TUNED:
-        filled["learning_rate"] = tuned_rate(recipes.rates, task, objective)
+        filled["learning_rate"] = tuned_rate(recipes.rates, task, objective, num_rollouts)
     elif "learning_rate" not in settings and rate is not None:
         lines.append(f"tuned learning rate of {label(task)}, {label(objective)}: {rate:g} (with learning_rate=tuned)")
     return filled, [line for line in lines if line]

@@ -20,6 +20,7 @@ from maxrl_bench import inputs
 from maxrl_bench.config import RunConfig
 from maxrl_bench.sweeps.claim_check import Row, rows_of, select
 from maxrl_bench.sweeps.claim_model import Claim
+from maxrl_bench.sweeps.rate_rule import later_rates
 
 if TYPE_CHECKING:
     from maxrl_bench.sweeps.experiment import Experiment
@@ -80,7 +81,9 @@ def next_runs(experiment: Experiment, claim: str) -> tuple[RunConfig, ...]:
 
 
 def later_runs(experiment: Experiment) -> tuple[RunConfig, ...]:
-    """All runs that may come after the present ones: every claim is undecided to the end."""
+    """All runs that may come after the present ones: every claim is undecided to the end, or all rates are tried."""
+    if experiment.extends:
+        return later_rates(experiment)
     rule, rows = experiment.seeds, rows_of(experiment.runs)
     if rule is None:
         return ()
@@ -89,11 +92,18 @@ def later_runs(experiment: Experiment) -> tuple[RunConfig, ...]:
 
 
 def grown(experiment: Experiment, more: Sequence[RunConfig]) -> Experiment:
-    """The experiment with more runs, cell by cell, by seed."""
+    """The experiment with more runs, cell by cell (where rates are added: group by group), by rate and seed."""
+
+    def cell(config: RunConfig) -> str:
+        alike = {"learning_rate": 1.0} if experiment.extends else {}
+        return config.model_copy(update={"seed": 0, **alike}).hash
+
     place: dict[str, int] = {}
     for config in experiment.runs:
-        place.setdefault(_with_seed(config, 0).hash, len(place))
-    runs = sorted((*experiment.runs, *more), key=lambda config: (place[_with_seed(config, 0).hash], config.seed))
+        place.setdefault(cell(config), len(place))
+    runs = sorted(
+        (*experiment.runs, *more), key=lambda config: (place[cell(config)], config.learning_rate, config.seed)
+    )
     return dataclasses.replace(experiment, runs=tuple(runs))
 
 

@@ -105,6 +105,7 @@ def join(experiment: Experiment, root: str | Path, take: Callable[[str], Finishe
         # With their identities, so that figures can name the cells of the grid that are empty.
         "missing": {c.hash: _identity(c, families, extra) for c in experiment.runs if c.hash not in made},
         "made_by": made_by,
+        "eval_splits": sorted({config.eval_split for config in experiment.runs}),
     }
     if experiment.seeds is not None:
         summary["seeds"] = experiment.seeds.model_dump()

@@ -45,7 +45,8 @@ def varied() -> dict[str, Evidence]:
     """Evidence that has the setting which a figure is drawn against."""
     rollouts = make(settings=({"num_rollouts": 4}, {"num_rollouts": 64}, {"num_rollouts": 1024}))
     rates = make(settings=({"learning_rate": 1e-4}, {"learning_rate": 1e-3}, {"learning_rate": 1e-2}))
-    return {"rollout_scaling": rollouts, "learning_rate": rates, "order": make(objectives={**OBJECTIVES, **ORDERS})}
+    along = {"rollout_scaling": rollouts, "learning_rate": rates, "fronts": rates}
+    return {**along, "order": make(objectives={**OBJECTIVES, **ORDERS})}
 
 
 @pytest.mark.parametrize("name", FIGURES)
