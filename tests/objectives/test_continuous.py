@@ -51,7 +51,7 @@ def test_the_worked_example() -> None:
 
 @pytest.mark.parametrize("n", [1, 2, 3, 6])
 def test_order_t_is_its_sum_of_symmetric_polynomials(n: int) -> None:
-    eighths = np.random.default_rng(n).integers(0, 9, (20, n))
+    eighths = np.random.default_rng(n).integers(0, 9, (5, n))
     for row in eighths:
         exact = [Fraction(int(eighth), 8) for eighth in row]
         for order in range(1, n + 1):
@@ -74,12 +74,12 @@ def test_order_t_is_unbiased_in_exact_arithmetic(values: tuple[Fraction, ...]) -
         assert {mean - weight * Fraction(own) for own, mean in means.items()} == {0}
 
 
-@pytest.mark.parametrize("objective", [o for n in (1, 2, 3, 5) for o in bound(n)], ids=case_id)
+@pytest.mark.parametrize("objective", [o for n in (1, 2, 4) for o in bound(n)], ids=case_id)
 def test_every_such_objective_is_unbiased_over_all_outcomes(objective: Objective) -> None:
-    values, chances, n = np.array([0.0, 0.3, 1.0, 0.75]), np.array([0.45, 0.25, 0.1, 0.2]), objective.num_rollouts
-    outcomes = np.array(list(itertools.product(range(4), repeat=n)))
+    values, chances, n = np.array([0.0, 0.3, 1.0]), np.array([0.65, 0.25, 0.1]), objective.num_rollouts
+    outcomes = np.array(list(itertools.product(range(3), repeat=n)))
     of_first = weigh(objective, values[outcomes])[:, 0] * chances[outcomes[:, 1:]].prod(axis=1)
-    means = np.array([of_first[outcomes[:, 0] == z].sum() for z in range(4)])
+    means = np.array([of_first[outcomes[:, 0] == z].sum() for z in range(3)])
     weight = float(objective.population_weight(np.array(chances @ values)))
     apart = means - weight * values
     np.testing.assert_allclose(apart, apart[0], atol=1e-12)
