@@ -31,6 +31,7 @@ class Look(NamedTuple):
     """What a look has found: each claim by itself, its verdict in the family, and the runs that come next for it."""
 
     claims: list[tuple[Verdict, str, tuple[RunConfig, ...]]]
+    problem: str = ""  # why there could be none
 
     @property
     def more(self) -> list[RunConfig]:
@@ -39,6 +40,8 @@ class Look(NamedTuple):
 
     def lines(self, *, going: bool = False) -> list[str]:
         """A line for each claim (or each that is `going` on): its seeds, its least certain interval, its verdict."""
+        if self.problem:
+            return [self.problem]
         return [_line(verdict, "goes on" if more else word) for verdict, word, more in self.claims if more or not going]
 
 
@@ -73,13 +76,19 @@ class Looks:
         return dict(taken.read(self._plan.held, self._plan.root))
 
     def look(self, experiment: Experiment) -> Look | RateLook:
-        """Judge the claims (or rates) of an experiment on its runs, all of which have ended, done or failed."""
-        tables = join(experiment, self._plan.root, self._take)
-        if tables is None:
-            return Look([])
-        if experiment.extends:
-            return RateLook(*next_rates(experiment, tables.metrics))
-        verdicts = judge(Evidence.of(tables, experiment.name), experiment.claims)
+        """Judge the claims (or rates) of an experiment on its runs, all of which have ended, done or failed.
+
+        Without tables that can be judged nothing comes next.
+        """
+        try:
+            tables = join(experiment, self._plan.root, self._take)
+            if tables is None:
+                return Look([], "no run is done, so nothing can be judged")
+            if experiment.extends:
+                return RateLook(*next_rates(experiment, tables.metrics))
+            verdicts = judge(Evidence.of(tables, experiment.name), experiment.claims)
+        except ValueError as error:
+            return Look([], f"nothing can be judged: {error}")
         if experiment.profile not in self._beside:
             self._beside[experiment.profile] = claims_beside(
                 experiment.profile, self._plan.experiments, self._plan.root
@@ -126,6 +135,7 @@ def _line(verdict: Verdict, ends: str) -> str:
         return f"claim {verdict.id}: {ends}" + "".join(f" ({note})" for note in verdict.notes[-1:])
     least = max(results, key=lambda c: c.result.p)
     low, high = least.result.low, least.result.high
-    interval = f"interval [{low:+.3g}, {high:+.3g}]" if math.isfinite(low) else "no interval yet"
-    seeds = min(c.result.seeds for c in verdict.comparisons)
+    seeds, first = min(c.result.seeds for c in verdict.comparisons), least.result.first or 0
+    none = f"no interval below {first} seeds" if seeds < first else "no interval yet"
+    interval = f"interval [{low:+.3g}, {high:+.3g}]" if math.isfinite(low) else none
     return f"claim {verdict.id}: {seeds} seeds, {interval} of {least.metric} against {least.theirs}, {ends}"

@@ -256,7 +256,7 @@ def test_a_collapse_puts_a_verdict_off_until_ten_seeds(tmp_path: Path) -> None:
     path = study(tmp_path, most=5, maxrl=", collapse_seed = 2")
     told: list[str] = []
     follow(path, tmp_path, told=told)
-    assert told[-2].startswith("study: claim clear: 5 seeds, no interval yet")
+    assert told[-2].startswith("study: claim clear: 5 seeds, no interval below 10 seeds of pass@1")
     assert told[-2].endswith("undecided")
     (verdict, _) = judge(Evidence.load("study", tmp_path), load_experiment(path).claims)
     result = verdict.comparisons[0].result
@@ -274,6 +274,19 @@ def test_a_run_that_fails_ends_a_look_and_is_tried_again_by_the_next_sweep(tmp_p
     assert again.failed.keys() == report.failed.keys() == set(retried)
     assert bare(tmp_path) == before
     assert "1 failed" in listing.status([load_experiment(path)], str(tmp_path), RUN).splitlines()[0]
+
+
+def test_tables_that_cannot_be_judged_get_no_more_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def odd(*_: object) -> Evidence:
+        raise ValueError("these tables: its metrics table has gaps in column 'step'")
+
+    monkeypatch.setattr(Evidence, "of", odd)
+    told: list[str] = []
+    report, _ = follow(study(tmp_path), tmp_path, told=told)
+    assert len(report.done) == 16
+    assert told == ["study: nothing can be judged: these tables: its metrics table has gaps in column 'step'"]
 
 
 def test_claims_of_other_tables_of_the_profile_count_in_the_family(whole: Path, tmp_path: Path) -> None:
