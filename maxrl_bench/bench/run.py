@@ -59,8 +59,8 @@ BARS: tuple[tuple[str, str, float, bool], ...] = (
 def run_bench(quick: bool = False, out: Path = Path("build/bench"), previous: Path | None = None) -> str:
     """Measure, write bench.json and bench.png into `out`, and return the table.
 
-    `quick`: the main ratios, in a minute, from a base policy of fewer supervised steps, whose rollouts differ more; the
-    textbook loop and SyncVectorEnv, whose time per rollout is constant, get a quarter of the instances.
+    `quick`: the main ratios, in about a minute, from a base policy of fewer demonstrations, whose rollouts differ more;
+    the textbook loop and SyncVectorEnv, whose time per rollout is constant, get an eighth of the instances.
     `previous`: a checkout of an older version, to be timed in turn with this one. Warm-started base policies are kept
     in `out` and used again. Raises ValueError if `previous` is no such checkout.
     """
@@ -85,7 +85,7 @@ def _measure(quick: bool, out: Path, previous: Path | None) -> dict[str, Any]:
         "objective": OBJECTIVE, "peak_gflops": peak / 1e9, "ratios": {}, "versions": versions,
     }  # fmt: skip
     maze = make_task("maze-9")
-    policy = base_policy(maze, out, steps=60 if quick else 300)
+    policy = base_policy(maze, out, steps=60, demonstrations=8) if quick else base_policy(maze, out, steps=300)
     batch = maze.batch("test", range(16))
     groups = QUICK_GROUPS if quick else GROUPS
     engine = {n: engine_row(policy, batch, n, repeats, peak) for n in groups}
@@ -110,13 +110,13 @@ def _measure(quick: bool, out: Path, previous: Path | None) -> dict[str, Any]:
         for task, n, steps, _ in (QUICK_CELLS if quick else CELLS)
     }  # fmt: skip
     measured["textbook"] = [
-        textbook_row(policy, maze, n, repeats=1 if quick else 3, most=256 if quick else 1024)
+        textbook_row(policy, maze, n, repeats=1 if quick else 3, most=128 if quick else 1024)
         for n in ((64,) if quick else (16, 64, 1024))
     ]
     for row in measured["textbook"]:
         ratios[f"textbook_{row['rollouts']}"] = engine[row["rollouts"]]["per_second"] / row["per_second"]
     measured["navigation"] = navigation(
-        repeats, vector_groups=(64,) if quick else (4, 64), vector_levels=4 if quick else 16
+        repeats, vector_groups=(64,) if quick else (4, 64), vector_levels=2 if quick else 16
     )
     for row in measured["navigation"]["vector_env"]:
         mine = measured["navigation"]["engine"][str(row["rollouts"])]
@@ -133,17 +133,17 @@ def _measure(quick: bool, out: Path, previous: Path | None) -> dict[str, Any]:
     return measured
 
 
-def base_policy(task: Task, out: Path, steps: int, **size: int) -> TokenPolicy:
-    """A policy after `steps` supervised steps on 32 demonstrations each; kept in `out` for the next call."""
+def base_policy(task: Task, out: Path, steps: int, demonstrations: int = 32, **size: int) -> TokenPolicy:
+    """A policy after `steps` supervised steps on so many demonstrations each; kept in `out` for the next call."""
     policy = make_policy(task.contexts, task.num_actions, np.random.default_rng(0), **size)
     assert isinstance(policy, TokenPolicy)
-    path = out / f"base-{task.name}-{steps}-{policy.embedding.embedding_dim}.pt"
+    path = out / f"base-{task.name}-{steps}-{demonstrations}-{policy.embedding.embedding_dim}.pt"
     with contextlib.suppress(ValueError, OSError):  # absent, or not such a policy: made again
         parameters.load_policy(policy, parameters.unpack(read_bytes(path)))
         return policy
     optimizer = torch.optim.Adam(policy.parameters(), 1e-3)
     for step in range(steps):
-        loss = task.batch("train", range(32 * step, 32 * (step + 1))).demonstration_loss(policy)
+        loss = task.batch("train", range(demonstrations * step, demonstrations * (step + 1))).demonstration_loss(policy)
         optimizer.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(policy.parameters(), 1.0)

@@ -187,7 +187,7 @@ def parser() -> argparse.ArgumentParser:
     folders(sub)
 
     sub = command("bench", _bench, "time the rollout engine against the textbook loop and others")
-    sub.add_argument("--quick", action="store_true", help="the main ratios, in under a minute")
+    sub.add_argument("--quick", action="store_true", help="the main ratios, in about a minute")
     text = "a checkout of an older version, timed in turn with this one"
     sub.add_argument("--against", type=_folder, metavar="DIR", help=text)
     text = "for bench.json and bench.png (build/bench/)"
