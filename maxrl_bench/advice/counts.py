@@ -139,20 +139,22 @@ def _from_parquet(data: bytes, source: str, columns: Sequence[str]) -> pd.DataFr
 
 
 def _from_json_lines(data: bytes, source: str, columns: Sequence[str]) -> pd.DataFrame:
-    kept: dict[str, list[object]] = {}
-    for number, line in enumerate(data.splitlines(), 1):
-        if not line.strip():
-            continue
-        row = inputs.from_json(line, f"{source}: line {number}")
+    lines = {number: line for number, line in enumerate(data.splitlines(), 1) if line.strip()}
+    if not lines:
+        raise ValueError(f"{source} holds no prompts")
+    try:  # all at once, which is several times faster
+        rows = inputs.from_json(b"[" + b",".join(lines.values()) + b"]", source)
+    except ValueError:
+        rows = []
+    if len(rows) != len(lines):  # something is wrong, or a line has several values: which one?
+        rows = [inputs.from_json(line, f"{source}: line {number}") for number, line in lines.items()]
+    kept: list[str] = []
+    for number, row in zip(lines, rows, strict=True):
         if not isinstance(row, dict):
-            raise ValueError(
-                f"{source}: line {number} must be an object such as "
-                f'{{"successes": 3, "attempts": 8}}, got {shorten(row)}'
-            )
-        if not kept:
-            kept = {name: [] for name in _check_columns(list(row), columns, f"{source}: line {number}")}
-        for name, values in kept.items():
+            wanted = '{"successes": 3, "attempts": 8}'
+            raise ValueError(f"{source}: line {number} must be an object such as {wanted}, got {shorten(row)}")
+        kept = kept or _check_columns(list(row), columns, f"{source}: line {number}")
+        for name in kept:
             if name not in row:
                 raise ValueError(f"{source}: line {number} has no '{name}'")
-            values.append(row[name])
-    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in kept.items()})
+    return pd.DataFrame({name: pd.Series([row[name] for row in rows], dtype=object) for name in kept})
