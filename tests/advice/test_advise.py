@@ -79,18 +79,6 @@ def test_it_is_what_json_and_table_say(found: Any) -> None:
     assert {"goal", "proxy", "pass_rates", "reach", "advice"} < set(read)
 
 
-def test_more_attempts_would_narrow_what_is_said() -> None:
-    rng = np.random.default_rng(0)
-    p = rng.beta(0.4, 0.8, 2000)
-    widths = []
-    for n in (4, 64):
-        one = advise(pd.DataFrame({"successes": rng.binomial(n, p), "attempts": n}), rollouts=64, objectives=["rloo"])
-        low, high = one.at[0].some_success.limits
-        assert low <= np.mean(1 - (1 - p) ** 64) <= high
-        widths.append(high - low)
-    assert widths[1] < 0.5 * widths[0]
-
-
 def test_where_nothing_can_be_learned_it_says_so() -> None:
     assert "none of these objectives can raise pass@1" in advise(0.0, goal="pass@1").sentences[1]
     assert advise(0.0).reach.rollouts == math.inf
@@ -155,8 +143,8 @@ def test_the_command_prints_what_the_call_returns(
     assert cli.main([*words, "--figure", str(tmp_path / "a.svg"), "--", str(path)]) == 0
     assert capsys.readouterr().out == f"{found}\n"
     assert (tmp_path / "a.svg").read_text(encoding="utf-8").count("MaxRL") >= 2
-    assert cli.main(["advise", str(path), *words[1:], "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == json.loads(found.to_json())
+    assert cli.main(["advise", "--json", "--pass-rate", "0.2", "--goal", "pass@1"]) == 0
+    assert json.loads(capsys.readouterr().out) == json.loads(advise(0.2, goal="pass@1").to_json())
     assert cli.main(["advise", "--pass-rate", "0.01", "0.5", "--objectives", "rloo", "maxrl_order(order=4)"]) == 0
     assert "MaxRL T=4" in capsys.readouterr().out
     for wrong in ([], [str(path), "--pass-rate", "0.1"], [str(path), str(path)]):

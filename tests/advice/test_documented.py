@@ -6,11 +6,14 @@ from pathlib import Path
 
 import numpy as np
 from documents import read
+from scipy.stats import spearmanr
 
 from maxrl_bench import bind, load
-from maxrl_bench.advice.effects import Prompts
+from maxrl_bench.advice.effects import SHARED, Prompts
 from maxrl_bench.advice.mixture import known
+from maxrl_bench.objectives.population import Scores, second_moment, tabulated
 
+RESULTS = Path(__file__).parents[2] / "results" / "objectives"
 NAMES = ("reinforce", "rloo", "grpo", "maxrl_alg1")
 
 
@@ -22,7 +25,7 @@ def leader(values: dict[str, float], near: float) -> str:
 
 def table() -> str:
     """For each task of the experiment `objectives`: who gains most by theory, and who ended first."""
-    tables = load(Path(__file__).parents[2] / "results" / "objectives")
+    tables = load(RESULTS)
     metrics, rates = tables.metrics, tables.pass_rates
     lines = [
         "| task | pass@1: theory now | pass@1: measured | pass@128: theory now | pass@128: measured |",
@@ -42,6 +45,24 @@ def table() -> str:
             cells += [f"{leader(ended, 0)} ({max(ended.values()):.3f})"]
         lines.append(f"| {task} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def test_the_proxy_orders_measured_gradients_roughly() -> None:
+    """Rank correlations of sqrt(E|g|^2) by the proxy with the norms that the reference runs measured."""
+    tables = load(RESULTS)
+    measured = tables.pass_rates.dropna(subset=["grad_norm"]).merge(
+        tables.metrics.drop_duplicates("run")[["run", "task", "objective_name", "num_rollouts"]], on="run"
+    )
+    measured = measured[measured["objective_name"].isin(NAMES) & (measured["grad_norm"] > 0)]
+    found = []
+    for (_, name, n), rows in measured.groupby(["task", "objective_name", "num_rollouts"]):
+        objective, p = tabulated(bind(name, int(n))), rows["pass_rate"].to_numpy()
+        moments = np.array([second_moment(objective, Scores(float(x), signal=SHARED * (x * (1 - x)) ** 2)) for x in p])
+        if (moments > 0).sum() >= 50:
+            found.append(float(spearmanr(moments[moments > 0], rows["grad_norm"][moments > 0]).statistic))
+    assert len(found) >= 10
+    assert min(found) > 0
+    assert 0.35 < np.median(found) < 0.65
 
 
 def test_the_page_says_what_theory_says_and_what_was_measured() -> None:

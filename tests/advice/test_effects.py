@@ -30,7 +30,7 @@ def sampled(name: str, n: int, p: float, rng: np.random.Generator, draws: int, *
     return float(along.mean()), float((SHARED * along**2 + rest).mean())
 
 
-@pytest.mark.parametrize(("name", "p"), itertools.product(("grpo", "maxrl_eq10", "rloo"), (0.1, 0.6)))
+@pytest.mark.parametrize(("name", "p"), [*itertools.product(("grpo", "maxrl_eq10", "rloo"), (0.1, 0.6))])
 def test_the_proxy_can_be_and_has_the_stated_moments(name: str, p: float) -> None:
     """Score vectors of norm 1 with a share in v exist; drawn, they have the signal and the noise that are stated."""
     n = 4
