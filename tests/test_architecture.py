@@ -254,7 +254,7 @@ def test_the_house_stands(rule) -> None:
         (upward, "objectives/rewards.py", "from maxrl_bench import tasks"),
         (upward, "new_room.py", ""),
         (private, "analysis/stats.py", "from maxrl_bench.objectives.table import _anything"),
-        (private, "report/page.py", "x = inputs._anything"),
+        (private, "report/folder.py", "x = inputs._anything"),
         (past_the_face, "cli/main.py", "from maxrl_bench.rollouts import hidden"),
         (
             cycles,

@@ -10,8 +10,7 @@ from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from maxrl_bench.names import did_you_mean, is_name, shorten
-from maxrl_bench.report.folder import CLAIMS_FOLDER, THEORY_FOLDER
-from maxrl_bench.report.page import page_paths
+from maxrl_bench.report.folder import CLAIMS_FOLDER, THEORY_FOLDER, page_paths
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.locks import held
 from maxrl_bench.storage.store import STORE, Store

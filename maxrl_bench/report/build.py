@@ -18,10 +18,10 @@ from maxrl_bench.analysis.rates import row_of
 from maxrl_bench.inputs import read_json
 from maxrl_bench.names import check_name, did_you_mean
 from maxrl_bench.report.figures import FIGURES
-from maxrl_bench.report.folder import Page, changed_files, check_own, read_page, replace_files
+from maxrl_bench.report.folder import Page, changed_files, check_own, page_paths, read_page, replace_files
 from maxrl_bench.report.fronts import choices_of
 from maxrl_bench.report.numbers import collapses, flat, summarise
-from maxrl_bench.report.page import html_page, markdown_page, page_paths
+from maxrl_bench.report.page import html_page, markdown_page
 from maxrl_bench.report.registry import claim_entry, csv_table, write_claims
 from maxrl_bench.report.style import NotDrawable, render, style
 from maxrl_bench.storage import tables as results

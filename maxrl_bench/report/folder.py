@@ -20,6 +20,8 @@ from maxrl_bench.storage.files import inside, remove, tidy, write_file
 from maxrl_bench.storage.formats import checksum, to_json
 
 INDEX = "figures.json"
+MARK = "Written by maxrl-bench: what is edited here is lost."  # by which the next drawing knows its own pages
+TITLE = "Which objective for binary rewards?"
 TABLES = ("summary.csv", "claims.csv", "collapse.csv", "rates.csv")
 CLAIMS_FOLDER = "claims"  # of the claims of all experiments together
 CLAIMS_FILES = ("claims.png", "claims.csv")
@@ -282,3 +284,15 @@ def read_png(plots_root: str | Path, name: str, figure: str) -> bytes | None:
     except (OSError, ValueError):
         return None
     return data if whole else None
+
+
+def page_paths(plots_root: str | Path) -> list[Path]:
+    """Where index.html and README.md go. Raises ValueError if there is one that was not written by us."""
+    paths = [inside(plots_root, name) for name in ("index.html", "README.md")]
+    for path in paths:
+        if os.path.lexists(path):
+            head = read_bytes(path)[:2000].decode(errors="replace")
+            # Pages of before the mark are known by their title.
+            if MARK not in head and not head.startswith(f"# {TITLE}\n") and f"<title>{TITLE}</title>" not in head:
+                raise ValueError(f"{path} was not written by maxrl-bench and is not replaced; draw into another folder")
+    return paths

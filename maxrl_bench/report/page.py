@@ -19,10 +19,11 @@ from urllib.parse import quote
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from maxrl_bench.inputs import read_bytes
 from maxrl_bench.report.folder import (
     CLAIMS_FOLDER,
+    MARK,
     THEORY_FOLDER,
+    TITLE,
     Collapses,
     Comparison,
     Origin,
@@ -33,11 +34,8 @@ from maxrl_bench.report.folder import (
 )
 from maxrl_bench.report.forest import AT_EVERY_LOOK, SIGNS
 from maxrl_bench.report.registry import settled
-from maxrl_bench.storage.files import inside
 from maxrl_bench.storage.tables import METRICS, PASS_RATES
 
-MARK = "Written by maxrl-bench: what is edited here is lost."  # by which the next drawing knows its own pages
-TITLE = "Which objective for binary rewards?"
 RULE = (
     "Each test is written in the experiment file, before the runs. A comparison is better where its 95 % interval lies "
     "beyond 0 (or, where the claim says so, beyond the margin) on the claimed side, worse on the other, practically "
@@ -105,18 +103,6 @@ def _content(pages: Sequence[Page], problems: Sequence[str], results_root: Path,
         "own_tables": _own_tables,
         "origin": _origin,
     }
-
-
-def page_paths(plots_root: str | Path) -> list[Path]:
-    """Where index.html and README.md go. Raises ValueError if there is one that was not written by this module."""
-    paths = [inside(plots_root, name) for name in ("index.html", "README.md")]
-    for path in paths:
-        if os.path.lexists(path):
-            head = read_bytes(path)[:2000].decode(errors="replace")
-            # Pages of before the mark are known by their title.
-            if MARK not in head and not head.startswith(f"# {TITLE}\n") and f"<title>{TITLE}</title>" not in head:
-                raise ValueError(f"{path} was not written by maxrl-bench and is not replaced; draw into another folder")
-    return paths
 
 
 def _link(*parts: str) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import itertools
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from maxrl_bench.names import did_you_mean
 from maxrl_bench.rollouts.transformer import TokenPolicy
@@ -50,7 +52,7 @@ class OneHotLinear(nn.Module):
 
     def __init__(self, cardinalities: tuple[int, ...], width: int):
         super().__init__()
-        self.register_buffer("offsets", torch.tensor([0, *cardinalities[:-1]]).cumsum(0))
+        self.register_buffer("offsets", torch.tensor([0, *itertools.accumulate(cardinalities[:-1])]))
         self.rows = nn.Embedding(sum(cardinalities), width)
         self.bias = nn.Parameter(torch.zeros(width))
         self.fan_in = len(cardinalities)
@@ -145,9 +147,19 @@ def make_policy(contexts: Contexts, num_actions: int, rng: np.random.Generator, 
     return policy
 
 
+class _Unallocated(TorchFunctionMode):
+    """Parameters have a shape but no memory; all else is as ever, for which `torch.device("meta")` loads a compiler."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if getattr(function, "__module__", "") == "torch.nn.init":
+            return args[0] if args else kwargs["tensor"]
+        return function(*args, **(kwargs | {"device": "meta"} if function is torch.empty else kwargs))
+
+
 def num_parameters(contexts: Contexts, num_actions: int, **size: int) -> int:
     """How many parameters `make_policy` would make, without making them. Raises ValueError as it does."""
-    with torch.device("meta"):
+    with _Unallocated():
         return sum(parameter.numel() for parameter in _build(contexts, num_actions, size).parameters())
 
 

@@ -249,8 +249,8 @@ def test_memory_is_shared_by_the_processes_that_run(tmp_path: Path, monkeypatch:
     made = []
     monkeypatch.setattr(commands, "LocalPool", lambda *arguments: made.append(arguments))
     plan = sweep.make_plan([experiment(config(0), config(1))], tmp_path, run_function=RUN)
-    commands._pool(commands.SweepOptions(), plan, 100)
-    commands._pool(commands.SweepOptions(), plan, 2)
+    commands._pool(commands.SweepOptions(), plan, 100, more=False)
+    commands._pool(commands.SweepOptions(), plan, 2, more=False)
     assert made[0] == made[1]
     assert made[0][0] == 2
 
