@@ -76,11 +76,12 @@ def expected_weights(
     both = np.flatnonzero(last & (success > 0))
     fails = np.flatnonzero(last & (success == 0))
     # All factors are divided by their values at (r, 1), which are the largest.
-    alone = np.expm1(failure[fails] * t) / np.expm1(failure[fails] * radius)
+    alone = np.expm1(failure[fails] * t)
+    mixed = {x: np.expm1((success[x] * u + failure[x]) * t) for x in both}
     total = np.exp((success[inner].sum() * u + failure[inner].sum()) * t - rate * radius)
-    total = total * alone.prod(axis=1, keepdims=True)
-    for x in both:
-        total = total * (np.expm1((success[x] * u + failure[x]) * t) / np.expm1(mass[x] * radius))
+    total *= (alone / np.expm1(failure[fails] * radius)).prod(axis=1, keepdims=True)
+    for x, factor in mixed.items():
+        total *= factor / np.expm1(mass[x] * radius)
     twice = np.where((half == 0) | (half == size // 2), 1.0, 2.0)
     turn = (twice * np.exp(-2j * np.pi * n / size * half))[:, None]  # of F's values at t to its coefficient of t^N
     chance = (total[:, :1] * turn).real.sum()
@@ -91,12 +92,11 @@ def expected_weights(
     fail = total * by_failure
     of_success = np.full(len(last), succeed.real.sum())
     of_failure = np.full(len(last), fail.real.sum())
-    for x in both:
-        share = -1 / np.expm1(-(success[x] * u + failure[x]) * t)  # exp(.) / (exp(.) - 1): the factor of a derivative
+    for x, factor in mixed.items():
+        share = 1 + 1 / factor  # exp(.) / (exp(.) - 1), where a factor is replaced by its derivative
         of_success[x] = (succeed * share).real.sum()
         of_failure[x] = (fail * share).real.sum()
-    share = -1 / np.expm1(-failure[fails] * t)
-    of_failure[fails] = (fail.sum(axis=1) @ share).real
+    of_failure[fails] = (fail.sum(axis=1) @ (1 + 1 / alone)).real
     return of_success, of_failure
 
 
