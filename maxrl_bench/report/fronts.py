@@ -12,7 +12,18 @@ from maxrl_bench.analysis import rates, stats
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.rates import CRITERIA, Choice
 from maxrl_bench.analysis.series import Panel, Series
-from maxrl_bench.report.style import Drawing, NotDrawable, finish, label_x, label_y, listed, looks, small_multiples
+from maxrl_bench.report.style import (
+    Drawing,
+    NotDrawable,
+    Seeds,
+    count_seeds,
+    finish,
+    label_x,
+    label_y,
+    listed,
+    looks,
+    small_multiples,
+)
 
 RATE = "learning_rate"
 _ROWS = ("all rates", *CRITERIA)
@@ -68,40 +79,42 @@ def fronts(evidence: Evidence) -> Drawing:
             label_y(ax, f"pass@{k}\n{_ROW_NAMES[row]}")
         label_x(column, "pass@1")
     figure.align_ylabels()
-    counts = {choice.seeds for choice in found}
-    seeds = f"{max(counts)} seeds" if len(counts) == 1 else f"{min(counts)} to {max(counts)} seeds"
+    seeds = _seeds(found)
     note = (
-        f"Staircases: no evaluation of any rate of the row has more of both; means over {seeds}. "
-        f"x: base policy. Second row: rates with the largest area under pass@1; third: under the mean of pass@1 "
-        f"and pass@{k}."
+        f"Staircases: no evaluation of any rate of the row has more of both; means over {seeds.number}. x: base "
+        f"policy. Second row: rates with the largest area under pass@1; third: under the mean of pass@1 and pass@{k}. "
+        f"Intervals of differences between rates (rates.csv): {seeds.note}."
     )
     finish(figure, note, {series: {**style, "marker": None} for series, style in look.items()})
     caption = (
         f"What each objective attains of (pass@1, pass@{k}) over all its learning rates and evaluations, mean over "
-        f"{seeds}, which no choice of a rate can change; below it the same at the rate with the largest area under "
-        f"pass@1, and with the largest under the mean of pass@1 and pass@{k}. Up and to the right is better. "
-        f"{told(found)}"
+        f"{seeds.number}, which no choice of a rate can change; below it the same at the rate with the largest area "
+        f"under pass@1, and with the largest under the mean of pass@1 and pass@{k}. Up and to the right is better. "
+        f"{told(found, seeds)}"
     )
     return Drawing(figure, caption, f"Attainable fronts of pass@1 and pass@{k}, one panel per task, three rows.")
 
 
-def told(found: Sequence[Choice]) -> str:
+def _seeds(found: Sequence[Choice]) -> Seeds:
+    counts: dict[str, dict[str, int]] = {}
+    for choice in found:
+        counts.setdefault(choice.task, {})[f"{choice.objective}, N = {choice.num_rollouts}"] = choice.seeds
+    return count_seeds(counts)
+
+
+def told(found: Sequence[Choice], seeds: Seeds) -> str:
     """How sure the choices are, in words; rates.csv has them all."""
     parts = []
     for criterion in CRITERIA:
         own = [choice for choice in found if choice.criterion == criterion]
         sure, edges = sum(choice.is_sure for choice in own), sum(bool(choice.edge) for choice in own)
-        name = "pass@1" if criterion == "pass@1" else "both"
-        parts.append(f"by {name} {sure} of {len(own)} are sure, {edges} at an end of the rates tried")
+        parts.append(f"by {criterion} {sure} of {len(own)} are above 0, {edges} at an end of the rates tried")
     by_group: dict[tuple[Any, ...], set[float]] = {}
     for choice in found:
         by_group.setdefault(choice[:3], set()).add(choice.rate)
-    differing = [f"{g[1]} on {g[0]}" for g, chosen in by_group.items() if len(chosen) > 1]
+    differing = [f"{group[1]} on {group[0]}" for group, chosen in by_group.items() if len(chosen) > 1]
     disagree = f" The criteria choose differently for {listed(differing)}." if differing else ""
-    return (
-        f"A choice is sure if the 95 % interval over seeds of the paired difference to the next rate is above 0: "
-        f"{'; '.join(parts)} (rates.csv).{disagree}"
-    )
+    return f"Differences to the next rate, paired, {seeds.intervals}: {'; '.join(parts)} (rates.csv).{disagree}"
 
 
 def _series(evidence: Evidence, facets: Sequence[str], panel: Panel | None = None) -> list[Series]:

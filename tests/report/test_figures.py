@@ -182,7 +182,7 @@ def test_one_and_two_seeds_have_no_interval_and_captions_say_so(
 ) -> None:
     evidence = make(seeds=seeds, grad_norm=True)
     settings = ({"num_rollouts": 4, "learning_rate": 1e-4}, {"num_rollouts": 64, "learning_rate": 1e-3})
-    grids = {name: make(seeds=seeds, settings=settings) for name in ("rollout_scaling", "learning_rate")}
+    grids = {name: make(seeds=seeds, settings=settings) for name in ("rollout_scaling", "learning_rate", "fronts")}
     grids["order"] = make(seeds=seeds, objectives={**OBJECTIVES, **ORDERS})
     for name in FIGURES:
         drawing = draw(name, grids.get(name, evidence))
