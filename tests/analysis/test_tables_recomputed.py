@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from maxrl_bench.analysis import tune
+from maxrl_bench.analysis import rates
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.config import RunConfig
 from maxrl_bench.storage.store import Store
@@ -151,10 +151,10 @@ def test_rates_are_chosen_by_the_mean_over_seeds_of_the_area() -> None:
         for i, value in enumerate(values)
     ]  # fmt: skip
     for order in (1, -1):
-        table = tune.scores(pd.DataFrame(rows[::order]))
-        assert tune.choose(table)["learning_rate"].tolist() == [0.01]
-    areas = table.set_index("learning_rate")
-    assert areas.loc[0.02, ["area", "spread"]].tolist() == pytest.approx([1.1 / 3, np.std([0.1, 0.1, 0.9], ddof=1)])
+        table = rates.areas(pd.DataFrame(rows[::order]).assign(num_rollouts=64))
+        assert {name: rates.choose(table, name)[0].rate for name in rates.CRITERIA} == {"pass@1": 0.01, "both": 0.06}
+    areas = table[table["learning_rate"] == 0.02].set_index("seed").sort_index()
+    assert areas["pass@1"].tolist() == pytest.approx([0.1, 0.1, 0.9])
 
 
 def test_what_differs_between_runs_has_a_column() -> None:
