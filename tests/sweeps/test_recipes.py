@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import types
@@ -14,7 +15,7 @@ import pytest
 from maxrl_bench import plugins
 from maxrl_bench.cli import main as cli
 from maxrl_bench.storage.store import Store
-from maxrl_bench.sweeps import tabulate
+from maxrl_bench.sweeps import experiment, tabulate
 from maxrl_bench.sweeps.experiment import experiments_in, find_experiments, load_experiment, load_experiments
 from maxrl_bench.sweeps.recipes import BUILT_IN, LEARNING_RATES, RECIPES, of_run
 from maxrl_bench.tasks import make_task
@@ -199,8 +200,13 @@ def test_tables_of_a_built_in_experiment_are_its_own_wherever_the_package_lies(
         made()
 
 
-def test_rates_tuned_by_a_built_in_sweep_are_written_here_and_never_into_the_package(away: Path) -> None:
-    (study,) = load_experiments(["learning_rate"], "tune")
+def test_rates_tuned_by_a_built_in_sweep_are_written_here_and_never_into_the_package(
+    away: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = load_experiments(["learning_rate"], "tune")
+    few = [run for run in whole.runs if (run.task.name, run.objective.name) == ("fourrooms", "grpo")]
+    study = dataclasses.replace(whole, runs=tuple(few))
+    monkeypatch.setattr(experiment, "load_experiments", lambda *_: [study])
     store = Store("results/store")
     before = (BUILT_IN / LEARNING_RATES).read_bytes()
     for config in study.runs:
