@@ -47,9 +47,9 @@ test: $(VENV)/.dev ## run the tests, on all cores
 TRAINERS := build/trainers
 test-trainers: ## run the tests of the adapters for verl, SkyRL and OpenRLHF (installs 3 GB in some ten minutes)
 	@test -x $(TRAINERS)/bin/python || $(PYTHON) -m venv $(TRAINERS)
-	@$(TRAINERS)/bin/python -m pip install --quiet --requirement tests/integrations/requirements.txt
+	@$(TRAINERS)/bin/python -m pip install --quiet --requirement tests/integrations/requirements.txt --editable .
 	@$(TRAINERS)/bin/python -m pip install --quiet --no-deps \
-		verl==0.9.1 skyrl==0.3.0 skyrl-gym==0.4.0 openrlhf==0.11.2 --editable .
+		verl==0.9.1 skyrl==0.3.0 skyrl-gym==0.4.0 openrlhf==0.11.2
 	$(TRAINERS)/bin/python -m pytest tests/integrations
 
 lint: $(VENV)/.dev ## check style and formatting

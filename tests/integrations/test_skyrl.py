@@ -37,6 +37,8 @@ def test_an_objective_is_an_estimator() -> None:
     register("maxrl_alg1")
     assert NAME in ppo_utils.AdvantageEstimatorRegistry.list_available()
     assert made(NAME).tolist() == [[2, 2], [0, 0], [-1, -1], [0, 0], [-1, 0], [0, 0]]
+    registered = ppo_utils.AdvantageEstimatorRegistry.get(NAME)
+    assert registered.__wrapped__.__module__ == "maxrl_bench.integrations.skyrl"  # type: ignore[attr-defined]
     register("maxrl_order", "ours", order=2)
     assert made("ours")[:, 0].tolist() == [2, 0, 0, 0, 0, 0]
     with pytest.raises(ValueError, match="already registered"):

@@ -139,6 +139,14 @@ def test_trl_reward_weights_decide_what_is_learnt(tmp_path: Path, weights: list[
 
 
 @pytest.mark.filterwarnings("ignore")
+def test_trl_partial_credit(tmp_path: Path) -> None:
+    step = trained(tmp_path, "maxrl_eq10", None, [first_letter, last_letter], {"reward_weights": [0.5, 0.5]})
+    rewards = (step["rewards"] + step["last"]) / 2
+    assert (rewards == 0.5).any()
+    np.testing.assert_allclose(learnt(step), advantages(rewards, "maxrl_eq10"), rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore")
 def test_trl_reward_functions_that_share_a_data_set(tmp_path: Path) -> None:
     step = trained(tmp_path, "maxrl_eq10", None, [on("a b", first_letter), on("c d", last_letter)])
     rewards = np.stack([step["rewards"][0], step["last"][1]])
