@@ -1,4 +1,4 @@
-"""Maze: the paper's mazes by Prim's algorithm, in its token format; the answer is a route from start to goal.
+"""Maze: the paper's mazes by Prim's algorithm, or Wilson's, in its token format; the answer is a route to the goal.
 
 The prompt is the grid, row by row; the policy answers with moves UP, DOWN, LEFT, RIGHT and may give up with DONE.
 Stepping into a wall fails (the border is wall, so no move leaves the grid). The rollout succeeds on reaching the goal,
@@ -8,7 +8,7 @@ Source: Maximum Likelihood Reinforcement Learning (arXiv 2602.02710), maze exper
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,6 +24,7 @@ TOKENS = ("WALL", "PATH", "START", "GOAL", "NEWLINE", "GRID_START", "GRID_END", 
 WALL, PATH, START, GOAL, NEWLINE, GRID_START, GRID_END, PATH_START = range(8)
 ACTIONS = ("UP", "DOWN", "LEFT", "RIGHT", "DONE")
 DONE = 4
+GENERATORS = ("prim", "wilson")
 # MiniGrid's directions (0 right, 1 down, 2 left, 3 up) by action, for the arrow of a frame.
 _FACING = (3, 1, 2, 0)
 _TILE = 24  # pixels per cell of a frame
@@ -60,27 +61,35 @@ class Walk:
 
 
 class Maze:
-    """Mazes of `size` x `size` cells, from (1, 1) to (size-2, size-2), drawn by randomised Prim.
+    """Mazes of `size` x `size` cells, from (1, 1) to (size-2, size-2).
 
-    size: odd, 7 to 17. horizon: how many moves a rollout may take, by default twice the least that any maze of this
-    size needs; mazes whose shortest route is longer are drawn anew, so every instance can be solved.
-    Raises ValueError on an even size, a size out of range, or a horizon below that least number of moves.
+    size: odd, 7 to 17. generator: "prim", randomised Prim as in the paper, whose routes hardly wind; or "wilson", every
+    spanning tree of the rooms alike, by loop-erased random walks (Wilson 1996, doi:10.1145/237814.237880).
+    horizon: how many moves a rollout may take, by default with Prim twice the least that any maze of this size needs,
+    and with Wilson the longest route that a maze of this size can have. Mazes whose shortest route is longer are drawn
+    anew, so every instance can be solved.
+    Raises ValueError on an even size, a size out of range, an unknown generator, or a horizon below that least number.
     """
 
     family = "maze"
     num_actions = len(ACTIONS)
     exact = False
 
-    def __init__(self, size: int = 9, horizon: int | None = None):
+    def __init__(self, size: int = 9, horizon: int | None = None, generator: str = "prim"):
         self._size = options.integer("size", size, 7, 17)
         if size % 2 == 0:
             raise ValueError(f"option 'size' must be odd, from 7 to 17, got {size}")
-        least = 2 * (size - 3)
-        self.horizon = 2 * least if horizon is None else options.integer("horizon", horizon, least, size * size)
-        self.contexts = TokenContexts(len(TOKENS) + len(ACTIONS), size * (size + 1) + 3 + self.horizon)
-        self.name = f"maze-{size}"
-        self._space = f"maze {size} {self.horizon}"
         self._rooms = size // 2
+        prim = options.one_of("generator", generator, GENERATORS) == "prim"
+        self._generate = self._prim if prim else self._wilson
+        least = 2 * (size - 3)
+        # Rooms are coloured like a chessboard: between opposite corners the steps are even in number.
+        longest = 2 * ((self._rooms**2 - 1) // 2 * 2)
+        usual = 2 * least if prim else longest
+        self.horizon = usual if horizon is None else options.integer("horizon", horizon, least, size * size)
+        self.contexts = TokenContexts(len(TOKENS) + len(ACTIONS), size * (size + 1) + 3 + self.horizon)
+        self.name = f"maze-{size}" if prim else f"maze-{size}-wilson"
+        self._space = f"maze {size} {self.horizon}" if prim else f"maze wilson {size} {self.horizon}"
         self._neighbours = [self._around(room) for room in range(self._rooms**2)]
         edges = 2 * self._rooms * (self._rooms - 1)
         self._draws = 2 * edges  # each edge enters the frontier once from each of its ends, at most
@@ -96,18 +105,23 @@ class Maze:
                 around.append((room + down * self._rooms + right, cell + step, action))
         return around
 
+    def _walled_rooms(self) -> bytearray:
+        """The cells [size * size] with every room apart."""
+        size = self._size
+        cells = bytearray(size * size)
+        for row in range(1, size, 2):
+            cells[row * size + 1 : (row + 1) * size : 2] = b"\x01" * self._rooms
+        return cells
+
     def _propose(self, rng: np.random.Generator) -> Instance:
         while True:
-            maze = self._prim(rng)
+            maze = self._generate(rng)
             if len(maze.route) <= self.horizon:
                 return maze
 
     def _prim(self, rng: np.random.Generator) -> Instance:
         """A spanning tree of the rooms: open a random wall between the tree and the rest until every room is in."""
-        size, neighbours = self._size, self._neighbours
-        cells = bytearray(size * size)
-        for row in range(1, size, 2):
-            cells[row * size + 1 : (row + 1) * size : 2] = b"\x01" * self._rooms
+        cells, neighbours = self._walled_rooms(), self._neighbours
         came_from: list[tuple[int, int] | None] = [None] * len(neighbours)
         inside = [False] * len(neighbours)
         inside[0] = True
@@ -132,6 +146,32 @@ class Maze:
             route += (action, action)
             step = came_from[room]
         return Instance(bytes(cells), tuple(reversed(route)))
+
+    def _wilson(self, rng: np.random.Generator) -> Instance:
+        """A uniform spanning tree: from each room a random walk to the tree, without its loops, joins it.
+
+        A room's last exit is the one that is left of a walk when its loops are erased. The tree grows from the goal, so
+        that the exits lead there.
+        """
+        cells, neighbours, draws = self._walled_rooms(), self._neighbours, _uniform(rng)
+        goal = len(neighbours) - 1
+        exits = [neighbours[goal][0]] * len(neighbours)
+        inside = [room == goal for room in range(len(neighbours))]
+        for first in range(goal):
+            room = first
+            while not inside[room]:
+                exits[room] = neighbours[room][int(next(draws) * len(neighbours[room]))]
+                room = exits[room][0]
+            room = first
+            while not inside[room]:
+                inside[room], cells[exits[room][1]] = True, 1
+                room = exits[room][0]
+        route: list[int] = []
+        room = 0
+        while room != goal:
+            room, _, action = exits[room]
+            route += (action, action)
+        return Instance(bytes(cells), tuple(route))
 
     def _draw(self, split: str, index: int) -> Instance:
         return draw_instance(self._space, split, index, self._propose, lambda maze: maze.cells)
@@ -183,3 +223,9 @@ class Maze:
                 position = position[0] + right, position[1] + down
             frames.append(grid.render(_TILE, position, facing))
         return frames
+
+
+def _uniform(rng: np.random.Generator) -> Iterator[float]:
+    """Numbers from [0, 1), one by one: drawn in blocks, which is much faster."""
+    while True:
+        yield from rng.random(64).tolist()

@@ -52,10 +52,31 @@ class Level:
     direction: int
 
     def key(self) -> bytes:
-        """Its content as bytes, wherever in the grid it stands: MultiRoom's rooms, shifted, look the same."""
-        xs, ys = (np.flatnonzero((self.cells != EMPTY).any(axis)) for axis in (1, 0))
-        used = self.cells[xs[0] : xs[-1] + 1, ys[0] : ys[-1] + 1]
+        """What can be seen of it, as bytes, wherever in the grid it stands.
+
+        MultiRoom's rooms, shifted, look the same; and so do crossings that differ behind walls without an opening.
+        """
+        cells = np.where(self._in_sight(), self.cells, np.uint8(EMPTY))
+        xs, ys = (np.flatnonzero((cells != EMPTY).any(axis)) for axis in (1, 0))
+        used = cells[xs[0] : xs[-1] + 1, ys[0] : ys[-1] + 1]
         return used.tobytes() + bytes((self.x - int(xs[0]), self.y - int(ys[0]), self.direction))
+
+    def _in_sight(self) -> np.ndarray:
+        """Which cells are connected to the agent's without a wall between, or touch such a cell: [width, height] bool.
+
+        Lava and doors connect, as they can be seen through or opened. Sets of cells are bits of an integer: levels are
+        drawn at every training step, and have walls all around, so that no shift wraps.
+        """
+        width, height = self.cells.shape
+        passable = int.from_bytes(np.packbits(self.cells.reshape(-1) != WALL, bitorder="little").tobytes(), "little")
+        before, reached = 0, 1 << (self.x * height + self.y)
+        while reached != before:
+            before = reached
+            reached |= (reached << height | reached >> height | reached << 1 | reached >> 1) & passable
+        reached |= reached << 1 | reached >> 1
+        reached |= reached << height | reached >> height
+        seen = np.frombuffer(reached.to_bytes((width * height + 7) // 8, "little"), np.uint8)
+        return np.unpackbits(seen, count=width * height, bitorder="little").astype(bool).reshape(width, height)
 
 
 def encode_grid(image: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ END. It succeeds if its program gives the hidden one's output on the shown input
 programs succeed, and one that only fits the examples does not. A rollout fails as soon as no program begins with what
 it wrote; programs are run by `list_language`, which always ends.
 Hidden programs are drawn uniformly from the distinct functions that need exactly `lines` lines: none can be written in
-fewer, none is null on more than a quarter of the inputs, or gives the same output on more than half of them.
+fewer, none is null on more than a quarter of the inputs, or gives the same output on more than half of them. There are
+32, 550 and 12,151 of them with 1, 2 and 3 lines.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import TokenContexts, check_actions, check_indices, draw_instance
 
 SHOWN = 5
+SPLIT_BY = ("examples", "function")
 # Tokens: the sayings, then the numbers from -LIMIT to LIMIT, then what marks the parts of an example.
 _ZERO = len(SAYINGS) + LIMIT
 BLANK, NULL, IS_INTEGER, IS_LIST, ANSWER = range(_ZERO + LIMIT + 1, _ZERO + LIMIT + 6)
@@ -116,19 +118,22 @@ Instance = tuple[int, tuple[int, ...], int]  # a function, the inputs shown, the
 class Programs:
     """Program synthesis with hidden programs of exactly `lines` lines (1 to 3); answers may have fewer.
 
-    Raises ValueError on a number of lines out of range.
+    split_by: "examples" (splits share functions, and differ in the inputs shown), or "function" (a held-out split asks
+    for functions that training never asks for).
+    Raises ValueError on a number of lines out of range, or an unknown `split_by`.
     """
 
     family = "programs"
     num_actions = len(SAYINGS)
     exact = True
 
-    def __init__(self, lines: int = 2):
+    def __init__(self, lines: int = 2, split_by: str = "examples"):
         self._lines = options.integer("lines", lines, 1, MAX_LINES)
+        self._new_functions = options.one_of("split_by", split_by, SPLIT_BY) == "function"
         self.horizon = 4 * lines + 1
         self.contexts = TokenContexts(VOCABULARY, SHOWN * _EXAMPLE + 1 + self.horizon)
-        self.name = f"programs-{lines}"
-        self._space = f"programs {lines}"
+        self.name = f"programs-{lines}-functions" if self._new_functions else f"programs-{lines}"
+        self._space = f"programs {lines} by function" if self._new_functions else f"programs {lines}"
 
     def _propose(self, rng: np.random.Generator) -> Instance:
         functions = hidden(self._lines).members
@@ -138,6 +143,7 @@ class Programs:
 
     def _key(self, instance: Instance) -> bytes:
         function, shown, _ = instance
+        shown = () if self._new_functions else shown
         return np.array([hidden(self._lines).members[function][0], *sorted(shown)]).tobytes()
 
     def _draw(self, split: str, index: int) -> Instance:

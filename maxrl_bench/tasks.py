@@ -165,7 +165,9 @@ TASKS: dict[str, TaskEntry] = {
     "programs-1": TaskEntry(*_PROGRAMS, {"lines": 1}),
     "programs-2": TaskEntry(*_PROGRAMS, {"lines": 2}),
     "programs-3": TaskEntry(*_PROGRAMS, {"lines": 3}),
+    "programs-2-functions": TaskEntry(*_PROGRAMS, {"lines": 2, "split_by": "function"}),
     **{f"maze-{size}": TaskEntry(*_MAZE, {"size": size}) for size in range(7, 18, 2)},
+    "maze-9-wilson": TaskEntry(*_MAZE, {"size": 9, "generator": "wilson"}),
     "digits-2": TaskEntry(*_DIGITS, {"places": 2}),
     "digits": TaskEntry(*_DIGITS, {"places": 3}),
 }

@@ -1,9 +1,13 @@
 """Mazes, judged by walking on the grid that the prompt spells out."""
 
+import itertools
+from collections import Counter
+
 import numpy as np
 import pytest
+from scipy import stats
 
-from maxrl_bench.envs.maze import ACTIONS, TOKENS
+from maxrl_bench.envs.maze import ACTIONS, GENERATORS, TOKENS
 from maxrl_bench.rollouts.tokens import FAILED, RUNNING, SUCCEEDED, TokenBatch
 from maxrl_bench.tasks import SPLITS, make_task
 
@@ -48,9 +52,10 @@ def distances(grid: list[list[str]]) -> dict[tuple[int, int], int]:
     return reached
 
 
+@pytest.mark.parametrize("generator", GENERATORS)
 @pytest.mark.parametrize("size", SIZES)
-def test_mazes_are_perfect_and_demonstrations_are_shortest(size: int) -> None:
-    task = make_task("maze-9", size=size)
+def test_mazes_are_perfect_and_demonstrations_are_shortest(size: int, generator: str) -> None:
+    task = make_task("maze-9", size=size, generator=generator)
     batch = task.batch("train", range(40))
     rooms = (size // 2) ** 2
     for row in range(batch.num_instances):
@@ -105,6 +110,50 @@ def test_small_mazes_are_nearly_all_drawn_and_lie_in_one_split() -> None:
     assert 150 < together <= 192
 
 
+def spanning_trees() -> set[frozenset[tuple[int, int]]]:
+    """All spanning trees of 3 x 3 rooms, each as the cells (row, column) of a 7 x 7 grid that it opens."""
+    rooms = [(row, column) for row in (1, 3, 5) for column in (1, 3, 5)]
+    walls = [(r, c) for r in range(1, 6) for c in range(1, 6) if (r + c) % 2]
+    trees = set()
+    for opened in itertools.combinations(walls, len(rooms) - 1):
+        joined = {room: {room} for room in rooms}
+        for row, column in opened:
+            ends = [(row, column - 1), (row, column + 1)] if row % 2 else [(row - 1, column), (row + 1, column)]
+            both = joined[ends[0]] | joined[ends[1]]
+            joined |= dict.fromkeys(both, both)
+        if len(joined[rooms[0]]) == len(rooms):
+            trees.add(frozenset(opened))
+    return trees
+
+
+@pytest.mark.parametrize(("generator", "uniform"), [("wilson", True), ("prim", False)])
+def test_wilson_draws_every_spanning_tree_alike_and_prim_does_not(generator: str, uniform: bool) -> None:
+    task, trees = make_task("maze-7", generator=generator), spanning_trees()
+    assert len(trees) == 192  # Kirchhoff's theorem
+    seen: set[frozenset[tuple[int, int]]] = set()
+    for split, count in (("train", 3000), ("validation", 1000), ("test", 1000)):
+        batch = task.batch(split, range(count))
+        grid = batch.prompts[:, 1:-2].reshape(count, 7, 8)[:, :, :7].numpy()
+        open_walls = grid != TOKENS.index("WALL")
+        open_walls[:, 1::2, 1::2] = False
+        drawn = [frozenset(map(tuple, np.argwhere(maze).tolist())) for maze in open_walls]
+        # Within a split each of its trees is as likely as any other; five standard deviations, as elsewhere.
+        counts = list(Counter(drawn).values())
+        assert (stats.chisquare(counts).pvalue > 3e-7) == uniform
+        assert set(drawn) <= trees
+        seen |= set(drawn)
+    if uniform:
+        assert seen == trees
+
+
+def test_the_longest_route_of_a_wilson_maze_fits_into_its_horizon() -> None:
+    """Of 3 x 3 rooms all trees are known: the longest way through one is 8 rooms, 16 moves."""
+    assert [make_task("maze-9", size=size, generator="wilson").horizon for size in (7, 9, 11)] == [16, 28, 48]
+    routes = make_task("maze-7", generator="wilson").batch("train", range(3000)).demonstrations
+    assert routes is not None
+    assert int((routes >= 0).sum(1).max()) == 16
+
+
 def test_a_short_horizon_leaves_only_mazes_that_can_be_solved() -> None:
     task = make_task("maze-9", horizon=12)
     batch = task.batch("test", range(50))
@@ -136,6 +185,7 @@ def test_frames_show_every_step_and_the_agent_moves() -> None:
         ({"size": 8}, "'size' must be odd, from 7 to 17, got 8"),
         ({"size": 5}, "'size' must be a whole number from 7 to 17, got 5"),
         ({"size": 19}, "'size' must be a whole number from 7 to 17, got 19"),
+        ({"generator": "wilsen"}, "option 'generator': unknown 'wilsen'; did you mean 'wilson'"),
         ({"size": "9"}, "'size' must be a whole number"),
         ({"horizon": 0}, "'horizon' must be a whole number from 12 to 81, got 0"),
         ({"horizon": 11}, "'horizon' must be a whole number from 12 to 81, got 11"),

@@ -12,12 +12,13 @@ from gymnasium.utils.env_checker import check_env
 
 import maxrl_bench.envs.registration  # noqa: F401  the import registers the environments
 from maxrl_bench.envs.minigrid_graph import compile_graphs, shortest_solution
-from maxrl_bench.envs.minigrid_simulator import EMPTY, TRIPLES, Level, Levels
+from maxrl_bench.envs.minigrid_simulator import EMPTY, TRIPLES, WALL, Level, Levels
 from maxrl_bench.envs.navigation import Navigation
 from maxrl_bench.envs.navigation_env import NavigationEnv
 from maxrl_bench.rollouts.graphs import SUCCESS, StateGraphs
 from maxrl_bench.rollouts.policies import ObservationPolicy, make_policy
 from maxrl_bench.tasks import SPLITS, TASKS, make_task
+from maxrl_bench.testing import walking
 
 NAVIGATION = [name for name, entry in TASKS.items() if entry.family == "navigation"]
 
@@ -64,6 +65,29 @@ def test_rooms_that_are_only_shifted_are_the_same_instance() -> None:
     graphs = [compile_graphs(Levels([v]), 40) for v in (level, shifted)]
     assert torch.equal(graphs[0].observations, graphs[1].observations)
     assert (graphs[0].successor == graphs[1].successor).all()
+    turned = Level(level.cells, level.x, level.y, (level.direction + 1) % 4)
+    assert turned.key() != level.key()
+
+
+def test_crossings_that_differ_behind_closed_walls_are_the_same_instance() -> None:
+    """No policy can tell them apart: they must not be in two splits."""
+    task = make_task("simple-crossing-11")
+    assert isinstance(task, Navigation)
+    closed = 0
+    for level in levels_of(task, "train", 40).levels:
+        x, y = np.nonzero(level.cells == EMPTY)
+        walks = compile_graphs(Levels([level]), task.horizon)
+        for spot in zip(x.tolist(), y.tolist(), strict=True):
+            cells = level.cells.copy()
+            cells[spot] = WALL
+            if spot == (level.x, level.y):
+                continue
+            walled = Level(cells, level.x, level.y, level.direction)
+            if walled.key() == level.key():
+                closed += 1
+                others = compile_graphs(Levels([walled]), task.horizon)
+                assert walking.questions(others) == walking.questions(walks)
+    assert closed > 5
     turned = Level(level.cells, level.x, level.y, (level.direction + 1) % 4)
     assert turned.key() != level.key()
 

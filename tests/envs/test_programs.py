@@ -9,7 +9,7 @@ import pytest
 from maxrl_bench.envs.list_language import INTEGER, LIMIT, OPERATIONS, WIDTH, Program, Values, output_type, run, words
 from maxrl_bench.envs.program_table import SAYINGS, bank, table
 from maxrl_bench.rollouts.tokens import RUNNING, SUCCEEDED, TokenBatch
-from maxrl_bench.tasks import make_task
+from maxrl_bench.tasks import SPLITS, make_task
 
 Value = int | list[int] | None
 UNARY = {
@@ -266,10 +266,32 @@ def test_hidden_programs_are_neither_shorter_nor_degenerate(lines: int) -> None:
         assert max(outputs.count(output) for output in outputs) <= 32
 
 
+def asked(split: str, **options: str) -> set[bytes]:
+    """The functions that 400 instances of a split ask for, by their outputs on all 64 inputs."""
+    demonstrations = make_task("programs-2", **options).batch(split, range(400)).demonstrations
+    assert demonstrations is not None
+    known = table(2)
+    programs = {known.find([a for a in row if a >= 0]) for row in demonstrations.tolist()}
+    return {known.data[p].tobytes() + known.length[p].tobytes() for p in programs}
+
+
+def test_split_by_function_asks_held_out_splits_for_functions_that_training_never_asks_for() -> None:
+    by_function = {split: asked(split, split_by="function") for split in SPLITS}
+    for one, other in itertools.combinations(SPLITS, 2):
+        assert not by_function[one] & by_function[other]
+    assert min(map(len, by_function.values())) > 50
+    assert asked("train") & asked("test")
+
+
 @pytest.mark.parametrize("lines", [0, 4, 2.0, True])
 def test_bad_options_are_refused(lines: object) -> None:
     with pytest.raises(ValueError, match="option 'lines' must be a whole number from 1 to 3"):
         make_task("programs-2", lines=lines)
+
+
+def test_a_bad_way_to_split_is_refused() -> None:
+    with pytest.raises(ValueError, match="option 'split_by': unknown 'functions'; did you mean 'function'"):
+        make_task("programs-2", split_by="functions")
 
 
 def test_rendering_tells_what_was_asked_and_written() -> None:

@@ -72,19 +72,10 @@ def excused(name: str, check: Callable[[task_checks.Subject], None]) -> bool:
     }.get(check, False)
 
 
-# Levels that differ only in rooms which cannot be reached, and look the same, may be in different splits: these few are
-# told apart by their content, not by what a policy can see of it.
-SAME_TO_A_POLICY = ("simple-crossing-11",)
-
-
 @pytest.mark.parametrize("check", task_checks.CHECKS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_task_keeps_its_promises(name: str, check: Callable[[task_checks.Subject], None]) -> None:
     skipped = None
-    if name in SAME_TO_A_POLICY and check is task_checks.splits_share_no_instance:
-        with pytest.raises(AssertionError, match="is the same instance as"):
-            check(subject_of(name))
-        return
     try:
         check(subject_of(name))
     except unittest.SkipTest as reason:
