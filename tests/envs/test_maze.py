@@ -154,6 +154,14 @@ def test_the_longest_route_of_a_wilson_maze_fits_into_its_horizon() -> None:
     assert int((routes >= 0).sum(1).max()) == 16
 
 
+@pytest.mark.parametrize(("name", "share"), [("maze-9", 0.9325), ("maze-9-wilson", 0.7177)])
+def test_as_many_mazes_need_only_right_and_down_as_documented(name: str, share: float) -> None:
+    routes = make_task(name).batch("test", range(1000)).demonstrations
+    assert routes is not None
+    straight = ~np.isin(routes.numpy(), (ACTIONS.index("UP"), ACTIONS.index("LEFT"))).any(1)
+    assert abs(straight.mean() - share) < 5 * (share * (1 - share) / 1000) ** 0.5
+
+
 def test_a_short_horizon_leaves_only_mazes_that_can_be_solved() -> None:
     task = make_task("maze-9", horizon=12)
     batch = task.batch("test", range(50))
