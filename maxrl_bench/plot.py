@@ -25,17 +25,17 @@ __all__ = ["advice", "coverage", "draw", "pareto", "training"]
 
 
 def pareto(tables: Tables | str | os.PathLike[str]) -> Figure:
-    """pass@1 against pass@k after training, one point per objective, with the Pareto frontier; one panel per task."""
+    """pass@1 against pass@k along training, with the frontier and paired differences at the end; a panel per task."""
     return draw(tables, "pareto")
 
 
 def coverage(tables: Tables | str | os.PathLike[str]) -> Figure:
-    """pass@k against k after training."""
+    """pass@k against k after training, and paired differences."""
     return draw(tables, "coverage")
 
 
 def training(tables: Tables | str | os.PathLike[str]) -> Figure:
-    """pass@1 and pass@k on held-out instances along training."""
+    """pass@1 and pass@k on held-out instances along training, and paired differences."""
     return draw(tables, "training")
 
 

@@ -6,10 +6,14 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.collections import LineCollection, PolyCollection
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.path import Path
+from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 Interval = tuple[float, float]
 
@@ -73,3 +77,48 @@ def rows(axes: Axes) -> dict[str, float]:
     """The labels of a dot plot -> the heights at which they are written."""
     labels = [label.get_text() for label in axes.get_yticklabels()]
     return dict(zip(labels, map(float, axes.get_yticks()), strict=True))
+
+
+def check_texts(figure: Figure) -> None:
+    """No text leaves the page, overlaps another, or has a line, marker or bar drawn through it, as laid out."""
+    figure.draw_without_rendering()
+    texts = [text for text in figure.findobj(Text) if text.get_visible() and str(text.get_text()).strip()]  # type: ignore[attr-defined]
+    # Ticks beyond the limits have labels that are never drawn.
+    drawn = {label for axes in figure.axes for axis in (axes.xaxis, axes.yaxis) for label in _tick_labels(axis)}
+    ticks = {label for axes in figure.axes for label in _all_tick_labels(axes)}
+    texts = [text for text in texts if text not in ticks or text in drawn]
+    boxes = [(str(text.get_text()), text.get_window_extent()) for text in texts]  # type: ignore[attr-defined]
+    page = figure.bbox
+    for i, (name, box) in enumerate(boxes):
+        inside = box.x0 >= -1 and box.y0 >= -1 and box.x1 <= page.width + 1 and box.y1 <= page.height + 1
+        assert inside, f"{name!r} leaves the page"
+        for other, beside in boxes[i + 1 :]:
+            assert not box.padded(-0.5).overlaps(beside.padded(-0.5)), f"{name!r} and {other!r} overlap"
+        for axes in figure.axes:
+            seen = Bbox.intersection(box.padded(-0.5), axes.bbox)
+            if seen is None or seen.width <= 0 or seen.height <= 0:
+                continue  # what is drawn ends where its axes end
+            for path in _paths(axes):
+                assert not path.intersects_bbox(seen, filled=False), f"a line runs through {name!r}"
+
+
+def _tick_labels(axis: Axis) -> list[Text]:
+    low, high = sorted(axis.get_view_interval())
+    ticks = [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+    return [tick.label1 for tick in ticks if low <= tick.get_loc() <= high]
+
+
+def _all_tick_labels(axes: Axes) -> list[Text]:
+    axles = (axes.xaxis, axes.yaxis)
+    return [
+        t for a in axles for tick in (*a.get_major_ticks(), *a.get_minor_ticks()) for t in (tick.label1, tick.label2)
+    ]
+
+
+def _paths(axes: Axes) -> list[Path]:
+    """Lines and bars in pixels."""
+    paths = [line.get_transform().transform_path(line.get_path()) for line in axes.lines]
+    for shape in axes.collections:
+        if isinstance(shape, LineCollection):
+            paths += [shape.get_transform().transform_path(path) for path in shape.get_paths()]
+    return paths

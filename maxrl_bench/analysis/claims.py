@@ -89,6 +89,15 @@ def judge(evidence: Evidence, claims: Sequence[Mapping[str, Any] | Claim]) -> li
     return [_judge_alone(evidence, claim, position) for position, claim in enumerate(claims, 1)]
 
 
+def readable(claims: Sequence[Mapping[str, Any] | Claim]) -> list[Claim]:
+    """Those claims that can be read; `judge` says of the others why not."""
+    found = []
+    for position, table in enumerate(claims, 1):
+        with contextlib.suppress(ValueError):
+            found.append(read_claim(table, position))
+    return found
+
+
 def _judge_alone(evidence: Evidence, table: Mapping[str, Any] | Claim, position: int) -> Verdict:
     try:
         claim = read_claim(table, position)

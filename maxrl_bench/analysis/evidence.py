@@ -6,7 +6,7 @@ Runs that stopped early, cells of the grid without runs and missing seeds are le
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from maxrl_bench.analysis.scoring import Scores
 from maxrl_bench.analysis.selecting import Row, Selection
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.tables import SETTINGS
+from maxrl_bench.sweeps.claim_model import Claim
 
 MOST_NOTES = 12
 
@@ -30,8 +31,10 @@ class Evidence(Selection, Scores):
         pass_rates: pd.DataFrame,
         provenance: Mapping[str, Any] | None = None,
         notes: list[str] | None = None,
+        claims: Sequence[Claim] = (),
     ):
         self.experiment, self.provenance, self.notes = experiment, dict(provenance or {}), list(notes or [])
+        self.claims = tuple(claims)  # what the experiment claims, which figures follow in k and in what is compared
         Scores.__init__(self, metrics, pass_rates)
         first = metrics.drop_duplicates("run")
         runs = {str(row["run"]): {str(key): value for key, value in row.items()} for row in first.to_dict("records")}
@@ -44,12 +47,14 @@ class Evidence(Selection, Scores):
             self.notes.append(f"{len(gaps) - MOST_NOTES} more cells of the grid are not whole")
 
     @classmethod
-    def load(cls, experiment: str, root: Path) -> Evidence:
+    def load(cls, experiment: str, root: Path, claims: Sequence[Claim] = ()) -> Evidence:
         """Read results/<experiment>/; raises ValueError with one line where there is none or it is damaged."""
-        return cls.of(results.load(experiment, root), experiment, str(Path(root) / experiment))
+        return cls.of(results.load(experiment, root), experiment, str(Path(root) / experiment), claims)
 
     @classmethod
-    def of(cls, tables: results.Tables, experiment: str = "", where: str = "these tables") -> Evidence:
+    def of(
+        cls, tables: results.Tables, experiment: str = "", where: str = "these tables", claims: Sequence[Claim] = ()
+    ) -> Evidence:
         """Take loaded tables; errors name them `where`. Raises ValueError where identities have gaps."""
         results.check_tables(tables.metrics, tables.pass_rates)
         for name, table in (("metrics", tables.metrics), ("pass-rate", tables.pass_rates)):
@@ -58,7 +63,16 @@ class Evidence(Selection, Scores):
                 raise ValueError(f"{where}: its {name} table has gaps in column '{gaps[0]}'")
         missing = tables.provenance.get("missing", [])
         notes = [f"{len(missing)} runs of the experiment have no result"] if missing else []
-        return cls(experiment, tables.metrics, tables.pass_rates, tables.provenance, notes)
+        return cls(experiment, tables.metrics, tables.pass_rates, tables.provenance, notes, claims)
+
+    @property
+    def high_k(self) -> int:
+        """The k at which coverage is reported: the largest that a claim is about, if it was measured; else 128 or less.
+
+        See `Scores.high_k`.
+        """
+        asked = {metric for claim in self.claims for metric in claim.metric}
+        return max([k for k in self.ks if k > 1 and f"pass@{k}" in asked], default=super().high_k)
 
     @property
     def first(self) -> int | None:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from maxrl_bench.analysis.claims import judge
+from maxrl_bench.analysis.claims import judge, readable
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.rates import row_of
 from maxrl_bench.inputs import read_json
@@ -49,7 +49,7 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
     name = check_name(experiment if isinstance(experiment, str) else experiment.name, "experiment")
     check_own(name)
     asked, claims = ((), ()) if isinstance(experiment, str) else (experiment.figures, experiment.claims)
-    evidence = Evidence.load(name, Path(results_root))
+    evidence = Evidence.load(name, Path(results_root), readable(claims))
     files: dict[str, bytes] = {}
     figures, not_drawn = [], []
     failed: dict[str, str] = {}

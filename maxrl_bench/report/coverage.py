@@ -1,22 +1,23 @@
-"""Figures of coverage: pass@k against k with the samples saved, and pass@1 against pass@k with the Pareto frontier."""
+"""Coverage: pass@k against k, with the samples saved, and its difference to a reference objective."""
 
 from __future__ import annotations
 
+import textwrap
 from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
 
 from maxrl_bench.analysis import stats
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.series import Panel, Series
+from maxrl_bench.report.reference import difference, pairs, reference, seeds_in
 from maxrl_bench.report.style import (
-    GREY,
+    UNPAIRED,
     Drawing,
     NotDrawable,
+    count_seeds,
     finish,
-    label_x,
     label_y,
     line,
     listed,
@@ -40,11 +41,15 @@ class Saving(NamedTuple):
     factor: stats.Estimate
 
     def words(self) -> str:
-        """ "2.3x [1.9x, 2.8x]", with > and < where a limit is censored."""
+        """ "2.3x [1.9x, 2.8x]"; where a number is beyond the measured k, in words which bound it is."""
         value, low, high = (self._bound(v) for v in self.factor[:3])
-        if np.isnan(self.factor.low):
-            return value
-        return f"{value} [{low}, {high}]" + ", unclear" * (not self.clear)
+        why = ""
+        if self.factor.value == np.inf:
+            why = f" (one sample of {self.ours.label} covers more)"
+        elif self.factor.value == 0:
+            why = f" ({self.ours.label} does not get there with {self.largest:,} samples)"
+        limits = "" if np.isnan(self.factor.low) else f" [{low}, {high}]" + ", unclear" * (not self.clear)
+        return f"{value}{limits}{why}"
 
     @property
     def clear(self) -> bool:
@@ -53,8 +58,12 @@ class Saving(NamedTuple):
 
     def _bound(self, value: float) -> str:
         if value == np.inf:
-            return f">{self.k}x"
-        return f"{value:.2g}x" if value > 0 else f"<{self.k / self.largest:.2g}x"
+            return f"more than {self.k}x"
+        return f"{_two_digits(value)}x" if value > 0 else f"less than {_two_digits(self.k / self.largest)}x"
+
+
+def _two_digits(value: float) -> str:
+    return f"{float(f'{value:.2g}'):g}"  # 110, not 1.1e+02
 
 
 def final_pass_curves(evidence: Evidence, runs: list[str]) -> np.ndarray:
@@ -83,14 +92,16 @@ def saving(evidence: Evidence, panel: Panel, series: list[Series]) -> Saving | N
 
 
 def coverage(evidence: Evidence) -> Drawing:
-    """Final pass@k against k, with the factor of samples saved at equal coverage."""
+    """Final pass@k against k, with the factor of samples saved at equal coverage, and the paired difference below."""
     ks = evidence.ks
     if len(ks) < 2:
         raise NotDrawable("the tables hold pass@k for one k only")
     shown, look = series_by_panel(evidence)
-    figure, axes = small_multiples(shown, 1, height=2.7)
+    to = reference(evidence, shown)
+    paired = pairs(evidence, shown, to)
+    figure, axes = small_multiples(shown, 2 if paired else 1, height=2.4)
     savings: dict[str, Saving] = {}
-    for (panel, present), (ax,) in zip(shown.items(), axes, strict=True):
+    for (panel, present), (ax, *below) in zip(shown.items(), axes, strict=True):
         for offset, series in enumerate(present):
             runs = evidence.members(series, panel)
             values = np.stack([evidence.curves(runs, f"pass@{k}")[1][:, -1] for k in ks], axis=1)
@@ -104,18 +115,37 @@ def coverage(evidence: Evidence) -> Drawing:
                 _mark_saving(ax, saved, min(ks))
             savings[panel.title] = saved
         label_y(ax, "pass@k")
+        for second in below:
+            for series, groups in paired.get(panel, {}).items():
+                both = [final_pass_curves(evidence, runs) for runs in groups]
+                values = difference(both[0], both[1], points=1)
+                line(second, np.array(ks), stats.curve(values), look[series], present.index(series))
+            if to is None or panel not in paired:
+                second.set_axis_off()
+                continue
+            second.axhline(0, color=look[to]["color"], linewidth=1, zorder=1)
+            power_ticks(second, ks)
+            second.set_xlabel("k, rollouts per instance")
+            label_y(second, f"pass@k\nminus {to.label}")
     seeds = seeds_of(evidence, shown)
     over = "seeds and held-out instances" if _has_instances(evidence) else "seeds"
     doubted = any(not np.isnan(saved.factor.low) for saved in savings.values())
-    note = f"Lines: mean over {seeds.number} after training. Bands: {seeds.note}"
+    note = f"Lines: mean over {seeds.number} after training. Bands: {seeds.note}, {UNPAIRED}"
+    note += f"; of the samples saved: over {over}." if doubted else "."
+    if paired and to:
+        common = count_seeds(seeds_in(paired)).over(over)
+        note += f" Below: minus {to.label}, paired; bands: {common.note}."
     figure.align_ylabels()
-    finish(figure, note + (f"; of the samples saved: over {over}." if doubted else "."), look)
+    finish(figure, note, look)
     caption = (
         f"Coverage: the share of held-out instances that at least one of k rollouts solves after training, mean over "
         f"{seeds.number} {seeds.intervals}. A line that starts high but stays flat has lost variety."
     )
-    pairs = {(saved.ours.label, saved.theirs.label): saved.k for saved in savings.values()}
-    for (ours, theirs), k in pairs.items():
+    if paired and to:
+        caption += f" Below: the difference to {to.label}, paired, over the {common.number} that both have, "
+        caption += f"{common.intervals}."
+    compared = {(saved.ours.label, saved.theirs.label): saved.k for saved in savings.values()}
+    for (ours, theirs), k in compared.items():
         parts = [
             f"{title} {saved.words()}"
             for title, saved in savings.items()
@@ -123,14 +153,17 @@ def coverage(evidence: Evidence) -> Drawing:
         ]
         caption += (
             f" Arrows, where it is clear: for the coverage of {theirs} with k = {k}, {ours} needs so many times fewer "
-            f"samples (below 1: more; < and >: beyond the measured k{f'; intervals over {over}' if doubted else ''}): "
+            f"samples (below 1: more{f'; intervals over {over}' if doubted else ''}): "
             f"{listed(parts)}."
         )
     return Drawing(figure, caption, "Line plots of final pass@k against k on a log axis, one panel per task.")
 
 
 def _told(saved: Saving) -> str:
-    return f"saves {saved.words()}" if saved.clear else "saving unclear"
+    """Under the axis, in lines of a panel's width."""
+    if not saved.clear:
+        return "saving unclear"
+    return "\n".join(textwrap.wrap(f"saves {saved.words()}", 34))
 
 
 def _has_instances(evidence: Evidence) -> bool:
@@ -149,89 +182,3 @@ def _mark_saving(ax: Axes, saved: Saving, lowest: int) -> None:
         xytext=(saved.k, saved.coverage),
         arrowprops={"arrowstyle": "->", "color": "black", "linewidth": 1.1, "shrinkA": 0, "shrinkB": 0},
     )
-
-
-def best_checkpoint_scores(evidence: Evidence, runs: list[str], k: int) -> np.ndarray:
-    """[S, 2]: pass@1 and pass@k at the evaluation of each run where their mean is highest."""
-    _, pass_1 = evidence.curves(runs, "pass@1")
-    _, pass_k = evidence.curves(runs, f"pass@{k}")
-    best = (pass_1 + pass_k).argmax(axis=1)
-    rows = np.arange(len(runs))
-    return np.stack([pass_1[rows, best], pass_k[rows, best]], axis=1)
-
-
-def pareto(evidence: Evidence) -> Drawing:
-    """pass@1 against pass@k at the final and the best checkpoints, with the non-dominated frontier."""
-    k = evidence.high_k
-    if k == 1 or 1 not in evidence.ks:
-        raise NotDrawable("the tables hold no pass@1, or no pass@k beside it")
-    shown, look = series_by_panel(evidence)
-    figure, axes = small_multiples(shown, 2, height=2.6)
-    fronts: dict[str, list[str]] = {"final": [], "best": []}
-    for (panel, present), column in zip(shown.items(), axes, strict=True):
-        for when, ax in zip(fronts, column, strict=True):
-            means = []
-            for series in present:
-                runs = evidence.members(series, panel)
-                if when == "best":
-                    points = best_checkpoint_scores(evidence, runs, k)
-                else:
-                    points = np.stack([evidence.curves(runs, m)[1][:, -1] for m in ("pass@1", f"pass@{k}")], axis=1)
-                mean, low, high = stats.curve(points)
-                means.append(mean)
-                ax.plot(
-                    *points.T, look[series]["marker"], color=look[series]["color"], alpha=0.3, markersize=2.5, zorder=2
-                )
-                if len(points) >= stats.FEWEST_SEEDS:
-                    ax.hlines(mean[1], low[0], high[0], color=look[series]["color"], linewidth=1.2, zorder=3)
-                    ax.vlines(mean[0], low[1], high[1], color=look[series]["color"], linewidth=1.2, zorder=3)
-                ax.plot(
-                    *mean,
-                    look[series]["marker"],
-                    color=look[series]["color"],
-                    markersize=7.5,
-                    markeredgecolor="white",
-                    zorder=4,
-                )
-            front = stats.non_dominated(np.array(means))
-            _draw_front(ax, np.array(means)[front])
-            fronts[when].append(
-                f"{panel.title}: {', '.join(s.label for s, on in zip(present, front, strict=True) if on)}"
-            )
-            label_y(ax, f"pass@{k}, {when} checkpoint")
-        label_x(column, "pass@1")
-    frontier = Line2D(
-        [],
-        [],
-        color="black",
-        linestyle=(0, (1, 1)),
-        marker="o",
-        markerfacecolor="none",
-        markersize=10,
-        linewidth=1.2,
-        label="frontier; grey: dominated",
-    )
-    seeds = seeds_of(evidence, shown)
-    note = f"Large: mean over {seeds.number}; small: single seeds. Crosses: {seeds.note}."
-    figure.align_ylabels()
-    finish(figure, note, {s: {**style, "linestyle": "none"} for s, style in look.items()}, [frontier])
-    caption = (
-        f"pass@1 against pass@{k}: up and to the right is better on both. Large markers are means over "
-        f"{seeds.number} {seeds.intervals}, small ones single seeds. Rings and dotted line: the frontier, objectives "
-        f"whose means no other beats on both axes. At the end: {listed(fronts['final'])}. At each run's best "
-        f"evaluation (highest mean of the two axes, chosen with hindsight): {listed(fronts['best'])}."
-    )
-    return Drawing(figure, caption, f"Scatter plots of pass@1 against pass@{k}, one panel per task and checkpoint.")
-
-
-def _draw_front(ax: Axes, front: np.ndarray) -> None:
-    front = front[np.argsort(front[:, 0])]
-    left, bottom = ax.get_xlim()[0], ax.get_ylim()[0]
-    # The staircase under the front: everything below and to the left of it is dominated.
-    xs = np.concatenate([[left], np.repeat(front[:, 0], 2)])
-    ys = np.concatenate([np.repeat(front[:, 1], 2), [bottom]])
-    limits = ax.get_xlim(), ax.get_ylim()
-    ax.fill_between(xs, bottom, ys, color="#999999", alpha=0.10, linewidth=0, zorder=0)
-    ax.plot(xs, ys, color="black", linestyle=(0, (1, 1)), linewidth=1.2, zorder=1)
-    ax.plot(*front.T, "o", markerfacecolor="none", markeredgecolor=GREY, markersize=13, markeredgewidth=1, zorder=1)
-    ax.set(xlim=limits[0], ylim=limits[1])

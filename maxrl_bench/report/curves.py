@@ -10,10 +10,13 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator
 from maxrl_bench.analysis import stats
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.series import Panel, Series
+from maxrl_bench.report.reference import along_training, pairs, reference, seeds_in
 from maxrl_bench.report.style import (
+    UNPAIRED,
     Drawing,
     NotDrawable,
     count,
+    count_seeds,
     finish,
     highest,
     label_x,
@@ -36,8 +39,11 @@ Y_LABELS = {
 }
 
 
-def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> Drawing:
-    """Metrics (rows) against x for each panel; the caption says what is drawn and names what cannot be."""
+def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step", differences: bool = False) -> Drawing:
+    """Metrics (rows) against x for each panel; the caption says what is drawn and names what cannot be.
+
+    differences: below them as many rows with the paired differences to the reference objective.
+    """
     metrics = [metric for metric in metrics if metric in evidence.metrics]
     shown, look = series_by_panel(evidence)
     lines_of: dict[Panel, dict[Series, list[Curve]]] = {}
@@ -52,24 +58,45 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step") -> 
                 absent.setdefault(series.label, []).append(panel.title)
     if not lines_of:
         raise NotDrawable("the tables hold no values of it")
-    figure, axes = small_multiples(lines_of, len(metrics))
+    to = reference(evidence, {panel: list(lines) for panel, lines in lines_of.items()}) if differences else None
+    paired = pairs(evidence, {panel: list(lines) for panel, lines in lines_of.items()}, to)
+    if paired:
+        figure, axes = small_multiples(lines_of, 2 * len(metrics), height=1.85)
+    else:
+        figure, axes = small_multiples(lines_of, len(metrics))
     for (panel, lines), column in zip(lines_of.items(), axes, strict=True):
         for series, curves in lines.items():
-            for (xs, values), ax in zip(curves, column, strict=True):
+            for (xs, values), ax in zip(curves, column, strict=False):
                 line(ax, xs, stats.curve(values), look[series], shown[panel].index(series))
-        for metric, ax in zip(metrics, column, strict=True):
+        for metric, ax in zip(metrics, column, strict=False):
+            label_y(ax, Y_LABELS.get(metric, metric))
+        if to is not None:
+            for metric, ax in zip(metrics, column[len(metrics) :], strict=False):
+                for series, groups in paired.get(panel, {}).items():
+                    steps, values = along_training(evidence, groups, metric)
+                    line(ax, steps, stats.curve(values), look[series], shown[panel].index(series))
+                ax.axhline(0, color=look[to]["color"], linewidth=1, zorder=1)
+                label_y(ax, f"{Y_LABELS.get(metric, metric)}\nminus {to.label}")
+                if panel not in paired:
+                    ax.set_axis_off()
+        for ax in column:
             ax.xaxis.set_major_locator(MaxNLocator(4, integer=x != "seconds"))
             ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: count(value)))
-            label_y(ax, Y_LABELS.get(metric, metric))
         label_x(column, X_LABELS[x])
     drawn = {series for lines in lines_of.values() for series in lines}
     seeds = seeds_of(evidence, lines_of)
-    note = f"Lines: mean over {seeds.number}. Bands: {seeds.note}."
+    note = f"Lines: mean over {seeds.number}. Bands: {seeds.note}, {UNPAIRED}."
+    common = count_seeds(seeds_in(paired)) if paired else None
+    if common and to:
+        note += f" Minus {to.label}: paired; bands: {common.note}."
     figure.align_ylabels()
     finish(figure, note, {series: style for series, style in look.items() if series in drawn})
     names = " and ".join(Y_LABELS.get(m, m) for m in metrics)
     caption = f"{names[0].upper()}{names[1:]}" if not names.startswith("pass@") else f"Held-out {names}"
     caption += f" against {X_LABELS[x]}, mean over {seeds.number} {seeds.intervals}."
+    if common and to:
+        caption += f" Below: the difference to {to.label}, paired, over the {common.number} that both have, "
+        caption += f"{common.intervals}."
     gaps = [
         evidence.missing([r for s in own for r in evidence.members(s, p)], m)
         for p, own in lines_of.items()
@@ -113,7 +140,7 @@ def leaders(evidence: Evidence, metric: str, when: str = "final") -> str:
 
 def training_curves(evidence: Evidence) -> Drawing:
     """pass@1 and pass@k on held-out instances along training."""
-    drawing = draw_curves(evidence, evidence.pass_metrics)
+    drawing = draw_curves(evidence, evidence.pass_metrics, differences=True)
     return _say(drawing, f"Highest pass@1 at the end: {leaders(evidence, 'pass@1')}.")
 
 

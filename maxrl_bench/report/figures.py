@@ -9,6 +9,7 @@ from maxrl_bench.report import coverage as figures_coverage
 from maxrl_bench.report import curves as figures_curves
 from maxrl_bench.report import fronts as figures_fronts
 from maxrl_bench.report import instances as figures_instances
+from maxrl_bench.report import pareto as figures_pareto
 from maxrl_bench.report import settings as figures_settings
 from maxrl_bench.report import summary as figures_summary
 from maxrl_bench.report.style import Drawing
@@ -16,7 +17,7 @@ from maxrl_bench.report.style import Drawing
 # In the order in which a page shows them.
 FIGURES: dict[str, Callable[[Evidence], Drawing]] = {
     "coverage": figures_coverage.coverage,
-    "pareto": figures_coverage.pareto,
+    "pareto": figures_pareto.pareto,
     "training": figures_curves.training_curves,
     "end_points": figures_summary.end_points,
     "aggregates": figures_summary.aggregates,

@@ -12,6 +12,7 @@ from maxrl_bench.analysis import rates, stats
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.rates import CRITERIA, Choice
 from maxrl_bench.analysis.series import Panel, Series
+from maxrl_bench.report.pareto import base_policy
 from maxrl_bench.report.style import (
     Drawing,
     NotDrawable,
@@ -22,6 +23,7 @@ from maxrl_bench.report.style import (
     label_y,
     listed,
     looks,
+    share_limits,
     small_multiples,
 )
 
@@ -70,11 +72,11 @@ def fronts(evidence: Evidence) -> Drawing:
                 ]
                 if own:
                     _draw(ax, np.concatenate(own), look[series])
-        base = _base(evidence, panel, k)
+        base = base_policy(evidence, (run for run, row in evidence.runs.items() if row["task"] == panel.task), k)
         for ax in column:
             ax.plot(*base, "x", color="black", markersize=6, zorder=5)
             ax.margins(0.06)
-        _share_limits(column)
+        share_limits(column)  # the rows of a panel are compared
         for row, ax in zip(_ROWS, column, strict=True):
             label_y(ax, f"pass@{k}\n{_ROW_NAMES[row]}")
         label_x(column, "pass@1")
@@ -137,13 +139,6 @@ def _points(evidence: Evidence, panel: Panel, series: Series, k: int) -> dict[tu
     return points
 
 
-def _base(evidence: Evidence, panel: Panel, k: int) -> np.ndarray:
-    """(pass@1, pass@k) before training, the mean over all seeds: one run of each has it."""
-    runs = {row["seed"]: run for run, row in evidence.runs.items() if row["task"] == panel.task}
-    both = [evidence.scores(list(runs.values()), metric, "start") for metric in ("pass@1", f"pass@{k}")]
-    return np.array([scores.mean() for scores in both])
-
-
 def _draw(ax: Axes, points: np.ndarray, look: dict[str, Any]) -> None:
     """The staircase of the points that no other one beats: what lies below and to the left of it is attained, too."""
     front = points[stats.non_dominated(points)]
@@ -151,12 +146,3 @@ def _draw(ax: Axes, points: np.ndarray, look: dict[str, Any]) -> None:
     style = {**look, "marker": None}
     ax.step(*front.T, where="pre", **style)
     ax.plot(*front.T, look["marker"], color=look["color"], markersize=3.5, markeredgewidth=0)
-
-
-def _share_limits(column: Sequence[Axes]) -> None:
-    """The rows of a panel are compared, so they have one scale."""
-    limits = np.array([[*ax.get_xlim(), *ax.get_ylim()] for ax in column])
-    left, _, bottom, _ = limits.min(axis=0)
-    _, right, _, top = limits.max(axis=0)
-    for ax in column:
-        ax.set(xlim=(left, right), ylim=(bottom, top))

@@ -28,6 +28,7 @@ WIDTH = 9.0  # inches; 900 px at 100 dpi, which is where the type below is sized
 DPI = 110  # of the file: sharp at 900 px, and small
 MAX_COLUMNS = 4
 GREY = "#555555"
+UNPAIRED = "of each line alone (where they overlap, a paired difference can be clear)"
 SIDE_BY_SIDE = "rows side by side"  # the label of a figure whose only panel has its rows in one line
 # Lines and markers of the variants of one objective, from the lightest shade to the darkest.
 _LINESTYLES = ("-", "--", "-.", ":")
@@ -144,6 +145,15 @@ def label_y(ax: Axes, text: str) -> None:
     spec = ax.get_subplotspec()
     if ax.figure.get_label() == SIDE_BY_SIDE or (spec is not None and spec.is_first_col()):
         ax.set_ylabel(text)
+
+
+def share_limits(axes: Sequence[Axes]) -> None:
+    """Panels that are compared have one scale: that of all that is drawn in any."""
+    limits = np.array([[*ax.get_xlim(), *ax.get_ylim()] for ax in axes if ax.axison])
+    left, _, bottom, _ = limits.min(axis=0)
+    _, right, _, top = limits.max(axis=0)
+    for ax in axes:
+        ax.set(xlim=(left, right), ylim=(bottom, top))
 
 
 def label_rows(ax: Axes, labels: Sequence[str]) -> None:

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import drawn
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb
@@ -60,6 +61,7 @@ def test_every_figure_states_its_seeds_and_intervals(name: str, plain: Evidence,
     assert not re.search(r"\b(nan|inf)\b", drawing.caption)
     for axes in drawing.figure.axes:
         assert not axes.axison or axes.get_title(loc="left") or axes.get_xlabel() or axes.get_ylabel() or axes.lines
+    drawn.check_texts(drawing.figure)
 
 
 def test_same_tables_same_bytes(tmp_path: Path, plain: Evidence) -> None:
@@ -86,23 +88,6 @@ def test_files_are_whole_and_colours_survive(tmp_path: Path, plain: Evidence) ->
         colour = np.array([round(255 * c) for c in to_rgb(look["color"])])
         assert (np.abs(image - colour).max(axis=2) <= 4).sum() > 50
     assert png.stat().st_size < 80_000
-
-
-def test_no_text_leaves_the_page_or_overlaps_its_neighbour(plain: Evidence, varied: dict[str, Evidence]) -> None:
-    """Titles, axis labels and the lines of the legend, as laid out."""
-    for name in ("coverage", "pareto", "end_points", "improvement", "rollout_scaling", "order", "initial_pass_rates"):
-        figure = draw(name, varied.get(name, plain)).figure
-        figure.draw_without_rendering()
-        texts = [t for axes in figure.axes for t in (axes.title, axes._left_title, axes.xaxis.label, axes.yaxis.label)]  # type: ignore[attr-defined]
-        texts += [text for legend in figure.legends for text in legend.get_texts()]
-        boxes = [t.get_window_extent() for t in texts if t.get_text() and t.get_visible()]
-        width, height = figure.bbox.width, figure.bbox.height
-        for i, box in enumerate(boxes):
-            assert box.x0 >= -1, name
-            assert box.y0 >= -1, name
-            assert box.x1 <= width + 1, name
-            assert box.y1 <= height + 1, name
-            assert not any(box.overlaps(other) for other in boxes[i + 1 :]), name
 
 
 def test_training_curves_are_the_means_of_the_table(plain: Evidence) -> None:
@@ -136,7 +121,7 @@ def test_samples_saved_beyond_the_curve_are_marked_as_censored() -> None:
     evidence = make(tasks={"one": ("f", 0.0)}, objectives={"MaxRL": OBJECTIVES["MaxRL"], "GRPO": OBJECTIVES["GRPO"]})
     evidence.pass_rates["pass_rate"] = 0.001
     ours = evidence.pass_rates["run"].isin(evidence.metrics.loc[evidence.metrics["objective"] == "MaxRL", "run"])
-    for rate, mark in ((0.9, ">128x"), (1e-9, "<0.12x")):
+    for rate, mark in ((0.9, "more than 128x"), (1e-9, "less than 0.12x")):
         rates = evidence.pass_rates.assign(pass_rate=np.where(ours, rate, 0.001))
         assert f"one {mark} [{mark}, {mark}]" in draw("coverage", Evidence("e", evidence.metrics, rates)).caption
 
@@ -153,11 +138,8 @@ def test_pareto_names_the_frontier() -> None:
     for label, (pass_1, pass_k) in points.items():
         rows = evidence.metrics["objective"] == label
         evidence.metrics.loc[rows, ["pass@1", "pass@128"]] = pass_1, pass_k
-        evidence.metrics.loc[rows & (evidence.metrics["step"] == 40), "pass@1"] += 0.2 * (label == "MaxRL")
     drawing = draw("pareto", Evidence("e", evidence.metrics, evidence.pass_rates))
-    final, best = re.findall(r"one: ([^.;]*)[.;]", drawing.caption)
-    assert final == "REINFORCE, RLOO, GRPO"
-    assert best == "REINFORCE, RLOO, GRPO, MaxRL"  # MaxRL's best evaluation is its third
+    assert re.findall(r"one: ([^.;]*)[.;]", drawing.caption) == ["REINFORCE, RLOO, GRPO"]
 
 
 def test_what_is_missing_is_said_and_left_out() -> None:

@@ -14,6 +14,7 @@ from synthetic_tables import OBJECTIVES, make_tables
 from test_figures import draw
 
 from maxrl_bench.analysis import bootstrap, stats
+from maxrl_bench.analysis.claims import readable
 from maxrl_bench.analysis.compare import compare
 from maxrl_bench.analysis.evidence import Evidence
 
@@ -87,7 +88,9 @@ def test_curves_and_their_bands(name: str, plain: Evidence) -> None:
                 (band,) = drawn.bands(axes, look[0])
                 np.testing.assert_allclose(band, np.stack([expected, low, high], axis=1))
                 assert (low < mean).any() or (name, label) == ("cosine_ml", "exact ML")
-    assert [axes.get_ylabel() for axes in figure.axes[:: len(TASKS)]] == [Y_LABELS.get(m, m) for m in metrics]
+    labels = [Y_LABELS.get(m, m) for m in metrics]
+    labels += [f"{label}\nminus GRPO" for label in labels] if name == "training" else []
+    assert [axes.get_ylabel() for axes in figure.axes[:: len(TASKS)]] == labels
 
 
 Y_LABELS = {
@@ -192,9 +195,10 @@ def test_samples_saved_are_marked_where_the_coverage_is_equal(plain: Evidence) -
             if half.any()
         ]
         expected = bootstrap.limits(np.array(resampled), SEEDS)
-        said = re.search(rf"{task} (\S+)x \[(\S+)x, (\S+)x\]", drawing.caption)
+        number = r"(?:more than |less than )?([\d.]+)x"
+        said = re.search(rf"{task} {number} \[{number}, {number}\]", drawing.caption)
         assert said is not None
-        value, low, high = (float(part.strip("<>")) for part in said.groups())
+        value, low, high = map(float, said.groups())
         assert value == float(f"{128 / end:.2g}")
         # The arrow is there where the interval leaves no doubt that there is a saving.
         assert len(arrows) == (low > 1 or high < 1)
@@ -207,31 +211,75 @@ def test_samples_saved_are_marked_where_the_coverage_is_equal(plain: Evidence) -
 
 
 def test_pareto(plain: Evidence) -> None:
-    figure = draw("pareto", plain).figure
+    """Above: from the base policy to the end, seeds and their mean. Below: minus GRPO at the end, as by `compare`."""
+    drawing = draw("pareto", plain)
+    figure = drawing.figure
+    looks = dict(list(drawn.looks(figure).items())[:-2])
     for task in TASKS:
-        for row, when in enumerate(("final", "best")):
-            axes = drawn.panel(figure, row, task)
-            assert when in figure.axes[row * len(TASKS)].get_ylabel()
-            assert K in figure.axes[row * len(TASKS)].get_ylabel()
-            means = {}
-            for label, look in list(drawn.looks(figure).items())[:-1]:
-                pass_1, pass_k = (curves(plain, task, label, metric).to_numpy() for metric in ("pass@1", K))
-                columns = [len(STEPS) - 1] * SEEDS if when == "final" else (pass_1 + pass_k).argmax(axis=0)
-                points = np.stack([pass_1[columns, range(SEEDS)], pass_k[columns, range(SEEDS)]], axis=1)
-                (large,) = drawn.lines(axes, look, 7.5)
-                (small,) = drawn.lines(axes, look, 2.5)
-                np.testing.assert_allclose(np.stack(small.get_data(), axis=1), points)
-                np.testing.assert_allclose(np.ravel(large.get_data()), points.mean(axis=0))
-                means[label] = points.mean(axis=0)
-                _, low, high = stats.curve(points)
-                (across,) = drawn.bars(axes, look[0], 0).values()
-                (upright,) = drawn.bars(axes, look[0], 1).values()
-                assert across == pytest.approx((low[0], high[0]))
-                assert upright == pytest.approx((low[1], high[1]))
-            beaten = {a for a, x in means.items() for y in means.values() if (y >= x).all() and (y > x).any()}
-            (rings,) = [line for line in axes.lines if line.get_markersize() == 13]
-            expected = sorted(tuple(point) for label, point in means.items() if label not in beaten)
-            np.testing.assert_allclose(sorted(zip(*rings.get_data(), strict=True)), expected)
+        above, below = (drawn.panel(figure, row, task) for row in (0, 1))
+        means = {}
+        for label, look in looks.items():
+            ways = np.stack([curves(plain, task, label, metric).to_numpy() for metric in ("pass@1", K)])
+            means[label] = ways[:, -1].mean(axis=1)
+            (large,) = drawn.lines(above, look, 7.5)
+            (small,) = drawn.lines(above, look, 2.5)
+            np.testing.assert_allclose(small.get_data(), ways[:, -1])
+            np.testing.assert_allclose(np.ravel(large.get_data()), means[label])
+            (way,) = [w for w in drawn.lines(above, (look[0], "None")) if w.get_linewidth() == 1.1]
+            np.testing.assert_allclose(way.get_data(), ways.mean(axis=2))
+            if label == "GRPO":
+                assert not drawn.lines(below, look)
+                continue
+            both = [final_rates(plain, task, label, k) - final_rates(plain, task, "GRPO", k) for k in (1, 128)]
+            across, upright = (compare(scores) for scores in both)
+            (large,) = drawn.lines(below, look, 7.5)
+            (small,) = drawn.lines(below, look, 2.5)
+            np.testing.assert_allclose(np.ravel(large.get_data()), (across.effect, upright.effect))
+            np.testing.assert_allclose(small.get_data(), [scores.mean(axis=1) for scores in both])
+            for along, (one, other) in enumerate(((across, upright), (upright, across))):
+                ((place, ends),) = drawn.bars(below, look[0], along).items()
+                assert (place, *ends) == pytest.approx((other.effect, one.low, one.high))
+        (base,) = [line for line in above.lines if line.get_marker() == "x"]
+        # One run of each seed has it: here the last objective's, which differs from the others' in made-up tables.
+        start = [curves(plain, task, list(looks)[-1], metric).iloc[0].mean() for metric in ("pass@1", K)]
+        np.testing.assert_allclose(np.ravel(base.get_data()), start)
+        beaten = {a for a, x in means.items() for y in means.values() if (y >= x).all() and (y > x).any()}
+        (rings,) = [line for line in above.lines if line.get_markersize() == 13]
+        expected = sorted(tuple(point) for label, point in means.items() if label not in beaten)
+        np.testing.assert_allclose(sorted(zip(*rings.get_data(), strict=True)), expected)
+    for row in (0, 1):  # one scale
+        assert len({(a.get_xlim(), a.get_ylim()) for a in (drawn.panel(figure, row, task) for task in TASKS)}) == 1
+    assert "with 95 % intervals over seeds and 12 held-out instances" in drawing.caption
+
+
+@pytest.mark.parametrize(("name", "row"), [("coverage", 1), ("training", 2)])
+def test_paired_differences_are_of_the_seeds_that_both_have(name: str, row: int, plain: Evidence) -> None:
+    grpo = (plain.metrics["objective"] == "GRPO") & (plain.metrics["seed"] > 3)
+    drawing = draw(name, Evidence("made-up", plain.metrics[~grpo], plain.pass_rates))
+    assert "the difference to GRPO, paired, over the 4 seeds that both have, with 95 % intervals" in drawing.caption
+    assert "seeds and held-out instances" in drawing.caption or name == "training"
+    looks = drawn.looks(drawing.figure)
+    axes = drawn.panel(drawing.figure, row, "maze-9")
+    if name == "coverage":
+        ours, theirs = (
+            np.stack([final_rates(plain, "maze-9", label, 2**i)[:4] for i in range(11)], axis=-1)
+            for label in ("MaxRL", "GRPO")
+        )
+    else:
+        ours, theirs = (curves(plain, "maze-9", label, "pass@1").to_numpy().T[:4] for label in ("MaxRL", "GRPO"))
+    mean, low, high = stats.curve(ours - theirs)
+    np.testing.assert_allclose(drawn.curve(axes, looks["MaxRL"])[1], mean, atol=1e-12)
+    (band,) = drawn.bands(axes, looks["MaxRL"][0])
+    np.testing.assert_allclose(band[:, 1:].T, (low, high), atol=1e-12)
+    assert not drawn.lines(axes, looks["GRPO"])
+
+
+def test_k_and_reference_follow_the_claims(plain: Evidence) -> None:
+    sides: dict[str, Any] = {"compare": {"objective": "maxrl_alg1"}, "against": {"objective": "rloo"}}
+    claims = readable([{"id": "a", "statement": "s", "metric": ["pass@1", "pass@16"], **sides}, {"id": "not readable"}])
+    drawing = draw("pareto", Evidence("made-up", plain.metrics, plain.pass_rates, claims=claims))
+    assert "pass@1 against pass@16" in drawing.caption
+    assert "the difference to RLOO" in drawing.caption
 
 
 def test_end_points(plain: Evidence) -> None:
