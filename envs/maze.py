@@ -3,6 +3,7 @@
 The prompt is the grid, row by row; the policy answers with moves UP, DOWN, LEFT, RIGHT and may give up with DONE.
 Stepping into a wall fails (the border is wall, so no move leaves the grid). The rollout succeeds on reaching the goal,
 without waiting for DONE; DONE anywhere else fails. Moving back and forth is allowed within the horizon.
+Of Prim's 9 x 9 mazes 93 % need only right and down, of Wilson's 72 % (docs/tasks.md: how that caps pass@k).
 Source: Maximum Likelihood Reinforcement Learning (arXiv 2602.02710), maze experiments.
 """
 
