@@ -26,7 +26,7 @@ from maxrl_bench.report.style import GREY, WIDTH, Drawing
 
 MOST_ROWS = 150  # of a figure; the table has them all
 ROW, HEAD, GAP = 0.165, 0.2, 0.07  # inches
-LEFT, RIGHT = 0.245, 0.765  # of the width: between them the intervals, beside them the words
+LEFT, RIGHT = 0.27, 0.765  # of the width: between them the intervals, beside them the words
 # Colours of Okabe and Ito; each verdict has its shape too.
 _LOOKS = {
     BETTER: ("#0072B2", "^", "full"),
@@ -142,7 +142,8 @@ def _row(axes: Axes, c: Comparison, y: float, unit: float) -> None:
     face: dict[str, Any] = {"markerfacecolor": "white"} if fill == "none" else {}
     axes.plot(effect, y, marker, color=color, markersize=5.2, zorder=3, **face)
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7.6, "clip_on": False}
-    left = f"{c.metric} against {textwrap.shorten(c.against, 26, placeholder=' ...')}".replace("$", r"\$")
+    against = c.against.replace("num_rollouts", "N")
+    left = f"{c.metric} against {textwrap.shorten(against, 26, placeholder=' ...')}".replace("$", r"\$")
     axes.text(-0.015, y, left, ha="right", **place)
     digits = 3 if max(abs(v) for v in (c.effect, c.low, c.high) if v is not None) < 1 else 2
     limits = f" [{c.low:+.{digits}f}, {c.high:+.{digits}f}]" if c.low is not None and c.high is not None else ""

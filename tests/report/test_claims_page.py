@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import drawn
 import numpy as np
 import pandas as pd
 import pytest
@@ -45,7 +46,8 @@ def test_each_row_has_effect_interval_margin_and_a_look_of_its_verdict() -> None
         comparison(effect=x, low=x - 0.015, high=x + 0.015, outcome=word, seeds=i + 3)
         for i, (word, x) in enumerate(outcomes.items())
     ]
-    rows.append(comparison(low=None, high=None, outcome=CANNOT, seeds=1))
+    long = {"metric": "pass@128", "against": "MaxRL (Alg. 1), num_rollouts = 16"}
+    rows.append(comparison(low=None, high=None, outcome=CANNOT, seeds=1, **long))
     with style():
         drawing = forest.forest([forest.Entry("study", claim(*rows), UNDECIDED, 0.2)])
     assert drawing is not None
@@ -61,7 +63,9 @@ def test_each_row_has_effect_interval_margin_and_a_look_of_its_verdict() -> None
     assert "+0.300 [+0.285, +0.315]" in texts
     assert {"3 seeds", "4 seeds", "5 seeds", "6 seeds", "1 seed"} <= set(texts)
     assert any(text.startswith("? undecided, p = 0.2") for text in texts)
+    assert "pass@128 against MaxRL (Alg. 1), N = 16" in texts
     assert "1 undecided" in drawing.caption
+    drawn.check_texts(drawing.figure)
 
 
 def test_other_measures_have_a_scale_of_their_own_and_many_rows_an_end() -> None:
