@@ -97,6 +97,7 @@ CHANGES = {
     "policy": {"width": 8},
     "device": "cuda",
     "dtype": "float64",
+    "estimator": "visited",
 }
 
 

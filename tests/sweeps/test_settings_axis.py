@@ -34,6 +34,7 @@ TWO: dict[str, tuple[Any, Any]] = {
     "policy": ({}, {"width": 8}),
     "device": ("cpu", "mps"),
     "dtype": ("float32", "float64"),
+    "estimator": ("sampled", "visited"),
 }
 
 
