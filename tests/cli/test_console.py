@@ -113,11 +113,15 @@ def test_files_in_the_working_directory_are_never_imported(how: str, tmp_path: P
     assert not (tmp_path / "ran").exists()
 
 
+@pytest.mark.parametrize("checkout_last", [False, True])
 def test_the_working_directory_comes_last_and_only_for_an_own_run_function(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    checkout_last: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A checkout that is used from within stands last on the path, and the folder then just before it."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *sys.path])
+    others = [entry for entry in sys.path if entry != str(ROOT)]
+    path = [*others, str(ROOT)] if checkout_last else [str(ROOT), *others]
+    monkeypatch.setattr(sys, "path", ["", str(tmp_path), *path])
     monkeypatch.setenv("PYTHONPATH", f".{os.pathsep}{ROOT}{os.pathsep}")
     monkeypatch.setenv("PYTHONSAFEPATH", "")
     import_path.close()
@@ -127,7 +131,7 @@ def test_the_working_directory_comes_last_and_only_for_an_own_run_function(
     worker.find_own(worker.TRAIN)
     assert str(tmp_path) not in sys.path
     worker.find_own(RUN)
-    assert sys.path[-1] == str(tmp_path)
+    assert sys.path[-1 - checkout_last] == str(tmp_path)
 
 
 def own_function(folder: Path, name: str, body: str, monkeypatch: pytest.MonkeyPatch) -> str:
