@@ -17,7 +17,7 @@ EXACT: dict[str, Any] = {
     "entropy_coef": 0.0,
     "use_adaptive_entropy": False,
     "num_iterations": 1,  # on-policy: one update per batch, so that ratios are 1 and nothing is clipped
-    "mask_truncated_completions": False,  # every rollout that is counted is learnt from,
+    "mask_truncated_completions": False,  # every rollout that is counted is learnt from
     "top_entropy_quantile": 1.0,  # at every token
     "temperature": 1.0,  # scores are those of the distribution that was sampled
     "top_p": 1.0,

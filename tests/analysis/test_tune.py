@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from tuning_curves import CURVES
 
 from maxrl_bench.analysis import tune
 from maxrl_bench.config import RunConfig
@@ -14,21 +15,6 @@ from maxrl_bench.storage.store import Store
 from maxrl_bench.sweeps.experiment import load_experiment
 from maxrl_bench.sweeps.tabulate import write_tables
 
-# pass@1 at steps 0, 10, 20 by (objective, rate, seed). By its end point 0.1 would win for grpo; by its area, 0.01 does.
-CURVES = {
-    ("grpo", 0.001, 0): (0.9, 0.1, 0.2),
-    ("grpo", 0.001, 1): (0.9, 0.1, 0.2),
-    ("grpo", 0.01, 0): (0.1, 0.5, 0.5),
-    ("grpo", 0.01, 1): (0.1, 0.3, 0.5),
-    ("grpo", 0.1, 0): (0.1, 0.0, 0.8),
-    ("grpo", 0.1, 1): (0.1, 0.0, 0.9),
-    ("ml", 0.001, 0): (0.1, 0.2, 0.2),
-    ("ml", 0.001, 1): (0.1, 0.2, 0.2),
-    ("ml", 0.01, 0): (0.1, 0.3, 0.3),
-    ("ml", 0.01, 1): (0.1, 0.3, 0.3),
-    ("ml", 0.1, 0): (0.1, 0.6, 0.6),
-    ("ml", 0.1, 1): (0.1, 0.1, 0.1),
-}
 EXPERIMENT = """
 question = "Which learning rate?"
 [defaults]
