@@ -18,7 +18,6 @@ from maxrl_bench.report.style import (
     NotDrawable,
     count_seeds,
     finish,
-    label_x,
     label_y,
     listed,
     seeds_of,
@@ -60,7 +59,7 @@ def pareto(evidence: Evidence) -> Drawing:
         if panel not in paired:
             column[1].set_axis_off()
         label_y(column[1], f"pass@{k}\nminus {to.label}" if to else "")
-        label_x(column, "pass@1" + (f", minus {to.label}" if to else ""))
+        column[1].set_xlabel("pass@1" + (f", minus {to.label}" if to else ""))
     for row in zip(*axes, strict=True):
         share_limits(row)
     fronts = []

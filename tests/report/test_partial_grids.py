@@ -207,6 +207,14 @@ def test_a_whole_grid_has_no_notes() -> None:
     ]  # fmt: skip
 
 
+def test_panels_side_by_side_say_what_each_shows() -> None:
+    """Where there is one task, its differences stand beside it."""
+    names = ("grpo", "maxrl_alg1")
+    runs = [run(4 * i + seed, "a", name, seed) for i, name in enumerate(names) for seed in range(4)]
+    panels = FIGURES["pareto"](evidence(runs)).figure.axes
+    assert [panel.get_xlabel() for panel in panels] == ["pass@1", "pass@1, minus GRPO"]
+
+
 def test_two_objectives_under_one_label_are_told_apart() -> None:
     runs = [run(seed, "a", "grpo", seed) for seed in range(3)]
     others = [{**run(3 + seed, "a", "grpo", seed), "objective_name": "my_grpo"} for seed in range(3)]
