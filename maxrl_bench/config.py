@@ -136,6 +136,8 @@ class RunConfig(BaseModel):
     batch_size: Instances = 16  # instances per step
     steps: Steps = 200
     learning_rate: Positive = 1e-3
+    optimizer: Literal["adam", "sgd"] = "adam"  # sgd: with momentum 0.9
+    schedule: Literal["constant", "cosine"] = "constant"  # of the learning rate; cosine: down to 0 over the steps
     max_grad_norm: Positive = 1.0
     warm_start_steps: StepsOrZero = 0
     warm_start_batch_size: Instances = 32
@@ -221,7 +223,7 @@ def cell(value: Any) -> Any:
 
 
 # Settings that came after the first results: their defaults leave the names of earlier runs as they were.
-_LATER = ("estimator",)
+_LATER = ("estimator", "optimizer", "schedule")
 _SORTED = sorted({*RunConfig.model_fields} - {*_LATER})
 _CANONICAL = "{" + ", ".join(f'"{name}": %s' for name in _SORTED) + "}%s"  # JSON, and once more for what came later
 

@@ -39,6 +39,8 @@ class Settings(TypedDict, total=False):
     num_rollouts: Several[int]
     batch_size: Several[int]
     learning_rate: Several[float | Literal["tuned"]]
+    optimizer: Several[Literal["adam", "sgd"]]
+    schedule: Several[Literal["constant", "cosine"]]
     max_grad_norm: Several[float]
     warm_start_steps: Several[int]
     warm_start_batch_size: Several[int]
@@ -51,6 +53,7 @@ class Settings(TypedDict, total=False):
     policy: Several[Mapping[str, int]]
     device: Several[str]
     dtype: Several[Literal["float32", "float64", "bfloat16"]]
+    estimator: Several[Literal["sampled", "visited"]]
 
 
 def run(

@@ -31,7 +31,8 @@ from maxrl_bench.testing import first_look
 from maxrl_bench.training import measuring, parameters
 from maxrl_bench.training.feasible import check_objective
 from maxrl_bench.training.instances import TrainingBatches
-from maxrl_bench.training.state import State, Tally, check_optimizer, is_due, restore
+from maxrl_bench.training.optimizers import check_optimizer, make_optimizer, set_rate
+from maxrl_bench.training.state import State, Tally, is_due, restore
 from maxrl_bench.training.streams import random_stream
 from maxrl_bench.training.warm_start import POLICY, base_policy
 
@@ -66,7 +67,7 @@ class Run:
         self.policy = base_policy(self.config, self.task, self.store)
         self.named = {name: p for name, p in self.policy.named_parameters() if p.requires_grad}
         self.parameters = list(self.named.values())
-        self.optimizer = torch.optim.Adam(self.parameters, lr=self.config.learning_rate, fused=True)
+        self.optimizer = make_optimizer(self.config, self.parameters)
         self.rng = random_stream(self.config.seed, "rollouts")
         self.state = State()
 
@@ -93,7 +94,8 @@ class Run:
         memory = saved["memory"]
         objective = self.objective.with_memory(None if memory is None else memory.numpy())
         optimizer = saved["optimizer"]
-        check_optimizer(optimizer, self.optimizer, stepped=state.step > 0)
+        set_rate(self.optimizer, self.config, max(state.step, 1))
+        check_optimizer(optimizer, self.optimizer, self.config, state.step)
         parameters.load_policy(self.policy, saved["policy"])
         self.optimizer.load_state_dict(optimizer)
         self.rng.bit_generator.state = saved["rng"]
@@ -131,6 +133,7 @@ class Run:
         if not isinstance(outcomes, torch.Tensor):
             self.objective = self.objective.after(outcomes.successes)
         with measuring.clock(state):
+            set_rate(self.optimizer, config, state.step)
             self.optimizer.step()
             finite.check_tensors(self.named, "parameter")
 

@@ -79,19 +79,3 @@ def restore(saved: dict[str, Any], config: RunConfig) -> State:
         if name not in ("rows", "pass_rates", "grad_norms", "tally") and not isinstance(value, int | float):
             raise ValueError(f"its '{name}' is not a number")
     return state
-
-
-def check_optimizer(saved: dict[str, Any], own: torch.optim.Optimizer, *, stepped: bool) -> None:
-    """Raises an error, of many kinds, if a stored state is not one of this optimiser after some steps (or none)."""
-    parameters = [parameter for group in own.param_groups for parameter in group["params"]]
-    if saved["param_groups"] != own.state_dict()["param_groups"]:
-        raise ValueError("its optimiser is another one, or has other settings")
-    if sorted(saved["state"]) != (list(range(len(parameters))) if stepped else []):
-        raise ValueError("its optimiser knows other parameters")
-    for index, moments in saved["state"].items():
-        for name in ("exp_avg", "exp_avg_sq"):
-            moment = moments[name]
-            if moment.shape != parameters[index].shape or not bool(torch.isfinite(moment).all()):
-                raise ValueError(f"its optimiser's '{name}' is not that of parameter {index}")
-        if set(moments) != {"step", "exp_avg", "exp_avg_sq"} or moments["step"].numel() != 1:
-            raise ValueError("its optimiser is another one")
