@@ -18,6 +18,7 @@ from maxrl_bench.report.style import (
     NotDrawable,
     count_seeds,
     finish,
+    further,
     label_y,
     line,
     listed,
@@ -134,7 +135,7 @@ def coverage(evidence: Evidence) -> Drawing:
     note += f"; of the samples saved: over {over}." if doubted else "."
     if paired and to:
         common = count_seeds(seeds_in(paired)).over(over)
-        note += f" Below: minus {to.label}, paired; bands: {common.note}."
+        note += f" {further(figure)}: minus {to.label}, paired; bands: {common.note}."
     figure.align_ylabels()
     finish(figure, note, look)
     caption = (
@@ -142,8 +143,8 @@ def coverage(evidence: Evidence) -> Drawing:
         f"{seeds.number} {seeds.intervals}. A line that starts high but stays flat has lost variety."
     )
     if paired and to:
-        caption += f" Below: the difference to {to.label}, paired, over the {common.number} that both have, "
-        caption += f"{common.intervals}."
+        caption += f" {further(figure)}: the difference to {to.label}, paired, over the {common.number} that both "
+        caption += f"have, {common.intervals}."
     compared = {(saved.ours.label, saved.theirs.label): saved.k for saved in savings.values()}
     for (ours, theirs), k in compared.items():
         parts = [

@@ -18,6 +18,7 @@ from maxrl_bench.report.style import (
     count,
     count_seeds,
     finish,
+    further,
     highest,
     label_x,
     label_y,
@@ -95,8 +96,8 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step", dif
     caption = f"{names[0].upper()}{names[1:]}" if not names.startswith("pass@") else f"Held-out {names}"
     caption += f" against {X_LABELS[x]}, mean over {seeds.number} {seeds.intervals}."
     if common and to:
-        caption += f" Below: the difference to {to.label}, paired, over the {common.number} that both have, "
-        caption += f"{common.intervals}."
+        caption += f" {further(figure)}: the difference to {to.label}, paired, over the {common.number} that both "
+        caption += f"have, {common.intervals}."
     gaps = [
         evidence.missing([r for s in own for r in evidence.members(s, p)], m)
         for p, own in lines_of.items()

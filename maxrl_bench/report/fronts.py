@@ -19,6 +19,7 @@ from maxrl_bench.report.style import (
     Seeds,
     count_seeds,
     finish,
+    further,
     label_x,
     label_y,
     listed,
@@ -83,15 +84,16 @@ def fronts(evidence: Evidence) -> Drawing:
     figure.align_ylabels()
     seeds = _seeds(found)
     note = (
-        f"Staircases: no evaluation of any rate of the row has more of both; means over {seeds.number}. x: base "
-        f"policy. Second row: rates with the largest area under pass@1; third: under the mean of pass@1 and pass@{k}. "
+        f"Staircases: no evaluation of any rate of the panel has more of both; means over {seeds.number}. x: base "
+        f"policy. Second: rates with the largest area under pass@1; third: under the mean of pass@1 and pass@{k}. "
         f"Intervals of differences between rates (rates.csv): {seeds.note}."
     )
     finish(figure, note, {series: {**style, "marker": None} for series, style in look.items()})
     caption = (
         f"What each objective attains of (pass@1, pass@{k}) over all its learning rates and evaluations, mean over "
-        f"{seeds.number}, which no choice of a rate can change; below it the same at the rate with the largest area "
-        f"under pass@1, and with the largest under the mean of pass@1 and pass@{k}. Up and to the right is better. "
+        f"{seeds.number}, which no choice of a rate can change; {further(figure).lower()} it the same at the rate with "
+        f"the largest area under pass@1, and with the largest under the mean of pass@1 and pass@{k}. Up and to the "
+        f"right is better. "
         f"{told(found, seeds)}"
     )
     return Drawing(figure, caption, f"Attainable fronts of pass@1 and pass@{k}, one panel per task, three rows.")

@@ -18,6 +18,7 @@ from maxrl_bench.report.style import (
     NotDrawable,
     count_seeds,
     finish,
+    further,
     label_y,
     listed,
     seeds_of,
@@ -80,10 +81,11 @@ def pareto(evidence: Evidence) -> Drawing:
     )
     if paired and to:
         common = count_seeds(seeds_in(paired)).over(over(evidence))
-        note += f" Below: end minus {to.label}, paired by seed and instance, on one scale. Crosses: {common.note}."
+        note += f" {further(figure)}: end minus {to.label}, paired by seed and instance, on one scale."
+        note += f" Crosses: {common.note}."
         caption += (
-            f" Below, on a scale of its own: the difference to {to.label} at the end, paired, over the {common.number} "
-            f"that both have, {common.intervals}; a cross that meets no line differs from it in both."
+            f" {further(figure)}, on a scale of its own: the difference to {to.label} at the end, paired, over the "
+            f"{common.number} that both have, {common.intervals}; a cross that meets no line differs from it in both."
         )
     figure.align_ylabels()
     frontier = Line2D([], [], **_DOTTED, **_RING, markersize=10, label="frontier at the end")

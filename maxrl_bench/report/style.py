@@ -147,6 +147,11 @@ def label_y(ax: Axes, text: str) -> None:
         ax.set_ylabel(text)
 
 
+def further(figure: mpl.figure.Figure) -> str:
+    """Where the further rows of a panel are, to begin a sentence: "Beside" a single panel, else "Below"."""
+    return "Beside" if figure.get_label() == SIDE_BY_SIDE else "Below"
+
+
 def share_limits(axes: Sequence[Axes]) -> None:
     """Panels that are compared have one scale: that of all that is drawn in any."""
     limits = np.array([[*ax.get_xlim(), *ax.get_ylim()] for ax in axes if ax.axison])

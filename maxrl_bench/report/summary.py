@@ -121,10 +121,10 @@ def aggregates(evidence: Evidence) -> Drawing:
     finish(figure, f"{_tasks(panels)}, {seeds.number} each, tasks as strata. Bands and bars: {seeds.note}.", look)
     caption = (
         f"{_tasks(panels)} together, {seeds.number} each, {seeds.intervals} (profiles: by bootstrap, which errs wide). "
-        "Above: the share of runs whose score exceeds a level (higher is better). Below: means over tasks. Highest "
+        "Profiles: the share of runs whose score exceeds a level (higher is better). Points: means over tasks. Highest "
         f"means: {'; '.join(words)}.{_left_out(evidence, all_series)}"
     )
-    return Drawing(figure, caption, "Performance profiles above, means with intervals below.")
+    return Drawing(figure, caption, "Performance profiles, and means with intervals.")
 
 
 def improvement(evidence: Evidence) -> Drawing:

@@ -215,6 +215,20 @@ def test_panels_side_by_side_say_what_each_shows() -> None:
     assert [panel.get_xlabel() for panel in panels] == ["pass@1", "pass@1, minus GRPO"]
 
 
+@pytest.mark.parametrize("tasks", ["a", "ab"])
+def test_captions_say_where_the_differences_stand(tasks: str) -> None:
+    """Beside the only panel, below each of several."""
+    cells = itertools.product(tasks, ("grpo", "maxrl_alg1"), (1e-3, 1e-2), range(4))
+    runs = [run(i, task, name, seed, learning_rate=rate) for i, (task, name, rate, seed) in enumerate(cells)]
+    one_rate = evidence([row for row in runs if row["learning_rate"] == 1e-3])
+    there, elsewhere = ("Beside", "Below") if tasks == "a" else ("Below", "Beside")
+    for name in ("coverage", "pareto", "training", "fronts"):
+        drawing = FIGURES[name](evidence(runs) if name == "fronts" else one_rate)
+        told = f"{drawing.caption} {drawing.figure.get_supxlabel()}"
+        assert re.search(rf"\b{there}\b", told, re.IGNORECASE), name
+        assert not re.search(rf"\b{elsewhere}\b(?! 1: more)", told, re.IGNORECASE), name
+
+
 def test_two_objectives_under_one_label_are_told_apart() -> None:
     runs = [run(seed, "a", "grpo", seed) for seed in range(3)]
     others = [{**run(3 + seed, "a", "grpo", seed), "objective_name": "my_grpo"} for seed in range(3)]
