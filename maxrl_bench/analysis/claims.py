@@ -5,19 +5,21 @@
     statement = "MaxRL beats GRPO and RLOO on pass@1 and on pass@128"
     metric = ["pass@1", "pass@128"]        # columns of the metrics table
     when = "final"                         # the last evaluation | last_three (the mean of the last three) | best | area
-                                           # | drop (best minus final) | rollouts_to (needs level)
+                                           # | drop (best minus final) | rollouts_to (needs level) | collapsed (1 or 0)
+                                           # | front (at equal pass@1) | samples (log2 of how many times fewer)
     compare = { objective = "maxrl_alg1" } # settings of runs; objective: a name or a label
     against = [{ objective = "grpo" }, { name = "maxrl_order", order = 8 }]  # or as in a grid, with knobs
     where = { num_rollouts = 64 }          # optional: asked of both sides
     gain = { num_rollouts = [4, 256] }     # optional: compare what each side gains from the first value to the second
     tasks = ["fourrooms"]                  # optional: else every task on which both sides have runs
+    every_task = false                     # true: each task is a comparison by itself, instead of their mean
     direction = "higher"                   # higher: better is above 0; lower: better is below; equal: within the margin
     margin = 0.02                          # the smallest difference worth the name; of pass@k, 0.02 if nothing is said
     by_margin = false                      # true: better means by more than the margin
 
 Each metric with each opponent is a comparison: the difference, paired by seed (and by held-out instance), averaged over
-tasks, and judged by `compare`; what the comparisons of a claim say together, `compare.combine` says. The verdicts of
-all claims of a profile are one family (`compare.settle`).
+tasks (with every_task, of one task), and judged by `compare`; what the comparisons of a claim say together,
+`compare.combine` says. The verdicts of all claims of a profile are one family (`compare.settle`).
 
 What a claim says, and that the experiment has such runs, is checked before the first run (`claim_model`,
 `claim_check`). rollouts_to is compared as a binary logarithm of the ratio; runs that never reach the level
@@ -37,6 +39,7 @@ import numpy as np
 from maxrl_bench.analysis import stats
 from maxrl_bench.analysis.compare import CANNOT, COLLAPSE_SEEDS, FEWEST_SEEDS, Comparison, combine, compare
 from maxrl_bench.analysis.evidence import Evidence
+from maxrl_bench.analysis.pairs import PAIRS
 from maxrl_bench.sweeps.claim_check import select
 from maxrl_bench.sweeps.claim_model import Claim, Side, number, read_claim
 
@@ -123,16 +126,22 @@ def _judge(evidence: Evidence, claim: Claim, verdict: Verdict) -> None:
             collapsed = {task: _collapsed(evidence, claim, against, task) for task in differences}
 
             asked = claim, metric, sides
-            verdict.comparisons.append(_compare(evidence, *asked, claim.when, differences, collapsed))
-            if len(differences) > 1:
-                verdict.per_task += [
-                    _compare(evidence, *asked, claim.when, {task: scores}, collapsed, task)
-                    for task, scores in differences.items()
-                ]
+            alone = [
+                _compare(evidence, *asked, claim.when, {task: scores}, collapsed, task)
+                for task, scores in differences.items()
+            ]
+            if claim.every_task:
+                verdict.comparisons += alone
+            else:
+                verdict.comparisons.append(_compare(evidence, *asked, claim.when, differences, collapsed))
+                verdict.per_task += alone if len(alone) > 1 else []
             if other := OTHER_MOMENT.get(claim.when):
                 with contextlib.suppress(NoEvidence):  # pass@k for a k that was not measured along training
                     beside = _differences(evidence, claim, metric, against, other, [])
-                    verdict.other_moment.append(_compare(evidence, *asked, other, beside, collapsed))
+                    parts = {task: {task: own} for task, own in beside.items()} if claim.every_task else {"": beside}
+                    verdict.other_moment += [
+                        _compare(evidence, *asked, other, part, collapsed, task) for task, part in parts.items()
+                    ]
     results = [c.result for c in verdict.comparisons]
     seeds = min(result.seeds for result in results)
     if seeds < FEWEST_SEEDS:
@@ -191,44 +200,61 @@ def _differences(
 ) -> dict[str, Differences]:
     """Per task ours minus theirs, on common seeds; a `gain` is a difference of differences.
 
-    Tasks without such runs or values are left out, and noted where they are asked for. Raises NoEvidence if all are.
+    Tasks without such runs or values are left out, and noted where they are asked for. Raises NoEvidence if all are,
+    and, of a claim about every task, if one is.
     """
     if not evidence.has(metric):
         raise NoEvidence(f"the tables hold no values of {metric}")
     terms = claim.terms(against)
     differences: dict[str, Differences] = {}
+    left_out = False
     for task in claim.tasks or evidence.tasks:
         chosen = [runs_of(evidence, task, side) for _, side in terms]
         groups = evidence.in_common(chosen)
         if not groups[0]:
             if claim.tasks or all(chosen):
+                left_out = True
                 notes.append(f"no runs to compare on {task}")
             continue
         every = [run for runs in groups for run in runs]
-        scores = [evidence.scores(runs, metric, when, claim.level or 0.0, every) for runs in groups]
         lacking, asked = evidence.missing(every, metric) if when != "start" else (0, 0)
         if lacking:
             notes.append(f"{task}: {lacking} of {asked} values of {metric} are missing; their evaluations are left out")
-        if claim.level is not None:
-            scores = [
-                _log_rollouts(evidence, runs, needed, claim.level, notes)
-                for runs, needed in zip(groups, scores, strict=True)
-            ]
-        if len({s.shape for s in scores}) > 1:  # instances are stored for one side only
-            scores = [stats.by_seed(s) for s in scores]
-        with np.errstate(invalid="ignore"):  # two runs that need no rollouts have no ratio
-            difference = np.sum([factor * s for (factor, _), s in zip(terms, scores, strict=True)], axis=0)
+        if when in PAIRS:
+            difference, told = PAIRS[when](evidence, groups[0], groups[1], metric)
+            notes += [f"{task}: {note}" for note in told]
+        else:
+            scores = _scores(evidence, claim, metric, when, groups, notes)
+            with np.errstate(invalid="ignore"):  # two runs that need no rollouts have no ratio
+                difference = np.sum([factor * s for (factor, _), s in zip(terms, scores, strict=True)], axis=0)
+            if any(np.isneginf(s).any() for s in scores):
+                level = number(claim.level or 0.0)
+                notes.append(f"{task}: a run has {metric} of {level} before training, so no ratio exists")
         if np.isfinite(difference).all():
             differences[task] = Differences(evidence.seeds(groups[0]), difference)
-        elif any(np.isneginf(s).any() for s in scores):
-            notes.append(
-                f"{task}: a run has {metric} of {number(claim.level or 0.0)} before training, so no ratio exists"
-            )
         else:
+            left_out = True
             notes.append(f"no values of {metric} on {task}")
     if not differences:
         raise NoEvidence(f"no runs with common seeds and values of {metric} for {claim.compare} and {against}")
+    if claim.every_task and left_out:
+        raise NoEvidence("it is a claim about every task")
     return differences
+
+
+def _scores(
+    evidence: Evidence, claim: Claim, metric: str, when: str, groups: Sequence[Sequence[str]], notes: list[str]
+) -> list[np.ndarray]:
+    """One number per run of each group (or per run and instance), all of one shape."""
+    every = [run for runs in groups for run in runs]
+    scores = [evidence.scores(runs, metric, when, claim.level or 0.0, every) for runs in groups]
+    if claim.level is not None:
+        scores = [
+            _log_rollouts(evidence, runs, needed, claim.level, notes)
+            for runs, needed in zip(groups, scores, strict=True)
+        ]
+    # Instances may be stored for one side only.
+    return [stats.by_seed(s) for s in scores] if len({s.shape for s in scores}) > 1 else scores
 
 
 def runs_of(evidence: Evidence, task: str, side: Side) -> list[str]:

@@ -97,8 +97,8 @@ class Scores:
 
         when: "start", the first evaluation; "final", the last; "last_three", the mean of the last three; "best", the
         highest; "area", the mean over training steps; "drop", best minus final; "rollouts_to", training rollouts until
-        `level` is reached, infinite if never. Evaluations without a value, in these runs or those `beside`, are left
-        out; see `missing`. Raises ValueError on another.
+        `level` is reached, infinite if never; "collapsed", 1 if the run did, else 0. Evaluations without a value, in
+        these runs or those `beside`, are left out; see `missing`. Raises ValueError on another.
         """
         if when == "start":
             known = metric in self.metrics
@@ -123,7 +123,24 @@ class Scores:
                 return values.max(axis=1) - values[:, -1]
             case "rollouts_to":
                 return stats.crossing(x, values, level)
-        raise ValueError(f"unknown moment '{when}'; accepted: start, final, last_three, best, area, drop, rollouts_to")
+            case "collapsed":
+                return np.array([float(self.collapsed(run)) for run in runs])
+        accepted = "start, final, last_three, best, area, drop, rollouts_to, collapsed"
+        raise ValueError(f"unknown moment '{when}'; accepted: {accepted}")
+
+    def beside_pass_at_1(self, runs: Sequence[str], metric: str) -> list[np.ndarray]:
+        """Of each run pass@1 and a metric along training, [2, X].
+
+        An evaluation at which a run lacks one of them is left out for all, where all have the same number.
+        """
+        columns = ["pass@1", metric]
+        if not set(columns) <= set(map(str, self.metrics)):
+            return [np.empty((2, 0)) for _ in runs]
+        curves = [np.stack([self._rows[run][c].astype(np.float64) for c in columns]) for run in runs]
+        whole = [~np.isnan(curve).any(axis=0) for curve in curves]
+        if len({w.shape for w in whole}) == 1:
+            whole = [np.logical_and.reduce(whole)] * len(whole)
+        return [curve[:, w] for curve, w in zip(curves, whole, strict=True)]
 
     def collapsed(self, run: str) -> bool:
         """Whether a run's pass@1 fell below half of its best and stayed there, for two evaluations at least.
@@ -161,6 +178,13 @@ class Scores:
         if stored is None or (stored[1] and max(ks) > stored[1]):
             return None
         return np.stack([pass_at_k(stored[0], stored[1], k) for k in ks], axis=-1)
+
+    def final_pass_curves(self, runs: Sequence[str]) -> np.ndarray:
+        """Final pass@k at `ks`: [S, I, X] where the pass-rate table holds it, else [S, X]."""
+        instances = self.instance_pass_at_k(runs, self.ks)
+        if instances is not None:
+            return instances
+        return np.stack([self.scores(runs, f"pass@{k}") for k in self.ks], axis=-1)
 
     def per_instance(self, runs: Sequence[str], column: str) -> tuple[np.ndarray, np.ndarray] | None:
         """Pass rates [M] and another column [M] of the pass-rate table, over all runs and steps; None if absent."""

@@ -7,6 +7,7 @@ intervals in closed form (`crossed`); what is no mean is resampled (`bootstrap`)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -141,6 +142,23 @@ def samples_saved(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float
     target = np.asarray(theirs, np.float64)[..., column]
     needed = np.exp(crossing(np.log(ks), ours, target))
     return np.where(np.asarray(ours)[..., 0] > target, np.inf, k / needed)
+
+
+def front_gap(ours: np.ndarray, theirs: np.ndarray) -> float:
+    """How much higher the front of ours lies, on average over the values x of pass@1 that both attained in training.
+
+    ours, theirs: [2, X], pass@1 and a metric at each evaluation. A run's front at x is its highest metric at a pass@1
+    of x or more. From the first evaluation's pass@1 (the greater) to the best (the lesser); NaN where that is no way.
+    """
+    if not (ours.shape[1] and theirs.shape[1]):
+        return math.nan
+    low, high = max(ours[0, 0], theirs[0, 0]), min(ours[0].max(), theirs[0].max())
+    if high <= low:
+        return math.nan
+    steps = np.unique(np.concatenate([[low, high], ours[0], theirs[0]]))
+    ends = steps[(steps > low) & (steps <= high)]  # a front is constant up to each, and from there on lower
+    heights = [np.where(run[0] >= ends[:, None], run[1], -np.inf).max(axis=1) for run in (ours, theirs)]
+    return float((heights[0] - heights[1]) @ np.diff(ends, prepend=low) / (high - low))
 
 
 def saving_limits(ks: np.ndarray, ours: np.ndarray, theirs: np.ndarray, k: float) -> tuple[float, float]:

@@ -136,6 +136,7 @@ def _line(verdict: Verdict, ends: str) -> str:
     least = max(results, key=lambda c: c.result.p)
     low, high = least.result.low, least.result.high
     seeds, first = min(c.result.seeds for c in verdict.comparisons), least.result.first or 0
+    on = f" on {least.task}" if least.task else ""
     none = f"no interval below {first} seeds" if seeds < first else "no interval yet"
     interval = f"interval [{low:+.3g}, {high:+.3g}]" if math.isfinite(low) else none
-    return f"claim {verdict.id}: {seeds} seeds, {interval} of {least.metric} against {least.theirs}, {ends}"
+    return f"claim {verdict.id}: {seeds} seeds, {interval} of {least.metric} against {least.theirs}{on}, {ends}"

@@ -67,14 +67,6 @@ def _two_digits(value: float) -> str:
     return f"{float(f'{value:.2g}'):g}"  # 110, not 1.1e+02
 
 
-def final_pass_curves(evidence: Evidence, runs: list[str]) -> np.ndarray:
-    """Final pass@k at evidence.ks: [S, I, X] where the pass-rate table holds it, else [S, X]."""
-    instances = evidence.instance_pass_at_k(runs, evidence.ks)
-    if instances is not None:
-        return instances
-    return np.stack([evidence.scores(runs, f"pass@{k}") for k in evidence.ks], axis=-1)
-
-
 def saving(evidence: Evidence, panel: Panel, series: list[Series]) -> Saving | None:
     """The samples that the first MaxRL series saves over the first GRPO one at the latter's pass@high_k."""
     ours = next((s for s in series if s.objective_name.startswith(CHALLENGER)), None)
@@ -84,7 +76,7 @@ def saving(evidence: Evidence, panel: Panel, series: list[Series]) -> Saving | N
     groups = evidence.in_common([evidence.members(s, panel) for s in (ours, theirs)])
     if not groups[0]:
         return None
-    curves = [final_pass_curves(evidence, runs) for runs in groups]
+    curves = [evidence.final_pass_curves(runs) for runs in groups]
     k, ks = evidence.high_k, np.array(evidence.ks, np.float64)
     means = [c.reshape(-1, len(ks)).mean(axis=0) for c in curves]
     limits = stats.saving_limits(ks, curves[0], curves[1], k)
@@ -118,7 +110,7 @@ def coverage(evidence: Evidence) -> Drawing:
         label_y(ax, "pass@k")
         for second in below:
             for series, groups in paired.get(panel, {}).items():
-                both = [final_pass_curves(evidence, runs) for runs in groups]
+                both = [evidence.final_pass_curves(runs) for runs in groups]
                 values = difference(both[0], both[1], points=1)
                 line(second, np.array(ks), stats.curve(values), look[series], present.index(series))
             if to is None or panel not in paired:

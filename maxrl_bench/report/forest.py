@@ -23,10 +23,12 @@ from maxrl_bench.analysis.compare import (
 )
 from maxrl_bench.report.folder import Claim, Comparison
 from maxrl_bench.report.style import GREY, WIDTH, Drawing
+from maxrl_bench.sweeps.claim_model import OWN_SCALE
 
 MOST_ROWS = 150  # of a figure; the table has them all
 ROW, HEAD, GAP = 0.165, 0.2, 0.07  # inches
 LEFT, RIGHT = 0.27, 0.765  # of the width: between them the intervals, beside them the words
+LETTERS = 46  # that fit to the left of a row
 # Colours of Okabe and Ito; each verdict has its shape too.
 _LOOKS = {
     BETTER: ("#0072B2", "^", "full"),
@@ -40,6 +42,12 @@ AT_EVERY_LOOK = (
     "Where seeds were added until the claims were decided, intervals are confidence sequences: they hold at every "
     "look, over seeds alone."
 )
+MEASURES = {
+    "rollouts_to": "log2 rollouts to {}",
+    "collapsed": "collapsed",
+    "front": "front of {}",
+    "samples": "log2 samples, {}",
+}
 SIGNS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUAL: "≈", UNDECIDED: "?", CANNOT: "–"}
 
 
@@ -80,12 +88,12 @@ def forest(entries: Sequence[Entry]) -> Drawing | None:
 
 
 def _of_pass(comparison: Comparison) -> bool:
-    return comparison.metric.startswith("pass@") and comparison.when != "rollouts_to"
+    return comparison.metric.startswith("pass@") and comparison.when not in OWN_SCALE
 
 
 def _section(axes: Axes, part: Sequence[tuple[Entry, list[Comparison]]], height: float) -> None:
     of_pass = _of_pass(part[0][1][0])
-    ends: dict[tuple[str, bool], float] = {}
+    ends: dict[tuple[str, str], float] = {}
     for _, own in part:
         for c in own:
             reach = max(abs(v) for v in (c.effect, c.low, c.high, c.margin) if v is not None)
@@ -113,8 +121,13 @@ def _section(axes: Axes, part: Sequence[tuple[Entry, list[Comparison]]], height:
         )
 
 
-def _scale(comparison: Comparison) -> tuple[str, bool]:
-    return comparison.metric, comparison.when == "rollouts_to"
+def _scale(comparison: Comparison) -> tuple[str, str]:
+    return comparison.metric, comparison.when if comparison.when in OWN_SCALE else ""
+
+
+def measure(comparison: Comparison) -> str:
+    """What is compared, in a word or two: the metric, or what is made of it."""
+    return MEASURES.get(comparison.when, "{}").format(comparison.metric)
 
 
 def _head(axes: Axes, entry: Entry, y: float) -> None:
@@ -143,8 +156,10 @@ def _row(axes: Axes, c: Comparison, y: float, unit: float) -> None:
     axes.plot(effect, y, marker, color=color, markersize=5.2, zorder=3, **face)
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7.6, "clip_on": False}
     against = c.against.replace("num_rollouts", "N")
-    left = f"{c.metric} against {textwrap.shorten(against, 26, placeholder=' ...')}".replace("$", r"\$")
-    axes.text(-0.015, y, left, ha="right", **place)
+    task = "" if c.task == "all" else f"{textwrap.shorten(c.task, 16, placeholder='...')}: "
+    left = f"{task}{measure(c)} {'vs' if task else 'against'} "
+    left += textwrap.shorten(against, max(10, min(26, LETTERS - len(left))), placeholder=" ...")
+    axes.text(-0.015, y, left.replace("$", r"\$"), ha="right", **place)
     digits = 3 if max(abs(v) for v in (c.effect, c.low, c.high) if v is not None) < 1 else 2
     limits = f" [{c.low:+.{digits}f}, {c.high:+.{digits}f}]" if c.low is not None and c.high is not None else ""
     axes.text(1.015, y, f"{c.effect:+.{digits}f}{limits}", ha="left", **place)
@@ -161,7 +176,7 @@ def _legend(figure: Figure, total: float) -> None:
     figure.legend(handles=handles, ncols=6, fontsize=8.5, handlelength=2.2, columnspacing=1.4, **place)
     note = (
         "Rows: 95 % interval of each comparison by itself, over seeds and (final pass@k) held-out instances, tasks "
-        "averaged.\n"
+        "averaged unless one is named.\n"
         "Words at the right of a claim: its verdict after Holm's correction over all claims of the profile."
     )
     figure.text(0.012, 0.1 / total, note, fontsize=7.5, color=GREY, va="bottom")
@@ -179,7 +194,7 @@ def _caption(entries: Sequence[Entry], left_out: int) -> str:
         f"All claims ({told}): each comparison's paired difference with its 95 % interval, {span} seeds. Triangles up "
         "are better in the claim's sense, down worse, squares practically equal (inside the margin, shaded), circles "
         "undecided. Intervals of the last evaluation's pass@k are over seeds and held-out instances, of all else over "
-        f"seeds; tasks are averaged, as independent.{rest}"
+        f"seeds; tasks are averaged, as independent, unless a row names one.{rest}"
     )
 
 

@@ -32,7 +32,7 @@ from maxrl_bench.report.folder import (
     read_drawing,
     read_png,
 )
-from maxrl_bench.report.forest import AT_EVERY_LOOK, SIGNS
+from maxrl_bench.report.forest import AT_EVERY_LOOK, SIGNS, measure
 from maxrl_bench.report.registry import settled
 from maxrl_bench.storage.tables import METRICS, PASS_RATES
 
@@ -43,7 +43,7 @@ RULE = (
     "practically equal if all are better or practically equal, and undecided if its p value, by Holm's correction over "
     "all claims of the profile, is not below 0.05. Cannot be judged: runs, values or seeds are lacking. Effects are "
     "paired by seed (and held-out instance); intervals are Student's, over what each line says; tasks are averaged, as "
-    "independent. claims.csv has all that the verdicts follow from."
+    "independent, unless a line names one. claims.csv has all that the verdicts follow from."
 )
 # Figures of `objective_figures.draw_all`, shown where it has drawn them.
 THEORY = {
@@ -145,9 +145,12 @@ def _not_drawn(page: Page) -> str:
     return "; ".join(f"{entry.name} ({entry.reason})" for entry in page.not_drawn)
 
 
-def _effect(comparison: Comparison) -> str:
+def _effect(comparison: Comparison, task: bool = True) -> str:
+    """A comparison in numbers; task: its task is named, if it is of one."""
+    on = f" on {comparison.task}" if task and comparison.task != "all" else ""
+    what = f"{measure(comparison)} against {comparison.against}{on}"
     if comparison.effect is None:
-        return f"{comparison.metric} against {comparison.against}: no value"
+        return f"{what}: no value"
     limits = (
         f" [{comparison.low:+.3f}, {comparison.high:+.3f}]"
         if comparison.low is not None and comparison.high is not None
@@ -158,7 +161,7 @@ def _effect(comparison: Comparison) -> str:
         seeds += f" x {comparison.instances} instances"
     if comparison.first is not None:
         seeds += ", at every look"
-    return f"{comparison.metric} against {comparison.against}: {comparison.effect:+.3f}{limits}, {seeds}"
+    return f"{what}: {comparison.effect:+.3f}{limits}, {seeds}"
 
 
 def _summary(summary: Sequence[Scores]) -> tuple[list[str], list[list[str]]]:

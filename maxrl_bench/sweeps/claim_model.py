@@ -6,7 +6,7 @@ module `claims` shows an example and judges; `claim_check` compares claims with 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal, Self
 
@@ -38,7 +38,18 @@ MOMENTS = {
     "area": "mean over training of",
     "drop": "loss (best minus final) of",
     "rollouts_to": "log2 of the rollouts until",
+    "collapsed": "share of runs that collapsed, by",
+    "front": "at equal pass@1 along training, the highest attained",
+    "samples": "log2 of how many times fewer samples reach the opponent's last",
 }
+# Moments that take some metrics alone: which, also in words.
+_METRICS: dict[str, tuple[Callable[[str], object], str]] = {
+    "collapsed": (lambda metric: metric == "pass@1", "pass@1 alone"),
+    "front": (lambda metric: metric != "pass@1", "another than pass@1, such as pass@128,"),
+    "samples": (lambda metric: metric.startswith("pass@") and metric != "pass@1", "pass@k for a k above 1"),
+}
+OF_PAIRS = ("front", "samples")  # scores of two runs, ours and theirs, of one task and seed
+OWN_SCALE = ("rollouts_to", "collapsed", "samples")  # no differences of pass@k, whatever the metric
 
 
 @dataclass(frozen=True)
@@ -197,7 +208,9 @@ class Claim(BaseModel):
     against: Annotated[
         list[OneSide], Field(min_length=1, max_length=50), BeforeValidator(_listed), AfterValidator(_distinct)
     ]
-    when: Literal["start", "final", "last_three", "best", "area", "drop", "rollouts_to"] = "final"
+    when: Literal[
+        "start", "final", "last_three", "best", "area", "drop", "rollouts_to", "collapsed", "front", "samples"
+    ] = "final"
     where: OneSide = Side()
     gain: Annotated[tuple[Side, Side] | None, BeforeValidator(_gain)] = None
     tasks: (
@@ -208,6 +221,7 @@ class Claim(BaseModel):
         ]
         | None
     ) = None
+    every_task: bool = False
     direction: Literal["higher", "lower", "equal"] = "higher"
     margin: Annotated[Number, Field(gt=0)] | None = None
     by_margin: bool = False
@@ -216,8 +230,8 @@ class Claim(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _default_margin(cls, table: Any, info: ValidationInfo) -> Any:
-        """The experiment's margin is one of pass@k; log2 of rollouts is of another scale."""
-        if not isinstance(table, dict) or "margin" in table or table.get("when") == "rollouts_to":
+        """The experiment's margin is one of pass@k; shares of runs, and log2 of rollouts, are of another scale."""
+        if not isinstance(table, dict) or "margin" in table or table.get("when") in OWN_SCALE:
             return table
         if any(isinstance(metric, str) and metric.startswith("pass@") for metric in _listed(table.get("metric"))):
             return {**table, "margin": (info.context or {}).get("margin", MARGIN)}
@@ -227,6 +241,9 @@ class Claim(BaseModel):
     def _fits_together(self) -> Self:
         if (self.when == "rollouts_to") != (self.level is not None):
             raise ValueError("key 'level' goes with when = \"rollouts_to\", and only with it")
+        if self.when in OF_PAIRS and self.gain is not None:
+            raise ValueError(f"key 'gain' does not go with when = \"{self.when}\", which is a score of two runs")
+        self._fits_metric()
         if self.by_margin and self.direction == "equal":
             raise ValueError('by_margin goes with direction = "higher" or "lower"')
         lacking = [metric for metric in self.metric if self.margin_of(metric) is None]
@@ -243,6 +260,12 @@ class Claim(BaseModel):
         if self.compare in self.against:
             raise ValueError("compares a side with itself")
         return self
+
+    def _fits_metric(self) -> None:
+        fits, needs = _METRICS.get(self.when, (str, ""))
+        for metric in self.metric:
+            if not fits(metric):
+                raise ValueError(f'when = "{self.when}" takes {needs} as its metric; got {shorten(metric)}')
 
     def margin_of(self, metric: str) -> float | None:
         """The smallest difference of a metric that is worth the name; None: none is too small.
@@ -272,10 +295,12 @@ class Claim(BaseModel):
                 f", gained from {key} = {cell(first)} to {cell(self.gain[1].settings[key])}"
                 for key, first in self.gain[0].settings.items()
             )
-        sides = f"{self.compare} minus {' and '.join(map(str, self.against))}"
+        minus = "against" if self.when == "samples" else "minus"  # of a ratio
+        sides = f"{self.compare} {minus} {' and '.join(map(str, self.against))}"
         if self.where.keys:
             sides += f" ({self.where})"
-        on = f" on {', '.join(self.tasks)}" if self.tasks else ""
+        on = ("each of " if self.tasks else "each task") * self.every_task + ", ".join(self.tasks or ())
+        on = f" on {on}" if on else ""
         margin = "" if self.margin is None else f"±{number(self.margin)}"
         if self.direction == "equal":
             bound = f"within {margin}"
