@@ -69,7 +69,7 @@ KEYS += ["", "x", "../x", "é", "ｔask", "\u202etask", "a\nb", "x" * 300, "con"
 # Other good values of some keys, so that what is mutated often gets past the door.
 OTHERS: dict[str, list[Any]] = {
     "metric": ["pass@8", "log_p", ["pass@1", "pass@4"], "grad_norm", "hard_gradient"],
-    "when": ["final", "last_three", "best", "area", "drop", "rollouts_to"],
+    "when": ["final", "last_three", "best", "area", "drop", "rollouts_to", "collapsed", "front", "samples"],
     "direction": ["higher", "lower", "equal"],
     "margin": [0.5, 1, 1e-300, 5e-324],
     "by_margin": [True, False],

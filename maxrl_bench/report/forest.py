@@ -27,8 +27,8 @@ from maxrl_bench.sweeps.claim_model import OWN_SCALE
 
 MOST_ROWS = 150  # of a figure; the table has them all
 ROW, HEAD, GAP = 0.165, 0.2, 0.07  # inches
-LEFT, RIGHT = 0.27, 0.765  # of the width: between them the intervals, beside them the words
-LETTERS = 46  # that fit to the left of a row
+LEFT, RIGHT = 0.3, 0.765  # of the width: between them the intervals, beside them the words
+LETTERS = 40  # that fit to the left of a row
 # Colours of Okabe and Ito; each verdict has its shape too.
 _LOOKS = {
     BETTER: ("#0072B2", "^", "full"),
@@ -43,11 +43,12 @@ AT_EVERY_LOOK = (
     "look, over seeds alone."
 )
 MEASURES = {
-    "rollouts_to": "log2 rollouts to {}",
+    "rollouts_to": "rollouts to {}",
     "collapsed": "collapsed",
     "front": "front of {}",
-    "samples": "log2 samples, {}",
+    "samples": "samples for {}",
 }
+LOGARITHMS = ("rollouts_to", "samples")
 SIGNS = {SUPPORTED: "✔", CONTRADICTED: "✘", EQUAL: "≈", UNDECIDED: "?", CANNOT: "–"}
 
 
@@ -156,14 +157,17 @@ def _row(axes: Axes, c: Comparison, y: float, unit: float) -> None:
     axes.plot(effect, y, marker, color=color, markersize=5.2, zorder=3, **face)
     place: dict[str, Any] = {"transform": axes.get_yaxis_transform(), "va": "center", "fontsize": 7.6, "clip_on": False}
     against = c.against.replace("num_rollouts", "N")
-    task = "" if c.task == "all" else f"{textwrap.shorten(c.task, 16, placeholder='...')}: "
-    left = f"{task}{measure(c)} {'vs' if task else 'against'} "
-    left += textwrap.shorten(against, max(10, min(26, LETTERS - len(left))), placeholder=" ...")
+    left = f"{measure(c)} against " if c.task == "all" else f"{_cut(c.task, 12)}: {measure(c)} vs "
+    left += _cut(against, max(6, LETTERS - len(left)))
     axes.text(-0.015, y, left.replace("$", r"\$"), ha="right", **place)
     digits = 3 if max(abs(v) for v in (c.effect, c.low, c.high) if v is not None) < 1 else 2
     limits = f" [{c.low:+.{digits}f}, {c.high:+.{digits}f}]" if c.low is not None and c.high is not None else ""
     axes.text(1.015, y, f"{c.effect:+.{digits}f}{limits}", ha="left", **place)
     axes.text(1 + (0.99 - RIGHT) / (RIGHT - LEFT), y, f"{c.seeds} seed{'s' * (c.seeds != 1)}", ha="right", **place)
+
+
+def _cut(text: str, letters: int) -> str:
+    return text if len(text) <= letters else f"{text[: letters - 1].rstrip()}…"
 
 
 def _legend(figure: Figure, total: float) -> None:

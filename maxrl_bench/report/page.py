@@ -32,7 +32,7 @@ from maxrl_bench.report.folder import (
     read_drawing,
     read_png,
 )
-from maxrl_bench.report.forest import AT_EVERY_LOOK, SIGNS, measure
+from maxrl_bench.report.forest import AT_EVERY_LOOK, LOGARITHMS, SIGNS, measure
 from maxrl_bench.report.registry import settled
 from maxrl_bench.storage.tables import METRICS, PASS_RATES
 
@@ -148,7 +148,7 @@ def _not_drawn(page: Page) -> str:
 def _effect(comparison: Comparison, task: bool = True) -> str:
     """A comparison in numbers; task: its task is named, if it is of one."""
     on = f" on {comparison.task}" if task and comparison.task != "all" else ""
-    what = f"{measure(comparison)} against {comparison.against}{on}"
+    what = f"{'log2 of ' * (comparison.when in LOGARITHMS)}{measure(comparison)} against {comparison.against}{on}"
     if comparison.effect is None:
         return f"{what}: no value"
     limits = (

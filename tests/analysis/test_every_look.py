@@ -151,6 +151,9 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ("final", "pass@1", ""),
             ("area", "pass@128", 'when = "area"'),
             ("equal", "pass@1", 'direction = "equal"\nmargin = 0.3'),
+            ("every", "pass@1", "every_task = true"),
+            ("front", "pass@128", 'when = "front"\nevery_task = true'),
+            ("samples", "pass@128", 'when = "samples"\ndirection = "lower"'),
         )
     )
     head = 'question = "?"\nfigures = ["training", "improvement"]\n[[grid]]\ntask = ["fourrooms", "maze-9"]\n'
@@ -171,7 +174,9 @@ def test_every_verdict_follows_from_claims_csv(drawn: Path) -> None:
         assert len(differences) == row["seeds"] >= first == 5
         assert np.mean(differences) == pytest.approx(row["effect"], rel=1e-4, abs=1e-5)
         assert math.isnan(row["df"])
-        effect, equal = row["effect"], row["direction"] == "equal"
+        effect, equal = row["effect"] * (-1 if row["direction"] == "lower" else 1), row["direction"] == "equal"
+        if row["direction"] == "lower":
+            differences = [-value for value in differences]
         p = {
             EQUAL: max(p_at(differences, m, first) for m in (-margin, margin)) if abs(effect) < margin else 1.0,
             BETTER: p_at(differences, margin if equal else 0.0, first) if effect > (margin if equal else 0) else 1.0,
@@ -180,6 +185,7 @@ def test_every_verdict_follows_from_claims_csv(drawn: Path) -> None:
         assert row["p"] == pytest.approx(min(p.values()), rel=1e-3)
         assert row["outcome"] == next((word for word, value in p.items() if value < 0.05), UNDECIDED)
         for limit in (row["low"], row["high"]):
+            limit *= -1 if row["direction"] == "lower" else 1
             assert p_at(differences, limit, first) == pytest.approx(0.05, rel=1e-2)
 
 

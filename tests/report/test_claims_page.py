@@ -11,14 +11,15 @@ import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from scipy import stats as reference
-from synthetic_tables import make_tables
+from synthetic_tables import make_tables, write
 
 from maxrl_bench.analysis.compare import BETTER, CANNOT, CONTRADICTED, EQUAL, SUPPORTED, UNDECIDED, WORSE
 from maxrl_bench.analysis.evidence import Evidence
-from maxrl_bench.report import forest, registry
+from maxrl_bench.report import build, forest, registry
 from maxrl_bench.report.folder import Claim, Comparison, Page
 from maxrl_bench.report.numbers import collapses
 from maxrl_bench.report.style import style
+from maxrl_bench.sweeps.experiment import load_experiment
 
 
 def comparison(**changes: Any) -> Comparison:
@@ -119,3 +120,62 @@ def test_rates_of_collapses_have_exact_binomial_intervals() -> None:
     assert rloo["high"] == pytest.approx(reference.beta.ppf(0.975, 3, 8), rel=1e-5)
     last = metrics["pass@1"].where(~(fallen & (metrics["step"] == 3)), 0.41)  # a last evaluation alone is no collapse
     assert collapses(Evidence("e", metrics.assign(**{"pass@1": last}), rates))[1]["collapsed"] == 0
+
+
+def test_rows_say_what_is_compared_and_on_which_task() -> None:
+    """Collapses and samples have scales of their own; a front of pass@k has that of pass@k."""
+    rows = [
+        comparison(metric="pass@128", when="front", effect=0.2, low=0.1, high=0.3),
+        comparison(metric="pass@128", when="front", task="programs-1", against="MaxRL (Alg. 1), num_rollouts = 16"),
+        comparison(metric="pass@128", task="a-task-with-a-long-name(size=9)", against="RLOO"),
+        comparison(when="collapsed", effect=-0.4, low=-0.8, high=0.0, margin=None),
+        comparison(metric="pass@128", when="samples", task="lava-crossing", effect=2.0, low=1.0, high=4.0, margin=1.0),
+        comparison(metric="pass@1", when="rollouts_to", effect=-1.0, low=-2.0, high=0.0, margin=None),
+    ]
+    with style():
+        drawing = forest.forest([forest.Entry("study", claim(*rows), SUPPORTED, 0.01)])
+    assert drawing is not None
+    of_pass, others = drawing.figure.axes
+    assert {
+        "front of pass@128 against GRPO",
+        "programs-1: front of pass@128 vs MaxRL…",
+        "a-task-with…: pass@128 vs RLOO",
+    } <= {text.get_text() for text in of_pass.texts}
+    assert of_pass.get_xlim()[1] == pytest.approx(1.06 * 0.3)
+    assert {
+        "collapsed against GRPO",
+        "lava-crossi…: samples for pass@128 vs GRPO",
+        "rollouts to pass@1 against GRPO",
+    } <= {text.get_text() for text in others.texts}
+    assert [float(line.get_xdata()[0]) for line in others.lines] == [-0.5, 0.5, -0.5]  # type: ignore[index]
+    drawn.check_texts(drawing.figure)
+
+
+def test_claims_on_pairs_and_tasks_are_on_the_page_and_in_the_registry(tmp_path: Path) -> None:
+    options = {
+        "collapse": ("pass@1", 'when = "collapsed"\ndirection = "lower"'),
+        "front": ("pass@128", 'when = "front"\nevery_task = true'),
+        "samples": ("pass@128", 'when = "samples"\nby_margin = true\nmargin = 1'),
+    }
+    text = 'question = "?"\nfigures = ["coverage"]\n[[grid]]\ntask = ["fourrooms", "maze-9"]\nseed = [0, 1, 2, 3]\n'
+    text += 'objective = ["maxrl_alg1", "grpo"]\n'
+    for name, (metric, more) in options.items():
+        text += f'[[claims]]\nid = "{name}"\nstatement = "{name}"\nmetric = "{metric}"\n{more}\n'
+        text += 'compare = { objective = "maxrl_alg1" }\nagainst = { objective = "grpo" }\n'
+    (tmp_path / "study.toml").write_text(text)
+    tasks = {"fourrooms": ("navigation", 0.0), "maze-9": ("maze", 0.4)}
+    labels = {"MaxRL": ("maxrl_alg1", 0.5, 1.3), "GRPO": ("grpo", 0.6, 2.6)}
+    tables = make_tables(tasks, labels, seeds=4, steps=(0, 50, 100, 150), instances=16)
+    write(tmp_path / "results", "study", *tables, profile="laptop")
+    assert build.draw(load_experiment(tmp_path / "study.toml"), tmp_path / "results", tmp_path / "plots").failed == {}
+    registry = pd.read_csv(tmp_path / "plots" / "claims" / "claims.csv").set_index("claim")
+    assert set(registry["part"]) == {"claim", "task alone"}
+    front = registry.loc[["front"]]
+    assert (list(front["part"]), list(front["task"])) == (["claim"] * 2, ["fourrooms", "maze-9"])
+    assert list(registry.loc["collapse", "effect"]) == [0, 0, 0]
+    for name in ("README.md", "index.html"):
+        shown = (tmp_path / "plots" / name).read_text()
+        assert "front of pass@128 against GRPO on fourrooms: " in shown
+        assert "log2 of samples for pass@128 against GRPO: " in shown
+        assert "collapsed against GRPO: +0.000 [+0.000, +0.000], 4 seeds: undecided" in shown.replace("\\", "")
+        assert "log2 of samples for pass@128 against GRPO on" not in shown  # task by task, there is a column for it

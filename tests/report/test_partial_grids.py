@@ -83,6 +83,25 @@ CLAIMS = tuple(
     for when in ("final", "best", "area", "drop", "rollouts_to")
     for extra in ({"where": {"num_rollouts": 4}}, {"gain": {"num_rollouts": [4, 8]}})
     if when != "rollouts_to" or metric == "pass@1"
+) + tuple(
+    {
+        "id": f"{metric} {when} {every}",
+        "statement": "MaxRL beats GRPO",
+        "metric": metric,
+        "when": when,
+        "compare": {"objective": "maxrl_alg1"},
+        "against": {"objective": "grpo"},
+        "where": {"num_rollouts": 4},
+        "every_task": every,
+    }
+    for when, metric in (
+        ("collapsed", "pass@1"),
+        ("front", "pass@128"),
+        ("front", "cosine_ml"),
+        ("samples", "pass@128"),
+        ("samples", "pass@64"),
+    )
+    for every in (False, True)
 )
 TASKS, NAMES = ("a", "b"), ("grpo", "maxrl_alg1", "ml")
 
