@@ -142,7 +142,7 @@ def test_a_claim_without_runs_under_one_profile_cannot_be_judged_there(tmp_path:
 def test_shipped_claims_can_be_judged_under_every_profile() -> None:
     for path in sorted(Path(__file__).parents[2].glob("experiments/*.toml")):
         if path.name not in ("recipes.toml", "learning_rates.toml"):
-            for profile in ("laptop", "smoke", "full", "tune", "survey"):
+            for profile in ("laptop", "reference", "smoke", "full", "tune", "sgd", "survey"):
                 try:
                     publish.check(load_experiment(path, profile))
                 except NoSuchProfile:

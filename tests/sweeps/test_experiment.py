@@ -343,11 +343,9 @@ def test_two_files_never_share_a_folder_of_results(folder: Path) -> None:
         load_experiments([str(folder / "store.toml")])
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "full"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "reference", "full", "tune", "sgd"])
 def test_the_experiments_of_this_project_are_valid(profile: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
-    if profile == "full" and not any("[profiles.full]" in p.read_text() for p in find_experiments([])):
-        pytest.skip("no experiment has this profile")
     for experiment in load_experiments([], profile):
         assert experiment.runs
         assert experiment.question.endswith("?")
