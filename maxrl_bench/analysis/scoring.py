@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -142,12 +143,14 @@ class Scores:
             whole = [np.logical_and.reduce(whole)] * len(whole)
         return [curve[:, w] for curve, w in zip(curves, whole, strict=True)]
 
-    def collapsed(self, run: str) -> bool:
+    def collapsed(self, run: str, until: float = math.inf) -> bool:
         """Whether a run's pass@1 fell below half of its best and stayed there, for two evaluations at least.
 
-        A fall by less than COLLAPSE is none: a policy that never learned anything may halve.
+        until: the last step of training that is looked at. A fall by less than COLLAPSE is none: a policy that never
+        learned anything may halve.
         """
-        values = self._rows[run]["pass@1"] if "pass@1" in self._rows[run] else np.zeros(0)
+        rows = self._rows[run]
+        values = rows["pass@1"][rows["step"] <= until] if "pass@1" in rows else np.zeros(0)
         values = values[~np.isnan(values)]
         best = values[:-2].max(initial=0)
         return bool((values[-2:] < min(0.5 * best, best - COLLAPSE)).all()) and len(values) > 2

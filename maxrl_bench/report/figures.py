@@ -9,6 +9,7 @@ from maxrl_bench.report import coverage as figures_coverage
 from maxrl_bench.report import curves as figures_curves
 from maxrl_bench.report import fronts as figures_fronts
 from maxrl_bench.report import instances as figures_instances
+from maxrl_bench.report import lengths as figures_lengths
 from maxrl_bench.report import pareto as figures_pareto
 from maxrl_bench.report import settings as figures_settings
 from maxrl_bench.report import summary as figures_summary
@@ -19,6 +20,7 @@ FIGURES: dict[str, Callable[[Evidence], Drawing]] = {
     "coverage": figures_coverage.coverage,
     "pareto": figures_pareto.pareto,
     "training": figures_curves.training_curves,
+    "lengths": figures_lengths.lengths,
     "end_points": figures_summary.end_points,
     "aggregates": figures_summary.aggregates,
     "improvement": figures_summary.improvement,

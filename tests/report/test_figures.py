@@ -23,6 +23,7 @@ from maxrl_bench.report.figures import FIGURES
 from maxrl_bench.report.style import Drawing, NotDrawable, looks, save, style
 
 SMALL: dict[str, Any] = {"steps": (0, 20, 40, 60), "instances": 16}
+TENTHS = tuple(range(0, 101, 10))
 TWO = {name: TASKS[name] for name in ("fourrooms", "maze-9")}
 ORDERS = {f"MaxRL T={t}": ("maxrl_order", -1 + 0.5 * i, 2.0) for i, t in enumerate((1, 4, 16))}
 
@@ -47,7 +48,7 @@ def varied() -> dict[str, Evidence]:
     rollouts = make(settings=({"num_rollouts": 4}, {"num_rollouts": 64}, {"num_rollouts": 1024}))
     rates = make(settings=({"learning_rate": 1e-4}, {"learning_rate": 1e-3}, {"learning_rate": 1e-2}))
     along = {"rollout_scaling": rollouts, "learning_rate": rates, "fronts": rates}
-    return {**along, "order": make(objectives={**OBJECTIVES, **ORDERS})}
+    return {**along, "order": make(objectives={**OBJECTIVES, **ORDERS}), "lengths": make(steps=TENTHS)}
 
 
 @pytest.mark.parametrize("name", FIGURES)
@@ -166,6 +167,7 @@ def test_one_and_two_seeds_have_no_interval_and_captions_say_so(
     settings = ({"num_rollouts": 4, "learning_rate": 1e-4}, {"num_rollouts": 64, "learning_rate": 1e-3})
     grids = {name: make(seeds=seeds, settings=settings) for name in ("rollout_scaling", "learning_rate", "fronts")}
     grids["order"] = make(seeds=seeds, objectives={**OBJECTIVES, **ORDERS})
+    grids["lengths"] = make(seeds=seeds, steps=TENTHS)
     for name in FIGURES:
         drawing = draw(name, grids.get(name, evidence))
         assert f"{seeds} " in drawing.caption
