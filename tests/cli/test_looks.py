@@ -12,18 +12,20 @@ from pathlib import Path
 
 import pytest
 from sweep_cases import HERE, RUN, Serial
+from synthetic_tables import make_tables
 
 from maxrl_bench.analysis.claims import judge
 from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.sequential import confidence_sequence, p_value
 from maxrl_bench.cli import listing, publish
 from maxrl_bench.cli import main as cli
-from maxrl_bench.cli.looks import Looks
+from maxrl_bench.cli.looks import Look, Looks
 from maxrl_bench.storage import tables as results
 from maxrl_bench.sweeps.driver import Report, Sweep, make_plan
 from maxrl_bench.sweeps.executors import DaskPool
 from maxrl_bench.sweeps.experiment import load_experiment
 from maxrl_bench.sweeps.progress import Progress
+from maxrl_bench.sweeps.seeds import next_runs
 from maxrl_bench.sweeps.worker import execute
 
 # MaxRL stands far above GRPO, which is decided at once; between REINFORCE and GRPO is nothing but noise; RLOO is in no
@@ -298,3 +300,25 @@ def test_claims_of_other_tables_of_the_profile_count_in_the_family(whole: Path, 
     follow(study(tmp_path), tmp_path)
     assert publish.claims_beside("laptop", [load_experiment(tmp_path / "study.toml")], str(tmp_path)) == 8
     assert len(seeds(tmp_path)["fourrooms", "maxrl_alg1"]) > 5
+
+
+def test_a_claim_about_every_task_names_the_task_that_is_least_certain(tmp_path: Path) -> None:
+    """Until it is decided, all tasks get the next seed, so that none is ahead."""
+    path = study(tmp_path)
+    text = path.read_text().replace('"fourrooms"', '["fourrooms", "empty-8"]')
+    path.write_text(text.replace('id = "open"', 'id = "open"\nevery_task = true'))
+    experiment = load_experiment(path)
+    more = next_runs(experiment, "open")
+    cells = {(config.task_label, config.objective.name, config.seed) for config in more}
+    assert cells == {(task, name, 4) for task in ("fourrooms", "empty-8") for name in ("reinforce", "grpo")}
+    labels = {"REINFORCE": ("reinforce", 2.0, 1.3), "GRPO": ("grpo", 0.0, 1.3)}
+    tables = make_tables(
+        {"fourrooms": ("f", 0.0), "empty-8": ("f", 0.0)}, labels, seeds=6, steps=(0, 1, 2), instances=8
+    )
+    rule = {"first": 4, "most": 7, "until": "decided"}
+    (verdict,) = judge(Evidence("study", *tables, provenance={"seeds": rule}), experiment.claims[1:])
+    least = max(verdict.comparisons, key=lambda c: c.result.p)
+    assert [c.task for c in verdict.comparisons] == ["fourrooms", "empty-8"]
+    (line,) = Look([(verdict, "undecided", more)]).lines()
+    assert line.startswith(f"claim open: 6 seeds, interval [{least.result.low:+.3g}, ")
+    assert line.endswith(f"] of pass@1 against GRPO on {least.task}, goes on")
