@@ -66,7 +66,7 @@ check: lint types docs test ## what CI runs: lint, types, documentation, tests
 
 tune: $(VENV)/.base ## choose learning rates on the validation split; writes experiments/learning_rates.toml
 	$(CLI) sweep learning_rate --profile tune $(if $(WORKERS),--workers $(WORKERS))
-	$(CLI) tune learning_rate --criterion both
+	$(CLI) tune learning_rate
 
 plots: $(VENV)/.base ## redraw every figure and the report from the tables alone
 	$(CLI) plot $(EXPERIMENT)
