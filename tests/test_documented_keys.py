@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import inspect
 import json
+import re
 from dataclasses import MISSING, fields
 from typing import Any, get_args
 
@@ -12,12 +13,14 @@ import pandas as pd
 import pytest
 from documents import ROOT, table
 
+from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.rates import choices, row_of
 from maxrl_bench.config import RunConfig
 from maxrl_bench.inputs import read_toml
 from maxrl_bench.objectives.formula import Formula
 from maxrl_bench.report.figures import FIGURES
 from maxrl_bench.report.folder import Comparison
+from maxrl_bench.report.room import flat, room
 from maxrl_bench.rollouts.graphs import StateGraphs
 from maxrl_bench.rollouts.policies import ObservationPolicy
 from maxrl_bench.rollouts.tokens import TokenBatch, Verifier
@@ -109,6 +112,9 @@ def test_every_column_of_plots_is_there() -> None:
     columns = [name for name in pd.read_csv(drawn / "summary.csv") if not name.endswith((" low", " high"))]
     assert set(table(PAGE, "summary.csv", "column")) == set(columns)
     assert list(table(PAGE, "collapse.csv", "column")) == list(pd.read_csv(drawn / "collapse.csv"))
+    rooms = flat(room(Evidence.load("objectives", ROOT / "results")))
+    generic = dict.fromkeys(re.sub(r"^(?!base).*? (?=(share of )?pass@)", "OBJECTIVE ", name) for name in rooms[0])
+    assert list(table(PAGE, "room.csv", "column")) == list(generic)
     assert list(table(PAGE, "rates.csv", "column")) == list(row_of(choices(rates)[0]))
     documented = list(table(PAGE, "claims.csv", "column"))
     assert documented == list(pd.read_csv(ROOT / "plots" / "claims" / "claims.csv"))

@@ -1,9 +1,9 @@
 """From tables to plots/: one experiment's figures and verdicts, and the page that shows them all.
 
 `draw` reads results/<experiment>/ and nothing else, and writes plots/<experiment>/: the figures, summary.csv (final
-scores), collapse.csv, and figures.json, which holds what the page says of them and the checksums of the tables they
-were drawn from. `write_report` joins these into plots/claims/, plots/index.html and plots/README.md. The same tables
-give the same bytes.
+scores), collapse.csv, room.csv (shares of exact maximum likelihood's gain), and figures.json, which holds what the page
+says of them and the checksums of the tables they were drawn from. `write_report` joins these into plots/claims/,
+plots/index.html and plots/README.md. The same tables give the same bytes.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from maxrl_bench.analysis.evidence import Evidence
 from maxrl_bench.analysis.rates import row_of
 from maxrl_bench.inputs import read_json
 from maxrl_bench.names import check_name, did_you_mean
+from maxrl_bench.report import room as rooms
 from maxrl_bench.report.figures import FIGURES
 from maxrl_bench.report.folder import Page, changed_files, check_own, page_paths, read_page, replace_files
 from maxrl_bench.report.fronts import choices_of
@@ -66,7 +67,7 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
         files[f"{figure}.png"] = rendered
         figures.append({"name": figure, "caption": drawing.caption, "alt": drawing.alt})
     verdicts = judge(evidence, claims)
-    summary, collapse = summarise(evidence), collapses(evidence)
+    summary, collapse, room = summarise(evidence), collapses(evidence), rooms.room(evidence)
     index = {
         "experiment": name,
         "question": str(evidence.provenance.get("question", "")),
@@ -78,11 +79,12 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
         "claims": [claim_entry(verdict) for verdict in verdicts],
         "summary": summary,
         "collapse": collapse,
+        "room": room,
         "provenance": _origin(evidence.provenance),
         "drawn_from": evidence.provenance.get("checksums", {}),
     }
     chosen = [row_of(choice) for choice in choices_of(evidence)] if "fronts.png" in files else []
-    tables = {"summary.csv": flat(summary), "collapse.csv": collapse, "rates.csv": chosen}
+    tables = {"summary.csv": flat(summary), "collapse.csv": collapse, "rates.csv": chosen, "room.csv": rooms.flat(room)}
     for file, rows in tables.items():
         if rows:
             files[file] = csv_table(rows)

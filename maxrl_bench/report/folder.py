@@ -22,7 +22,7 @@ from maxrl_bench.storage.formats import checksum, to_json
 INDEX = "figures.json"
 MARK = "Written by maxrl-bench: what is edited here is lost."  # by which the next drawing knows its own pages
 TITLE = "Which objective for binary rewards?"
-TABLES = ("summary.csv", "claims.csv", "collapse.csv", "rates.csv")
+TABLES = ("summary.csv", "claims.csv", "collapse.csv", "rates.csv", "room.csv")
 CLAIMS_FOLDER = "claims"  # of the claims of all experiments together
 CLAIMS_FILES = ("claims.png", "claims.csv")
 THEORY_FOLDER = "theory"  # of the objectives' own figures
@@ -135,6 +135,25 @@ class Scores(Strict):
     rollouts: Number | None
 
 
+class Reached(Strict):
+    """An objective's final scores on a task, and their shares of exact maximum likelihood's gain, by metric."""
+
+    objective: str
+    scores: dict[str, Number | None]
+    shares: dict[str, Number | None]
+
+
+class Room(Strict):
+    """What a task leaves to be gained, and what the last fifth of the training still did."""
+
+    task: str
+    steps: int
+    base: dict[str, Number | None]
+    reached: list[Reached]
+    last_fifth: Number | None
+    slowest: str
+
+
 class Index(Strict):
     """The part of figures.json that drawing needs; for the figures of the objectives, all of it."""
 
@@ -161,6 +180,7 @@ class Page(Index):
     claims: list[Claim]
     summary: list[Scores]
     collapse: list[Collapses]
+    room: list[Room] = []
     provenance: Origin
     drawn_from: dict[str, str]
 
