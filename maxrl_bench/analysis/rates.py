@@ -19,6 +19,7 @@ from maxrl_bench.analysis.crossed import mean_of
 from maxrl_bench.sweeps.rate_rule import Group, beyond
 
 CRITERIA = {"pass@1": "area under pass@1", "both": "area under the mean of pass@1 and pass@{}"}
+WIDENS = "pass@1"  # the criterion whose best rate must lie inside of those tried
 GROUP = ["task", "objective_name", "num_rollouts"]
 
 
@@ -111,12 +112,14 @@ def choices(metrics: pd.DataFrame) -> list[Choice]:
 
 
 def wanted(found: Iterable[Choice], walls: Mapping[Group, Iterable[float]]) -> dict[Group, list[float]]:
-    """The rates to try next, by group: beyond each end at which a choice by any criterion stands.
+    """The rates to try next, by group: beyond each end at which the choice by WIDENS stands.
 
-    walls: by group, rates with which runs fail; nothing is tried beyond those.
+    Not by the other criterion: at ever lower rates a policy keeps more of the base policy's pass@k, so that where
+    training loses it no range would ever be wide enough. walls: by group, rates with which runs fail; nothing is tried
+    beyond those.
     """
     more: dict[Group, list[float]] = {}
-    for choice in found:
+    for choice in (choice for choice in found if choice.criterion == WIDENS):
         group = choice[:3]
         for edge in ("lowest", "highest") if choice.edge == "only" else (choice.edge,) if choice.edge else ():
             rate = beyond(choice.rate, edge)

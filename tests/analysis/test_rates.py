@@ -75,10 +75,11 @@ def test_numbers_of_rollouts_are_chosen_for_by_themselves() -> None:
     }  # fmt: skip
 
 
-def test_more_is_wanted_beyond_an_end_by_any_criterion_but_not_beyond_rates_with_which_runs_fail() -> None:
+def test_more_is_wanted_beyond_an_end_by_pass_at_1_but_not_beyond_rates_with_which_runs_fail() -> None:
     found = rates.choices(metrics(many=0.4))
-    assert rates.wanted(found, {}) == {("t", "grpo", 64): [3e-4], ("t", "ml", 64): [0.3, 3e-4]}
-    assert rates.wanted(found, {("t", "ml", 64): {0.3}}) == {("t", "grpo", 64): [3e-4], ("t", "ml", 64): [3e-4]}
+    assert {c.objective for c in found if c.criterion == "both" and c.edge == "lowest"} == {"grpo", "ml"}
+    assert rates.wanted(found, {}) == {("t", "ml", 64): [0.3]}
+    assert rates.wanted(found, {("t", "ml", 64): {0.3}}) == {}
     only = [choice for choice in rates.choices(metrics().query("learning_rate == 0.01")) if choice.objective == "ml"]
     assert {choice.edge for choice in only} == {"only"}
     assert rates.wanted(only, {}) == {("t", "ml", 64): [3e-3, 3e-2]}
