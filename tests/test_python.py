@@ -213,7 +213,7 @@ def test_compare_says_what_there_is(two: Any, asked: dict[str, Any], message: st
 
 
 def test_pass_at_more_than_was_sampled_is_refused() -> None:
-    tables = maxrl_bench.load(ROOT / "results" / "objectives")
+    tables = maxrl_bench.load(ROOT / "results" / "objectives-reference")
     maze = {"tasks": ["maze-9"], "metric": "pass@5000"}
     with pytest.raises(ValueError, match="no values of pass@5000 on maze-9"):
         maxrl_bench.compare(tables, "maxrl_alg1", "grpo", **maze)  # type: ignore[arg-type]
@@ -229,7 +229,7 @@ def test_plots_are_figures_and_pyplot_is_not_touched(two: Any, tmp_path: Path) -
         maxrl_bench.plot.draw(two, "parreto")
     code = (
         "import sys, maxrl_bench; light = {'torch', 'pandas', 'matplotlib'} & sys.modules.keys();"
-        "maxrl_bench.plot.pareto(maxrl_bench.load('results/objectives'));"
+        "maxrl_bench.plot.pareto(maxrl_bench.load('results/objectives-reference'));"
         "print(light, 'matplotlib.pyplot' in sys.modules, 'torch' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)

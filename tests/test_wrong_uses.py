@@ -119,7 +119,7 @@ SMALL = ["steps=2", "eval_instances=2", "batch_size=2", "num_rollouts=8", "warm_
 
 
 def reference(rows: int | None = None, columns: int | None = None) -> Any:
-    tables = load(Path(__file__).parents[1] / "results" / "objectives")
+    tables = load(Path(__file__).parents[1] / "results" / "objectives-reference")
     return tables._replace(metrics=tables.metrics.iloc[:rows, :columns])
 
 

@@ -13,8 +13,8 @@ from maxrl_bench.advice.effects import SHARED, Prompts
 from maxrl_bench.advice.mixture import known
 from maxrl_bench.objectives.population import Scores, second_moment, tabulated
 
-RESULTS = Path(__file__).parents[2] / "results" / "objectives"
-NAMES = ("reinforce", "rloo", "grpo", "maxrl_alg1")
+RESULTS = Path(__file__).parents[2] / "results" / "objectives-reference"
+NAMES = ("rloo", "grpo", "f_grpo", "maxrl_alg1")
 
 
 def leader(values: dict[str, float], near: float) -> str:
