@@ -1,4 +1,4 @@
-"""The committed verdicts, recomputed from claims.csv alone: by scipy, or, where seeds followed the claims, by formula."""
+"""The committed verdicts, recomputed from claims.csv alone: by scipy; where seeds followed the claims, by formula."""
 
 from __future__ import annotations
 
