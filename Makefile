@@ -12,7 +12,7 @@ WORKERS ?=
 SWEEP_FLAGS = --profile $(PROFILE) $(if $(WORKERS),--workers $(WORKERS))
 
 .DEFAULT_GOAL := help
-.PHONY: help sweep smoke test test-trainers check lint types docs tune plots bench stress fuzz clean
+.PHONY: help sweep smoke test test-trainers check lint types docs tune plots readme bench stress fuzz clean
 
 help: ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -70,6 +70,9 @@ tune: $(VENV)/.base ## choose learning rates on the validation split; writes exp
 
 plots: $(VENV)/.base ## redraw every figure and the report from the tables alone
 	$(CLI) plot $(EXPERIMENT)
+
+readme: $(VENV)/.base ## fill README.md and docs/paper.md with the numbers of the tables, by experiments/findings.toml
+	$(PY) -m maxrl_bench.report.findings README.md docs/paper.md
 
 # The version that `make bench` compares with.
 PREVIOUS ?= c309639

@@ -71,6 +71,8 @@ def test_an_installation_has_one_top_level_name(wheel: Path) -> None:
 def test_an_installation_has_what_was_measured(wheel: Path) -> None:
     table = (ROOT / "plots" / "claims" / "claims.csv").read_bytes()
     assert (wheel / "maxrl_bench" / "advice" / "claims.csv").read_bytes() == table
+    words = (ROOT / "experiments" / "findings.toml").read_bytes()
+    assert (wheel / "maxrl_bench" / "experiments" / "findings.toml").read_bytes() == words
 
 
 @pytest.mark.parametrize("kind", ["task", "graph-task", "objective", "experiment"])

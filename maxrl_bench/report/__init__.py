@@ -3,7 +3,8 @@
 One file per kind of figure (`curves`, `lengths`, `coverage`, `pareto`, `instances`, `settings`, `summary`,
 `fronts`, `objective_figures`, `advice_figure`), all drawn in one `style` and `palette`, compared with one `reference`,
 listed in `figures`; `build` draws an experiment's and writes its summary, `page` writes the page over all experiments,
-`folder` replaces what the last drawing made and nothing else.
+which `findings` open (what the results say, with numbers in place of `placeholders`; README.md and docs/paper.md have
+them too), `folder` replaces what the last drawing made and nothing else.
 
 Comes in: evidence and verdicts. Goes out: plots/: PNG, captions, tables, index.html and README.md.
 """

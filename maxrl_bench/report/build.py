@@ -19,10 +19,11 @@ from maxrl_bench.inputs import read_json
 from maxrl_bench.names import check_name, did_you_mean
 from maxrl_bench.report import room as rooms
 from maxrl_bench.report.figures import FIGURES
+from maxrl_bench.report.findings import Findings
 from maxrl_bench.report.folder import Page, changed_files, check_own, page_paths, read_page, replace_files
 from maxrl_bench.report.fronts import choices_of
 from maxrl_bench.report.numbers import collapses, flat, summarise
-from maxrl_bench.report.page import html_page, markdown_page
+from maxrl_bench.report.page import Content, html_page, markdown_page
 from maxrl_bench.report.registry import claim_entry, csv_table, write_claims
 from maxrl_bench.report.style import NotDrawable, render, style
 from maxrl_bench.storage import tables as results
@@ -118,8 +119,10 @@ def write_report(results_root: str | Path, plots_root: str | Path) -> list[Path]
     pages.sort(key=lambda page: (page.order, page.experiment))
     paths = page_paths(plots_root)
     write_claims(pages, plots_root)
+    advice = Findings(results_root, plots_root).table("advice")
+    content = Content(advice, pages, problems, Path(results_root), Path(plots_root))
     for path, render_page in zip(paths, (html_page, markdown_page), strict=True):
-        write_file(path, render_page(pages, problems, Path(results_root), Path(plots_root)).encode())
+        write_file(path, render_page(content).encode())
     return paths
 
 

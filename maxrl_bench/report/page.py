@@ -13,12 +13,13 @@ import struct
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from maxrl_bench.report.findings import Table, markdown_table
 from maxrl_bench.report.folder import (
     CLAIMS_FOLDER,
     MARK,
@@ -51,6 +52,7 @@ ROOM = (
     "means over seeds; in brackets the share of exact maximum likelihood's gain over the base policy. Last fifth: the "
     "most that one of the objectives gained in pass@1 over the last fifth of the training; below 0.01 learning is over."
 )
+ADVICE = "Differences are of final scores, with 95 % intervals; single numbers are means over seeds."
 # Figures of `objective_figures.draw_all`, shown where it has drawn them.
 THEORY = {
     "rows": "Weight, bias and noise of every row, exactly, at 16 rollouts; as curves with sliders: theory.html.",
@@ -69,20 +71,31 @@ _LAYOUT: dict[str, Any] = {
 }
 
 
-def html_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> str:
-    """index.html: claims first, then each experiment's figures, scores and provenance; images embedded, no network."""
+class Content(NamedTuple):
+    """What the page is about: the advice that the results allow, the experiments, and what is wrong with others."""
+
+    advice: Table
+    pages: Sequence[Page]
+    problems: Sequence[str]
+    results_root: Path
+    plots_root: Path
+
+
+def html_page(content: Content) -> str:
+    """index.html: advice, claims, then each experiment's figures, scores, provenance; images embedded, no network."""
     environment = Environment(loader=_TEMPLATES, autoescape=True, **_LAYOUT)
-    return environment.get_template("index.html").render(_content(pages, problems, results_root, plots_root))
+    return environment.get_template("index.html").render(_content(content))
 
 
-def markdown_page(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> str:
-    """README.md: the claims table and the figures with their captions."""
+def markdown_page(content: Content) -> str:
+    """README.md: the advice, the claims table, and the figures with their captions."""
     environment = Environment(loader=_TEMPLATES, autoescape=False, finalize=_md, **_LAYOUT)
-    return environment.get_template("README.md").render(_content(pages, problems, results_root, plots_root))
+    return environment.get_template("README.md").render(_content(content))
 
 
-def _content(pages: Sequence[Page], problems: Sequence[str], results_root: Path, plots_root: Path) -> dict[str, Any]:
+def _content(content: Content) -> dict[str, Any]:
     """What the templates show. All text in it is escaped by them, but for `Markup`."""
+    advice, pages, problems, results_root, plots_root = content
     return {
         "mark": MARK,
         "title": TITLE,
@@ -90,6 +103,10 @@ def _content(pages: Sequence[Page], problems: Sequence[str], results_root: Path,
         "signs": SIGNS,
         "plain": Markup,  # text of ours, which needs no escape
         "opening": _opening(pages),
+        "advice": advice,
+        "advice_note": f"{ADVICE} {_left_out(advice)}".strip(),
+        "advice_in_markdown": Markup(markdown_table(advice, "")),
+        "prose": _prose,
         "pages": pages,
         "problems": problems,
         "caveats": _caveats(pages),
@@ -116,6 +133,18 @@ def _content(pages: Sequence[Page], problems: Sequence[str], results_root: Path,
 def _link(*parts: str) -> Markup:
     """A relative link to a file; no part of it can be taken for a scheme (javascript:), markup, or the link's end."""
     return Markup(quote("/".join(parts), safe="/.-_~"))
+
+
+def _prose(text: str) -> Markup:
+    """A text of ours in HTML: escaped, but for its `code` and **bold**."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+    return Markup(re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text))
+
+
+def _left_out(table: Table) -> str:
+    """How many rows of a table are left out and why; "" where none is."""
+    number, every = len(table.left_out), len(table.left_out) + len(table.rows)
+    return f"{number} of {every} rows are left out here: {'; '.join(table.left_out)}." if number else ""
 
 
 def _caveats(pages: Sequence[Page]) -> list[str]:

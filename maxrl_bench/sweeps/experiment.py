@@ -41,7 +41,7 @@ from maxrl_bench.storage.store import STORE
 from maxrl_bench.sweeps.claim_check import check_claims
 from maxrl_bench.sweeps.claim_model import MARGIN, Claim, read_claims
 from maxrl_bench.sweeps.grid import MAX_RUNS, Block, Layer, common_rule, extends, layer, many_objects, task_layers
-from maxrl_bench.sweeps.recipes import BUILT_IN, HERE, LEARNING_RATES, RECIPES, Recipes, beside, lines_of
+from maxrl_bench.sweeps.recipes import BUILT_IN, HERE, NO_EXPERIMENTS, Recipes, beside, lines_of
 from maxrl_bench.sweeps.seeds import SeedRule
 
 DEFAULT_PROFILE = "laptop"
@@ -281,7 +281,7 @@ def _grid(path: Path, grid: list[dict[str, Any]], names: list[str]) -> list[tupl
 
 def experiments_in(folder: Path) -> dict[str, Path]:
     """The experiment files of a folder, by name."""
-    return {p.stem: p for p in sorted(folder.glob("*.toml")) if p.name not in (RECIPES, LEARNING_RATES)}
+    return {p.stem: p for p in sorted(folder.glob("*.toml")) if p.name not in NO_EXPERIMENTS}
 
 
 def find_experiments(names: list[str], folder: Path = HERE) -> list[Path]:

@@ -25,6 +25,8 @@ BUILT_IN = Path(__file__).parents[1] / "experiments"  # in a checkout a link to 
 HERE = Path("experiments")  # where a user's own are looked for
 RECIPES = "recipes.toml"
 LEARNING_RATES = "learning_rates.toml"
+FINDINGS = "findings.toml"  # what the results say, in words: see `report.findings`
+NO_EXPERIMENTS = (RECIPES, LEARNING_RATES, FINDINGS)  # files beside them
 
 
 def beside(experiment: Path | None) -> Path:

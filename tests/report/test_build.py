@@ -380,13 +380,3 @@ def test_the_smallest_committed_experiment_redraws_to_the_same_statements(tmp_pa
         for key in ("files", "caveat", "notes"):  # pixels, and words that need no new tables to change
             page.pop(key, None)
     assert redrawn == committed
-
-
-@pytest.mark.skipif(not COMMITTED, reason="no reference results in results/ yet")
-def test_the_readme_tells_the_verdicts_of_the_report() -> None:
-    """Rows of its table of claims: | claim ([experiment: id](...)) | **verdict** | what was measured |"""
-    rows = re.findall(r"^\|.*\[(\w+): (\w+)\].*\| \*\*([a-z ]+)\*\* \|", (ROOT / "README.md").read_text(), re.MULTILINE)
-    assert len(rows) >= 5
-    claims = pd.read_csv(ROOT / "plots" / "claims" / "claims.csv").groupby(["experiment", "claim"])["verdict"].first()
-    for name, claim, verdict in rows:
-        assert claims[name, claim] == verdict
