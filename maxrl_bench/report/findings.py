@@ -159,7 +159,8 @@ class Findings:
         try:
             self.file = File.model_validate(read_toml(path))
         except ValidationError as error:
-            raise ValueError(f"{path}: {one_line(error)}") from None
+            known = {key for model in (File, Advice, Claimed, Shown, Prose) for key in model.model_fields}
+            raise ValueError(f"{path}: {one_line(error, known=sorted(known))}") from None
 
     def table(self, name: str) -> Table:
         """A block that is a table, of the rows that can be filled. Raises ValueError where a placeholder is none."""

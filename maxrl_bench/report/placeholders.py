@@ -6,7 +6,7 @@ A placeholder is a word and what it asks of, parted by blanks; '...' holds toget
     {seeds EXPERIMENT CLAIM}                    of its comparisons: 5, or 5 to 20
     {effect EXPERIMENT CLAIM METRIC AGAINST}    ours minus theirs, with its interval: +0.09 [+0.06, +0.11]
     {by EXPERIMENT CLAIM METRIC AGAINST}        the same in the claim's direction, "{by ...} less": 0.15 [0.09, 0.21]
-    {saved EXPERIMENT CLAIM METRIC AGAINST}     likewise, of `rollouts_to`, a logarithm: as a factor, 2.3 [1.5, 3.6]
+    {saved EXPERIMENT CLAIM METRIC AGAINST}     of rollouts_to, samples: how many times fewer, 2.3 [1.5, 3.6]
     {outcome EXPERIMENT CLAIM METRIC AGAINST}   what this comparison declares by itself: better
     {score EXPERIMENT TASK OBJECTIVE METRIC}    mean over seeds at the last evaluation: .88
 
@@ -23,7 +23,7 @@ import functools
 import io
 import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +48,8 @@ TAKES = {
     "outcome": OF_A_COMPARISON,
     "score": ("EXPERIMENT", "TASK", "OBJECTIVE", "METRIC"),
 }
-# The part of claims.csv that an option of a comparison is about.
-PARTS = {"task": "task alone", "when": "other moment"}
-LOGARITHMS = ("rollouts_to",)  # moments whose effects are binary logarithms
+OPTIONS = ("task", "when")  # of a comparison
+LOGARITHMS = ("rollouts_to", "samples")  # moments whose effects are binary logarithms
 _PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 _OPTION = re.compile(r"([\w@]+)=(.+)", re.DOTALL)
 _COLUMNS = ("experiment", "claim", "verdict", "part", "task", "when", "metric", "against", "direction", "outcome")
@@ -60,7 +59,7 @@ _OUTCOMES = (BETTER, WORSE, EQUAL, UNDECIDED, CANNOT, "")  # that of a claim wit
 
 
 class NotThere(ValueError):
-    """The tables do not have what a text asks of them; other faults are ValueErrors, too."""
+    """The tables do not have what a placeholder asks for, or more than that. What is no placeholder is a ValueError."""
 
 
 class Numbers:
@@ -104,38 +103,41 @@ class Numbers:
         if len(arguments) != len(TAKES[word]):
             raise ValueError(f"must be {{{word} {' '.join(TAKES[word])}}}, got {len(arguments)} words after the first")
         if word == "score":
-            return self._score(*arguments, **options)
-        if wrong := set(options) - (set(PARTS) if TAKES[word] == OF_A_COMPARISON else set()):
-            raise ValueError(f"takes no {min(wrong)}=; a comparison takes {'=, '.join(PARTS)}=, a claim none")
+            return self._score(options, *arguments)
+        allowed = OPTIONS if TAKES[word] == OF_A_COMPARISON else ()
+        if wrong := [option for option in options if option not in allowed]:
+            raise ValueError(f"takes no {wrong[0]}=; accepted: {'=, '.join(allowed) + '=' if allowed else 'none'}")
         if word == "verdict":
             return self.verdict(*arguments)
         if word == "seeds":
             return _range(self.claim(*arguments))
-        return _WORDS[word](self._comparison(*arguments, **options))
+        return _WORDS[word](self._comparison(options, *arguments))
 
-    def _comparison(self, experiment: str, claim: str, metric: str, against: str, **options: str) -> dict[str, Any]:
+    def _comparison(
+        self, options: Mapping[str, str], experiment: str, claim: str, metric: str, against: str
+    ) -> dict[str, Any]:
         """One row of claims.csv."""
-        if len(options) > 1:
-            raise ValueError("takes one of task= and when=: claims.csv has no rows of both")
         where = f"claim {experiment}:{claim}"
+        parts = ("other moment",) if "when" in options else ("claim", "task alone") if options else ("claim",)
         rows = self.claim(experiment, claim)
-        rows = rows[rows["part"] == next((PARTS[option] for option in options), "claim")]
+        rows = rows[rows["part"].isin(parts)]
         for column, value in {"metric": metric, **options}.items():
             rows = _only(rows, column, value, where)
         label = OBJECTIVES[against].label if against in OBJECTIVES else against
         whose = rows["against"]
         named = rows[whose == label] if (whose == label).any() else rows[whose.str.startswith(f"{label}, ")]
         if named.empty:
-            raise NotThere(f"{where} is not against {shorten(label)}; {did_you_mean(label, whose)}")
+            raise NotThere(f"{where} is not against {shorten(label)}; {did_you_mean(label, whose.unique())}")
         if len(named) > 1:
-            raise ValueError(f"is several comparisons; take one of {', '.join(map(repr, named['against']))}")
+            column = "task" if named["task"].nunique() > 1 else "against"
+            raise NotThere(f"is several comparisons, of {column} {' or '.join(map(repr, named[column]))}")
         return {str(key): value for key, value in named.iloc[0].items()}
 
-    def _score(self, experiment: str, task: str, objective: str, metric: str, **options: str) -> str:
+    def _score(self, options: Mapping[str, str], experiment: str, task: str, objective: str, metric: str) -> str:
         rows = self._metrics(experiment)
         where = f"the metrics of {experiment}"
         named = "objective_name" if objective in set(rows["objective_name"]) else "objective"
-        for column, value in {"task": task, named: objective, **options}.items():
+        for column, value in [("task", task), (named, objective), *options.items()]:
             rows = _only(rows, column, value, where)
             where = f"{where}, {column}={value}"
         if metric not in rows:
@@ -144,8 +146,8 @@ class Numbers:
         if rows["seed"].duplicated().any():
             settings = rows.columns[: rows.columns.get_loc("step")].drop(["run", "seed"])
             differ = [str(name) for name in settings if rows[name].nunique() > 1]
-            raise ValueError(f"is of several runs with one seed; narrow it by {'= or '.join(differ)}=")
-        value = rows[metric].mean(skipna=False)
+            raise NotThere(f"is of several runs with one seed; narrow it by {'= or '.join(differ)}=")
+        value = pd.to_numeric(rows[metric], errors="coerce").mean(skipna=False)
         if pd.isna(value):
             raise NotThere(f"{where}: {metric} has no value")
         return _digits(value).replace("0.", ".", 1) if 0 < value < 1 else _digits(value)
@@ -200,7 +202,7 @@ def _by(row: dict[str, Any]) -> str:
 
 def _saved(row: dict[str, Any]) -> str:
     if row["when"] not in LOGARITHMS:
-        raise ValueError(f"is of a claim with when = {' or '.join(LOGARITHMS)}, not {row['when']}")
+        raise NotThere(f"needs a claim with when = {' or '.join(LOGARITHMS)}, and this one has {row['when']}")
     effect, low, high = (2**value for value in _claimed(row))
     return f"{effect:.2g}" + (f" [{low:.2g}, {high:.2g}]" if low == low else "")
 
