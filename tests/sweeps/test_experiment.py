@@ -85,6 +85,8 @@ CHANGES = {
     "batch_size": 17,
     "steps": 201,
     "learning_rate": 2e-3,
+    "optimizer": "sgd",
+    "schedule": "cosine",
     "max_grad_norm": 2.0,
     "warm_start_steps": 1,
     "warm_start_batch_size": 33,
