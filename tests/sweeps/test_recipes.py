@@ -63,10 +63,10 @@ def test_ours_count_wherever_an_experiment_lies_and_those_beside_it_go_before(aw
     path = away / "far" / "study.toml"
     path.parent.mkdir()
     path.write_text(STUDY)
-    assert settings(path) == {"fourrooms": (50, 16, 150, 0.003), "programs-1": (50, 32, 100, 0.001)}
+    assert settings(path) == {"fourrooms": (50, 16, 1000, 0.003), "programs-1": (50, 32, 600, 0.001)}
     (path.parent / RECIPES).write_text("[fourrooms]\nsteps = 7\n[empty-8]\nsteps = 9\n")
     (path.parent / LEARNING_RATES).write_text("[fourrooms]\ngrpo = 0.5\n")
-    assert settings(path) == {"fourrooms": (50, 16, 7, 0.5), "programs-1": (50, 32, 100, 0.001)}
+    assert settings(path) == {"fourrooms": (50, 16, 7, 0.5), "programs-1": (50, 32, 600, 0.001)}
     (away / RECIPES).write_text("[fourrooms]\nsteps = 8\n")  # lies beside nothing
     assert settings(path)["fourrooms"][2] == 7
 
@@ -75,8 +75,8 @@ def test_what_counts_of_a_recipe_is_told_and_nothing_else(away: Path) -> None:
     path = away / "study.toml"
     path.write_text(STUDY + "seed = [0, 1]\n[defaults]\nwarm_start_batch_size = 8\n[task.fourrooms]\nsteps = 4\n")
     assert load_experiment(path).recipes == (
-        "recipe of fourrooms: warm_start_steps = 50, eval_every = 15",
-        "recipe of programs-1: warm_start_steps = 50, steps = 100, eval_every = 10",
+        "recipe of fourrooms: warm_start_steps = 50, eval_every = 50",
+        "recipe of programs-1: warm_start_steps = 50, steps = 600, eval_every = 30",
     )
     path.write_text(path.read_text().replace("programs-1", "maze-17").replace('"tuned"', "1e-3"))
     assert load_experiment(path).recipes[1] == (
@@ -88,7 +88,7 @@ def test_what_counts_of_a_recipe_is_told_and_nothing_else(away: Path) -> None:
 def test_a_sweep_and_a_run_say_it_once(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b"):
         (away / f"{name}.toml").write_text(STUDY)
-    line = "recipe of fourrooms: warm_start_steps = 50, warm_start_batch_size = 16, steps = 150, eval_every = 15\n"
+    line = "recipe of fourrooms: warm_start_steps = 50, warm_start_batch_size = 16, steps = 1000, eval_every = 50\n"
     assert cli.main(["sweep", "a.toml", "b.toml", "--no-plots", "--run-function", RUN, "--workers", "1"]) == 0
     assert capsys.readouterr().out.count(line) == 1
     assert cli.main(["sweep", "a.toml", "--dry-run"]) == 0
@@ -184,19 +184,19 @@ def test_tables_of_a_built_in_experiment_are_its_own_wherever_the_package_lies(
     away: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def made() -> None:
-        (study,) = load_experiments(["order"])
+        (study,) = load_experiments(["exact"])
         store = Store("results/store")
         for config in study.runs[:4]:
             fuzz_run.run(config, store)
         tabulate.write_tables(study, store, "results")
 
     made()
-    assert json.loads(Path("results/order/provenance.json").read_text())["path"] == "built-in"
+    assert json.loads(Path("results/exact/provenance.json").read_text())["path"] == "built-in"
     assert cli.main(["plot"]) == 0
-    assert "order: plots/order/" in capsys.readouterr().out
+    assert "exact: plots/exact/" in capsys.readouterr().out
     Path("experiments").mkdir()
-    Path("experiments/order.toml").write_bytes((BUILT_IN / "order.toml").read_bytes())
-    with pytest.raises(ValueError, match="holds those of the built-in order.toml; rename the file"):
+    Path("experiments/exact.toml").write_bytes((BUILT_IN / "exact.toml").read_bytes())
+    with pytest.raises(ValueError, match="holds those of the built-in exact.toml; rename the file"):
         made()
 
 
@@ -218,7 +218,7 @@ def test_rates_tuned_by_a_built_in_sweep_are_written_here_and_never_into_the_pac
     Path("experiments", LEARNING_RATES).write_text("[fourrooms]\ngrpo = 0.5\n")
     (objectives,) = load_experiments(["objectives"])
     chosen = {(run.task.name, run.objective.name): run.learning_rate for run in objectives.runs}
-    assert (chosen["fourrooms", "grpo"], chosen["fourrooms", "rloo"]) == (0.5, 0.003)
+    assert (chosen["fourrooms", "grpo"], chosen["fourrooms", "rloo"]) == (0.5, 0.001)
 
 
 def test_the_card_of_a_task(away: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -229,7 +229,7 @@ def test_the_card_of_a_task(away: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert shown["horizon"] == "48 actions"
     assert shown["pass rates"] == "exact: no sampling noise in evaluations"
     assert shown["demonstrations"] == "yes: it can be warm-started"
-    assert shown["recipe"] == "warm_start_steps = 50, warm_start_batch_size = 16, steps = 150, eval_every = 15"
+    assert shown["recipe"] == "warm_start_steps = 50, warm_start_batch_size = 16, steps = 150, eval_every = 50"
     assert "grpo 0.003" in shown["tuned rates"]
     facts = {}
     for name in ("maze-9", "digits-2", "programs-1"):
