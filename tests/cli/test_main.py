@@ -95,7 +95,7 @@ def test_failures_are_summarised_with_the_command_that_reproduces_them(
     path.write_text(STUDY + '[[grid]]\ntask = "fourrooms"\nobjective = "ml"\nsteps = 4\npolicy = { fail_at = 3 }\n')
     assert sweep() == 1
     told = capsys.readouterr().out
-    recipe = {"warm_start_steps": 50, "warm_start_batch_size": 16, "eval_every": 15}
+    recipe = {"warm_start_steps": 50, "warm_start_batch_size": 16, "eval_every": 50}
     failed = RunConfig(task="fourrooms", objective="ml", steps=4, policy={"fail_at": 3}, **recipe).hash
     command = f"maxrl-bench run --config results/store/{failed}/config.json --run-function {RUN}"
     assert "FAILED fourrooms ml N=64 lr=0.001 seed=0: FloatingPointError: the surrogate became nan" in told

@@ -22,6 +22,8 @@ TWO: dict[str, tuple[Any, Any]] = {
     "batch_size": (4, 8),
     "steps": (4, 8),
     "learning_rate": (1e-3, 2e-3),
+    "optimizer": ("adam", "sgd"),
+    "schedule": ("constant", "cosine"),
     "max_grad_norm": (0.5, 1.0),
     "warm_start_steps": (0, 10),
     "warm_start_batch_size": (4, 8),
