@@ -204,7 +204,8 @@ def _saved(row: dict[str, Any]) -> str:
     if row["when"] not in LOGARITHMS:
         raise NotThere(f"needs a claim with when = {' or '.join(LOGARITHMS)}, and this one has {row['when']}")
     effect, low, high = (2**value for value in _claimed(row))
-    return f"{effect:.2g}" + (f" [{low:.2g}, {high:.2g}]" if low == low else "")
+    plain = [f"{float(f'{value:.2g}'):g}" for value in (effect, low, high)]  # 130, not 1.3e+02
+    return plain[0] + (f" [{plain[1]}, {plain[2]}]" if low == low else "")
 
 
 def _claimed(row: dict[str, Any]) -> tuple[float, float, float]:
