@@ -54,7 +54,7 @@ def beginning(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What every page's folder begins with."""
     folder = tmp_path_factory.mktemp("documentation")
     shutil.copytree(ROOT / "experiments", folder / "experiments")
-    shutil.copytree(ROOT / "results" / "objectives-reference", folder / "results" / "objectives")  # as of `make sweep`
+    shutil.copytree(ROOT / "results" / "objectives-reference", folder / "results" / "objectives-reference")
     shutil.copytree(ROOT / "plots" / "theory", folder / "plots" / "theory")  # which `plot` would take seconds to draw
     assert cli.main([*in_small(["run", "task=empty-8", "objective=grpo"]), "--results", str(folder / "results")]) == 0
     for name, text in STAND_INS.items():
