@@ -155,7 +155,8 @@ def test_hosted_ci_runs_what_everybody_runs() -> None:
 def test_the_public_face_is_there_and_cheap() -> None:
     code = (
         "import sys, maxrl_bench; print({'torch', 'pandas', 'matplotlib'} & set(sys.modules)); "
-        "print(len(maxrl_bench.load('objectives-reference').metrics) > 0, set(maxrl_bench.__all__) - set(dir(maxrl_bench)))"
+        "print(len(maxrl_bench.load('objectives-reference').metrics) > 0, "
+        "set(maxrl_bench.__all__) - set(dir(maxrl_bench)))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\nTrue set()\n"
