@@ -58,7 +58,8 @@ def tune(experiment: Experiment, results_root: Path, criterion: str = "pass@1") 
     read = Rates(inputs.from_toml(text, str(path)), path)
     chosen = {choice[:3]: choice.rate for choice in found[criterion]}
     for config in kept.values():
-        if tuned_rate([read], config.task, config.objective, config.num_rollouts) != chosen[group_of(config)]:
+        of = config.task, config.objective, config.num_rollouts, config.optimizer
+        if tuned_rate([read], *of) != chosen[group_of(config)]:
             raise ValueError(f"{path}: another entry stands before that of {label(config.objective)}; take it out")
     write_file(path, text.encode())
     return f"{path}: {len(chosen)} learning rates chosen by the {CRITERIA[criterion].format(128)}" + _notes(
@@ -113,19 +114,17 @@ def _entries(
     """The entries of the file, by task: of each choice, and of names that stand for several."""
     entries: dict[str, dict[str, float]] = {}
     several = table.groupby(["task", "objective_name"])["num_rollouts"].nunique() > 1
+    optimizers = {group_of(config): config.optimizer for config in runs}
     for choice in chosen:
-        name = (
-            rate_name(choice.objective, choice.num_rollouts)
-            if several[choice.task, choice.objective]
-            else choice.objective
-        )
+        at = choice.num_rollouts if several[choice.task, choice.objective] else None
+        name = rate_name(choice.objective, at, optimizers[choice[:3]])
         entries.setdefault(choice.task, {})[name] = choice.rate
     bare = {label(brief(config.objective)): str(config.objective.name) for config in runs}
+    under = [optimizers[group] for group in zip(*(table[key] for key in GROUP), strict=True)]
     for names in ({name: name for name in bare}, bare):  # over numbers of rollouts, then over knobs
-        pooled = table.assign(objective_name=table["objective_name"].map(names))
-        for (task, name), rows in pooled.groupby(["task", "objective_name"]):
-            if name not in entries[str(task)]:
-                entries[str(task)][str(name)] = _pooled(rows, criterion)
+        pooled = table.assign(objective_name=table["objective_name"].map(names), optimizer=under)
+        for (task, name, optimizer), rows in pooled.groupby(["task", "objective_name", "optimizer"]):
+            entries[str(task)].setdefault(rate_name(str(name), None, str(optimizer)), _pooled(rows, criterion))
     return entries
 
 

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 
 from maxrl_bench.config import RunConfig
 from maxrl_bench.names import from_label, label
 from maxrl_bench.rollouts import policies
-from maxrl_bench.sweeps.grid import Rates, check_table, find_rate
+from maxrl_bench.sweeps.grid import OPTIMIZER, Rates, check_table, find_rate
 from maxrl_bench.sweeps.recipes import HERE, Recipes, as_toml
 from maxrl_bench.tasks import CategoricalContexts, Contexts, Task, TokenContexts, check_task_name, make_task
 
@@ -46,11 +46,14 @@ def _rates(file: Rates, task: str) -> dict[str, Any]:
     return check_table(file.tables.get(task, {}), f"{file.path}: [{task}]")
 
 
-def _entry(row: str) -> tuple[dict[str, Any], int]:
-    """The objective and the number of rollouts that an entry "grpo N=4" is of; without one, the default."""
-    objective, _, num_rollouts = row.partition(" N=")
+def _entry(row: str) -> tuple[dict[str, Any], int, str]:
+    """What an entry "grpo N=4 sgd" is of: the objective, the number of rollouts and the optimizer, or the defaults."""
+    rest, _, last = row.rpartition(" ")
+    optimizers = get_args(RunConfig.model_fields["optimizer"].annotation)
+    name, optimizer = (rest, last) if last in optimizers else (row, OPTIMIZER)
+    objective, _, num_rollouts = name.partition(" N=")
     default = RunConfig.model_fields["num_rollouts"].default
-    return from_label(objective), int(num_rollouts) if num_rollouts.isdecimal() else default
+    return from_label(objective), int(num_rollouts) if num_rollouts.isdecimal() else default, optimizer
 
 
 def _contexts(contexts: Contexts) -> str:

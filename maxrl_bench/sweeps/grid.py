@@ -19,6 +19,7 @@ from maxrl_bench.sweeps.seeds import SeedRule, read_rule
 
 MAX_RUNS = 100_000
 TUNED = "tuned"
+OPTIMIZER: str = RunConfig.model_fields["optimizer"].default  # the one that tuned rates are for where none is named
 
 
 class Setting(NamedTuple):
@@ -99,24 +100,32 @@ def task_layers(tables: Any, path: Path | str, prefix: str = "") -> dict[str, La
     return layers
 
 
-def rate_name(objective: str, num_rollouts: int) -> str:
-    """The entry of learning_rates.toml for an objective at a number of rollouts: "grpo N=4"."""
-    return f"{objective} N={num_rollouts}"
+def rate_name(objective: str, num_rollouts: int | None = None, optimizer: str = OPTIMIZER) -> str:
+    """The entry of learning_rates.toml for these: "grpo", "grpo N=4", "grpo N=4 sgd"."""
+    at = [] if num_rollouts is None else [f"N={num_rollouts}"]
+    under = [] if optimizer == OPTIMIZER else [optimizer]
+    return " ".join([objective, *at, *under])
 
 
 def find_rate(
-    files: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any], num_rollouts: int
+    files: Sequence[Rates],
+    task: Mapping[str, Any],
+    objective: Mapping[str, Any],
+    num_rollouts: int,
+    optimizer: str = OPTIMIZER,
 ) -> float | None:
     """The tuned learning rate of a task (with its options, else by name) and an objective (likewise, by knobs).
 
-    An entry for the number of rollouts goes before the objective's own.
+    An entry for the number of rollouts goes before the objective's own. An optimizer other than the default has entries
+    of its own, and no others count: its rates are of another scale.
 
     It is that of the first file that has one; None if none has. Raises ValueError on one that is no learning rate.
     """
     for rates, task_name in itertools.product(files, (label(task), task["name"])):
         table = check_table(rates.tables.get(task_name, {}), f"{rates.path}: [{task_name}]")
         names = dict.fromkeys((label(objective), label(brief(objective)), objective["name"]))
-        for objective_name in [entry for name in names for entry in (rate_name(name, num_rollouts), name)]:
+        entries = [rate_name(name, n, optimizer) for name in names for n in (num_rollouts, None)]
+        for objective_name in entries:
             if objective_name in table:
                 try:
                     return float(FIELDS["learning_rate"].validate_python(table[objective_name]))
@@ -126,12 +135,17 @@ def find_rate(
 
 
 def tuned_rate(
-    files: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any], num_rollouts: int
+    files: Sequence[Rates],
+    task: Mapping[str, Any],
+    objective: Mapping[str, Any],
+    num_rollouts: int,
+    optimizer: str = OPTIMIZER,
 ) -> float:
     """What `find_rate` finds. Raises ValueError where it finds nothing."""
-    rate = find_rate(files, task, objective, num_rollouts)
+    rate = find_rate(files, task, objective, num_rollouts, optimizer)
     if rate is None:
         names = f"task '{task['name']}', objective '{objective['name']}'"
+        names += f", optimizer '{optimizer}'" if optimizer != OPTIMIZER else ""
         where = files[0].path.name
         raise ValueError(f'learning_rate = "tuned", but {where} has none for {names}; tune it or give a number')
     return rate
@@ -218,16 +232,17 @@ class Block:
         template: RunConfig | None = None
         # What depends on several settings at once is worked out once for each combination of these.
         objectives: dict[tuple[int, int], dict[str, Any]] = {}
-        tuned: dict[tuple[int, int], float] = {}
+        tuned: dict[tuple[int, int, str], float] = {}
         default = RunConfig.model_fields["num_rollouts"].default
         for values in itertools.product(*axes.values()):
             changed = dict(zip(axes, values, strict=True))
             settings = {**single, **changed} if template is None else changed
             objective = changed.get("objective", single.get("objective"))
             if changed.get("learning_rate", single.get("learning_rate")) == TUNED and objective is not None:
-                case = id(objective), changed.get("num_rollouts", single.get("num_rollouts", default))
+                both = {**single, **changed}
+                case = id(objective), both.get("num_rollouts", default), both.get("optimizer", OPTIMIZER)
                 if case not in tuned:
-                    tuned[case] = self._tuned(rates, single["task"], objective, case[1])
+                    tuned[case] = self._tuned(rates, single["task"], objective, *case[1:])
                 settings["learning_rate"] = tuned[case]
             if template is None:
                 template = self._checked(settings, merged)
@@ -241,10 +256,15 @@ class Block:
             yield template.model_copy(update={**settings, "objective": objectives[key]})
 
     def _tuned(
-        self, rates: Sequence[Rates], task: Mapping[str, Any], objective: Mapping[str, Any], num_rollouts: int
+        self,
+        rates: Sequence[Rates],
+        task: Mapping[str, Any],
+        objective: Mapping[str, Any],
+        num_rollouts: int,
+        optimizer: str,
     ) -> float:
         try:
-            return tuned_rate(rates, task, objective, num_rollouts)
+            return tuned_rate(rates, task, objective, num_rollouts, optimizer)
         except ValueError as error:
             raise ValueError(f"{self.where}: {error}") from None
 

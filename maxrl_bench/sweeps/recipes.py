@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from maxrl_bench import inputs
 from maxrl_bench.config import FIELDS, RunConfig
 from maxrl_bench.names import label
-from maxrl_bench.sweeps.grid import TUNED, Layer, Rates, Setting, find_rate, task_layers, tuned_rate
+from maxrl_bench.sweeps.grid import OPTIMIZER, TUNED, Layer, Rates, Setting, find_rate, task_layers, tuned_rate
 from maxrl_bench.tasks import recipe_of
 
 BUILT_IN = Path(__file__).parents[1] / "experiments"  # in a checkout a link to the folder at its root
@@ -100,9 +100,10 @@ def of_run(settings: Mapping[str, Any], folder: Path = HERE) -> tuple[dict[str, 
     filled = {**settings, **{key: setting.values[0] for key, setting in recipe.items()}}
     lines = [told(task.name, recipe)]
     num_rollouts = settings.get("num_rollouts", RunConfig.model_fields["num_rollouts"].default)
-    rate = find_rate(recipes.rates, task, objective, num_rollouts)
+    wanted = recipes.rates, task, objective, num_rollouts, str(filled.get("optimizer", OPTIMIZER))
+    rate = find_rate(*wanted)
     if settings.get("learning_rate") == TUNED:
-        filled["learning_rate"] = tuned_rate(recipes.rates, task, objective, num_rollouts)
+        filled["learning_rate"] = tuned_rate(*wanted)
     elif "learning_rate" not in settings and rate is not None:
         lines.append(f"tuned learning rate of {label(task)}, {label(objective)}: {rate:g} (with learning_rate=tuned)")
     return filled, [line for line in lines if line]

@@ -68,6 +68,24 @@ def test_tuned_rates_are_written_and_read_back_by_experiments(tmp_path: Path) ->
     assert [run.learning_rate for run in load_experiment(user).runs] == [0.01, 0.1]
 
 
+def test_rates_of_another_optimizer_have_entries_of_their_own(tmp_path: Path) -> None:
+    """Rates of SGD are of another scale than Adam's: neither stands in for the other."""
+    path = finished(tmp_path, EXPERIMENT.replace("[defaults]", '[defaults]\noptimizer = "sgd"'))
+    rates = path.parent / "learning_rates.toml"
+    rates.write_text("[fourrooms]\ngrpo = 0.5\nml = 0.25\nrloo = 0.125\n")
+    tune.tune(load_experiment(path), tmp_path / "results")
+    assert tomllib.loads(rates.read_text())["fourrooms"] == {
+        "grpo": 0.5, "ml": 0.25, "rloo": 0.125, "grpo sgd": 0.01, "ml sgd": 0.1,
+    }  # fmt: skip
+    user = path.parent / "user.toml"
+    text = 'question = "?"\n[[grid]]\ntask = "fourrooms"\nobjective = "ml"\nlearning_rate = "tuned"\n'
+    user.write_text(text + 'optimizer = ["sgd", "adam"]\n')
+    assert [run.learning_rate for run in load_experiment(user).runs] == [0.1, 0.25]
+    user.write_text(text.replace('"ml"', '"rloo"') + 'optimizer = "sgd"\n')
+    with pytest.raises(ValueError, match="has none for task 'fourrooms', objective 'rloo', optimizer 'sgd'"):
+        load_experiment(user)
+
+
 def test_tuning_on_the_test_split_is_refused(tmp_path: Path) -> None:
     path = finished(tmp_path, EXPERIMENT.replace('"validation"', '"test"'))
     with pytest.raises(ValueError, match='set eval_split = "validation"'):
