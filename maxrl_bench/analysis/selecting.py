@@ -2,7 +2,8 @@
 
 A *series* is one entry of a legend: the runs of an objective with the same values of the settings that the experiment
 varies. Which settings vary is read off the runs that the experiment asks for, finished or not, so that a legend does
-not change while results come in. Only series and panels that have runs are shown.
+not change while results come in. Only series and panels that have runs are shown. A learning rate that was tuned for
+each value of the others (each number of rollouts, each optimizer) does not vary by itself, and tells nothing apart.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from maxrl_bench.analysis.series import Panel, Series, Settings
 from maxrl_bench.objectives.table import OBJECTIVES
 from maxrl_bench.storage.tables import SETTINGS
 
+RATE = "learning_rate"
 Row = dict[str, Any]  # what a run is: task, objective (its label), objective_name, seed, and the settings
 
 
@@ -36,11 +38,21 @@ class Selection:
                     values.setdefault((row["objective"], setting, row["task"]), set()).add(row[setting])
         self._values = {key: sorted(taken) for key, taken in values.items()}
         self._varying = {(objective, s) for (objective, s, _), taken in self._values.items() if len(taken) > 1}
+        self._varying -= {(objective, RATE) for objective, s in self._varying if s == RATE and self._follows(objective)}
         self.varied = [setting for setting in SETTINGS if any(s == setting for _, s in self._varying)]
 
     def values(self, objective: str, setting: str, task: str) -> list[Any]:
         """The values of a setting among an objective's runs on a task, finished or not, in ascending order."""
         return self._values.get((objective, setting, task), [])
+
+    def _follows(self, objective: str) -> bool:
+        """Whether an objective's learning rates follow from the task and the other settings, as tuned ones do."""
+        rates: dict[tuple[Any, ...], set[Any]] = {}
+        for row in self._planned:
+            if row["objective"] == objective:
+                others = tuple(row.get(s) for s in SETTINGS if s != RATE)
+                rates.setdefault((row["task"], *others), set()).add(row.get(RATE))
+        return all(len(taken) == 1 for taken in rates.values())
 
     def faceted(self) -> list[str]:
         """Settings that vary within more than one objective: each value gets a panel instead of a shade of a colour."""

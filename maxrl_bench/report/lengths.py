@@ -106,7 +106,7 @@ def lengths(evidence: Evidence) -> Drawing:
             _draw(ax, [(look[series], own.get(series, [])) for series in opponents])
             label_y(ax, textwrap.fill(f"{metric} of {ours.label} minus the other's", 26))
         steps = max(point.length for way in ways if way.panel == panel for point in way.points)
-        label_x(column, f"share of {steps:,} training steps")
+        label_x(column, f"share of {steps:,} steps")
     for row in zip(*axes, strict=True):
         share_limits(row)
     figure.align_ylabels()

@@ -102,6 +102,18 @@ def test_an_objective_that_samples_nothing_has_no_number_of_rollouts_in_its_name
     assert [entry.label for entry in experiment.series()][2] == "exact ML, learning rate 0.1"
 
 
+def test_a_rate_that_was_tuned_for_each_value_of_a_setting_tells_nothing_apart() -> None:
+    """One line along N, and one panel per N, though each N has its own rate; not so where a rate varies by itself."""
+    tuned = ({"num_rollouts": 4, "learning_rate": 0.1}, {"num_rollouts": 64, "learning_rate": 0.3})
+    experiment = Evidence("e", *made(settings=tuned))
+    labels = ["GRPO, N = 4", "GRPO, N = 64", "MaxRL, N = 4", "MaxRL, N = 64"]
+    assert sorted(entry.label for entry in experiment.series()) == labels
+    assert [panel.title for panel in experiment.panels(["num_rollouts"])] == ["fourrooms, N = 4", "fourrooms, N = 64"]
+    further = (*tuned, {"num_rollouts": 4, "learning_rate": 0.3})
+    experiment = Evidence("e", *made(settings=further))
+    assert "GRPO, N = 4, learning rate 0.1" in [entry.label for entry in experiment.series()]
+
+
 def test_a_curve_is_drawn_where_every_run_has_a_value() -> None:
     """Else its mean would be one over other seeds from point to point. x is the mean over the runs as well."""
     metrics, rates = made()
