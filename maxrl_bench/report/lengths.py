@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -104,7 +103,7 @@ def lengths(evidence: Evidence) -> Drawing:
         for metric, ax in zip(metrics, column, strict=True):
             own = {way.opponent: way.points for way in ways if (way.panel, way.metric) == (panel, metric)}
             _draw(ax, [(look[series], own.get(series, [])) for series in opponents])
-            label_y(ax, textwrap.fill(f"{metric} of {ours.label} minus the other's", 26))
+            label_y(ax, f"{metric} of {ours.label} minus the other's")
         steps = max(point.length for way in ways if way.panel == panel for point in way.points)
         label_x(column, f"share of {steps:,} steps")
     for row in zip(*axes, strict=True):

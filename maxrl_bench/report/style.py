@@ -141,10 +141,10 @@ def label_x(rows: Sequence[Axes], text: str) -> None:
 
 
 def label_y(ax: Axes, text: str) -> None:
-    """The label of a y axis that the panels of a row share: at the first of them."""
+    """The label of a y axis that the panels of a row share: at the first, in lines as long as a panel is high."""
     spec = ax.get_subplotspec()
     if ax.figure.get_label() == SIDE_BY_SIDE or (spec is not None and spec.is_first_col()):
-        ax.set_ylabel(text)
+        ax.set_ylabel("\n".join(textwrap.fill(part, 26) for part in text.splitlines()))
 
 
 def further(figure: mpl.figure.Figure) -> str:
