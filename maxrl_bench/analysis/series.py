@@ -19,6 +19,7 @@ _WORDS = {
 _ONE = {
     ("batch_size", 1): "1 instance per step",
     ("steps", 1): "1 step",
+    ("train_instances", 0): "unlimited training instances",
     ("train_instances", 1): "1 training instance",
     ("warm_start_steps", 1): "1 warm-start step",
 }

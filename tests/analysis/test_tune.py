@@ -72,17 +72,17 @@ def test_rates_of_another_optimizer_have_entries_of_their_own(tmp_path: Path) ->
     """Rates of SGD are of another scale than Adam's: neither stands in for the other."""
     path = finished(tmp_path, EXPERIMENT.replace("[defaults]", '[defaults]\noptimizer = "sgd"'))
     rates = path.parent / "learning_rates.toml"
-    rates.write_text("[fourrooms]\ngrpo = 0.5\nml = 0.25\nrloo = 0.125\n")
+    rates.write_text("[fourrooms]\ngrpo = 0.5\nml = 0.25\nreinforce = 0.125\n")
     tune.tune(load_experiment(path), tmp_path / "results")
     assert tomllib.loads(rates.read_text())["fourrooms"] == {
-        "grpo": 0.5, "ml": 0.25, "rloo": 0.125, "grpo sgd": 0.01, "ml sgd": 0.1,
+        "grpo": 0.5, "ml": 0.25, "reinforce": 0.125, "grpo sgd": 0.01, "ml sgd": 0.1,
     }  # fmt: skip
     user = path.parent / "user.toml"
     text = 'question = "?"\n[[grid]]\ntask = "fourrooms"\nobjective = "ml"\nlearning_rate = "tuned"\n'
     user.write_text(text + 'optimizer = ["sgd", "adam"]\n')
     assert [run.learning_rate for run in load_experiment(user).runs] == [0.1, 0.25]
-    user.write_text(text.replace('"ml"', '"rloo"') + 'optimizer = "sgd"\n')
-    with pytest.raises(ValueError, match="has none for task 'fourrooms', objective 'rloo', optimizer 'sgd'"):
+    user.write_text(text.replace('"ml"', '"reinforce"') + 'optimizer = "sgd"\n')
+    with pytest.raises(ValueError, match="has none for task 'fourrooms', objective 'reinforce', optimizer 'sgd'"):
         load_experiment(user)
 
 

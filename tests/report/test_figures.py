@@ -164,8 +164,9 @@ def test_one_and_two_seeds_have_no_interval_and_captions_say_so(
     seeds: int,
 ) -> None:
     evidence = make(seeds=seeds, grad_norm=True)
-    settings = ({"num_rollouts": 4, "learning_rate": 1e-4}, {"num_rollouts": 64, "learning_rate": 1e-3})
-    grids = {name: make(seeds=seeds, settings=settings) for name in ("rollout_scaling", "learning_rate", "fronts")}
+    rates = ({"learning_rate": 1e-4}, {"learning_rate": 1e-3})
+    grids = {name: make(seeds=seeds, settings=rates) for name in ("learning_rate", "fronts")}
+    grids["rollout_scaling"] = make(seeds=seeds, settings=({"num_rollouts": 4}, {"num_rollouts": 64}))
     grids["order"] = make(seeds=seeds, objectives={**OBJECTIVES, **ORDERS})
     grids["lengths"] = make(seeds=seeds, steps=TENTHS)
     for name in FIGURES:
