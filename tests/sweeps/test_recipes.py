@@ -231,6 +231,7 @@ def test_the_card_of_a_task(away: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert shown["demonstrations"] == "yes: it can be warm-started"
     assert shown["recipe"] == "warm_start_steps = 50, warm_start_batch_size = 16, steps = 1000, eval_every = 50"
     assert "grpo 0.003" in shown["tuned rates"]
+    assert "grpo sgd 0.03" in shown["tuned rates"]
     facts = {}
     for name in ("maze-9", "digits-2", "programs-1"):
         assert cli.main(["show", "task", name, "--json"]) == 0
