@@ -11,11 +11,11 @@ from __future__ import annotations
 import errno
 import functools
 import json
+import lzma
 import os
 import re
 import stat
 import tomllib
-import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from maxrl_bench.names import did_you_mean, shorten
 TOML_BYTES, JSON_BYTES, TABLE_BYTES = 2**20, 2**24, 2**31
 DEPTH = 32  # of tables and lists in each other
 _CHUNK = 2**20
+_XZ_MEMORY = 2**27  # more than any preset of xz needs; a header may ask for gigabytes
 # tomllib takes a time cubic in the parts of a dotted key.
 _DOTTED = re.compile(r"""(?<![\w-])(?:(?:[\w-]++|"[^"\n]*+"|'[^'\n]*+')[ \t]*+\.[ \t]*+)""" + f"{{{DEPTH}}}")
 # Those of terminals, and those that turn the direction of all text after them.
@@ -137,17 +138,17 @@ def from_json(data: bytes | str, source: str, shape: Any = Any) -> Any:
         raise ValueError(f"{source}: {one_line(error)}") from None
 
 
-def gunzip(data: bytes, source: str, limit: int = TABLE_BYTES) -> bytes:
-    """The content, of at most `limit` bytes, of gzip data with one member; errors name `source`."""
-    inflate = zlib.decompressobj(wbits=31)
+def unxz(data: bytes, source: str, limit: int = TABLE_BYTES) -> bytes:
+    """The content, of at most `limit` bytes, of xz data with one stream; errors name `source`."""
     try:
+        inflate = lzma.LZMADecompressor(lzma.FORMAT_XZ, memlimit=_XZ_MEMORY)
         inflated = inflate.decompress(data, limit + 1)
-    except zlib.error as error:
-        raise ValueError(f"{source}: is not gzip data: {error}") from None
+    except lzma.LZMAError as error:
+        raise ValueError(f"{source}: is not xz data: {error}") from None
     if len(inflated) > limit:
         raise ValueError(f"{source}: unpacks to more than {limit:,} bytes, the most that is read")
     if not inflate.eof or inflate.unused_data:
-        raise ValueError(f"{source}: is not gzip data: it is cut off or goes on after its end")
+        raise ValueError(f"{source}: is not xz data: it is cut off or goes on after its end")
     return inflated
 
 

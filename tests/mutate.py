@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import gzip
 import json
+import lzma
 import os
 import random
 import re
 import tomllib
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +19,7 @@ from maxrl_bench.sweeps.claim_model import Claim
 
 DIGITS = "9" * 400
 # What reading a mutated file raises.
-UNREADABLE = (ValueError, OSError, KeyError, TypeError, zlib.error, EOFError, RecursionError)
+UNREADABLE = (ValueError, OSError, KeyError, TypeError, lzma.LZMAError, EOFError, RecursionError)
 # Values as TOML writes them: of the wrong type, size, depth or character.
 TOML_VALUES = [
     *("0", "-1", "1e999", "-0.0", "nan", "inf", "9e-400", "0x1", "1_000", "99999999999999999999", "true", '""'),
@@ -220,8 +219,8 @@ def _near(key: Any, value: Any, rng: random.Random) -> Any:
 def file(path: Path, rng: random.Random) -> None:
     """Replace a file by a mutated one, or by something that is no file."""
     data = path.read_bytes()
-    if path.suffix == ".gz" and rng.random() < 0.7:
-        path.write_bytes(gzip.compress(text(gzip.decompress(data).decode(), rng).encode(errors="replace")))
+    if path.suffix == ".xz" and rng.random() < 0.7:
+        path.write_bytes(lzma.compress(text(lzma.decompress(data).decode(), rng).encode(errors="replace")))
         return
     path.unlink()
     kind = rng.randrange(12)
@@ -258,7 +257,7 @@ def with_checksums(path: Path) -> None:
             sums = written[key] if key else written
             if path.name in sums:
                 data = path.read_bytes()
-                sums[path.name] = checksum(gzip.decompress(data) if path.suffix == ".gz" else data)
+                sums[path.name] = checksum(lzma.decompress(data) if path.suffix == ".xz" else data)
                 (folder / listing).write_text(json.dumps(written))
     manifest, done = folder / "manifest.json", folder / "done"
     if manifest.is_file() and done.is_file() and path != done:

@@ -119,5 +119,5 @@ def write(root: Path, experiment: str, metrics: pd.DataFrame, pass_rates: pd.Dat
     folder.mkdir(parents=True, exist_ok=True)
     write_file(folder / "provenance.json", to_json(summary))
     for name, data in contents.items():
-        write_file(folder / name, pack(name, data))
+        write_file(folder / name, pack(data))
     return folder

@@ -100,15 +100,15 @@ def test_every_profile_of_ours_is_there() -> None:
 
 def test_every_column_of_results_is_there() -> None:
     measured = dict.fromkeys("pass@k" if name.startswith("pass@") else name for name in METRICS)
-    assert list(table(PAGE, "metrics.csv", "column")) == [*IDENTITY, *measured]
-    assert list(table(PAGE, "pass_rates.csv.gz", "column")) == list(PASS_RATE_COLUMNS)
+    assert list(table(PAGE, "metrics.csv.xz", "column")) == [*IDENTITY, *measured]
+    assert list(table(PAGE, "pass_rates.csv.xz", "column")) == list(PASS_RATE_COLUMNS)
     written = json.loads((ROOT / "results" / "objectives-reference" / "provenance.json").read_text(encoding="utf-8"))
     assert set(table(PAGE, "provenance.json", "key")) == {*written, "seeds", "eval_splits"}
 
 
 def test_every_column_of_plots_is_there() -> None:
     drawn = ROOT / "plots" / "objectives-reference"
-    rates = pd.read_csv(ROOT / "results" / "learning_rate-tune" / "metrics.csv")
+    rates = pd.read_csv(ROOT / "results" / "learning_rate-tune" / "metrics.csv.xz")
     columns = [name for name in pd.read_csv(drawn / "summary.csv") if not name.endswith((" low", " high"))]
     assert set(table(PAGE, "summary.csv", "column")) == set(columns)
     assert list(table(PAGE, "collapse.csv", "column")) == list(pd.read_csv(drawn / "collapse.csv"))

@@ -146,9 +146,9 @@ def _notes(found: Mapping[str, Sequence[Choice]], walls: Mapping[Group, Iterable
             if one.edge:
                 lines.append(f"{whose} is the {one.edge} rate tried")
             if not one.is_sure and one.next == one.next:
-                lines.append(
-                    f"{whose} is not sure: {one.difference:+.3g} [{one.low:+.3g}, {one.high:+.3g}] to {one.next:g}"
-                )
+                few = one.low != one.low
+                interval = "with too few seeds for an interval" if few else f"[{one.low:+.3g}, {one.high:+.3g}]"
+                lines.append(f"{whose} is not sure: {one.difference:+.3g} {interval} to {one.next:g}")
     return "".join(f"\n  {line}" for line in lines)
 
 

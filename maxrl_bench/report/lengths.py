@@ -122,7 +122,7 @@ def lengths(evidence: Evidence) -> Drawing:
         f"each other objective's, paired, mean over the {seeds.number} that both have, {seeds.intervals}. Marks are "
         f"filled where {ours.label} is better (above 0) or worse (below 0), half where the two are practically equal "
         f"(inside ±{MARGIN:g}), hollow where that is undecided, each by its own interval alone. "
-        f"{_changes(ways)} All points are of evaluations along training (metrics.csv), of which the last may have more "
+        f"{_changes(ways)} All points are of evaluations along training (metrics.csv.xz); the last may have more "
         f"held-out instances than the others.{_other_steps(ways)}"
     )
     absent = [panel.title for panel in shown if panel not in panels]

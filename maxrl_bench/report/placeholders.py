@@ -11,7 +11,7 @@ A placeholder is a word and what it asks of, parted by blanks; '...' holds toget
     {score EXPERIMENT TASK OBJECTIVE METRIC}    mean over seeds at the last evaluation: .88
 
 The first six are read from claims.csv. AGAINST is an objective's name, or the text in its column; `task=maze-9` takes
-the comparison on this task alone, `when=last_three` that of the other moment. A score is read from metrics.csv, where
+the comparison on this task alone, `when=last_three` that of the other moment. A score is read from the metrics, where
 `COLUMN=VALUE` leaves the rows of one value: `num_rollouts=16`, or `step=0` for the base policy.
 
 Numbers have two digits, and three where two would say 0.00 or 1.00 of what is neither.

@@ -1,6 +1,6 @@
 """The tables of an experiment's runs: results/<experiment>/, what is committed, and all that figures read.
 
-metrics.csv  pass_rates.csv.gz  provenance.json
+metrics.csv.xz  pass_rates.csv.xz  provenance.json
 
 >>> import maxrl_bench
 >>> tables = maxrl_bench.load("objectives")
@@ -9,7 +9,7 @@ metrics.csv  pass_rates.csv.gz  provenance.json
 
 from __future__ import annotations
 
-import gzip
+import lzma
 import os
 import re
 import time
@@ -20,13 +20,13 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from maxrl_bench.config import SETTINGS as SETTINGS  # columns where in IDENTITY, and else wherever runs differ
-from maxrl_bench.inputs import JSON_BYTES, from_json, gunzip, read_bytes, read_json
+from maxrl_bench.inputs import JSON_BYTES, from_json, read_bytes, read_json, unxz
 from maxrl_bench.names import did_you_mean, is_name, shorten
 from maxrl_bench.storage.files import inside, is_locked, write_file
 from maxrl_bench.storage.formats import Origin, checksum, from_csv, to_csv, to_json
 from maxrl_bench.storage.store import FORMAT, LOCKS, STORE
 
-FILES = METRICS, PASS_RATES, ORIGIN = "metrics.csv", "pass_rates.csv.gz", "provenance.json"
+FILES = METRICS, PASS_RATES, ORIGIN = "metrics.csv.xz", "pass_rates.csv.xz", "provenance.json"
 RUNS = "runs"  # of the provenance: what it tells of each run has a checksum, too
 # Columns of the metrics table that come from the configuration; the others come from the run, in its order.
 IDENTITY = (
@@ -53,14 +53,14 @@ class Tables(NamedTuple):
     provenance: dict[str, Any]
 
 
-def pack(name: str, csv: bytes) -> bytes:
-    """A table as its file holds it: compressed if the name ends in .gz."""
-    return gzip.compress(csv, mtime=0) if name.endswith(".gz") else csv
+def pack(csv: bytes) -> bytes:
+    """A table as its file holds it: what is committed is a fifth of what it would be."""
+    return lzma.compress(csv)
 
 
 def unpack(name: str, data: bytes) -> bytes:
-    """The inverse of `pack`. Raises ValueError where the file is damaged."""
-    return gunzip(data, name) if name.endswith(".gz") else data
+    """The inverse of `pack`. Raises ValueError, naming the file, where it is damaged."""
+    return unxz(data, name)
 
 
 def experiments(root: str | Path = "results") -> list[str]:

@@ -60,7 +60,7 @@ def write_tables(
         # The checksums first: a kill in between leaves tables that do not match, never ones that wrongly do.
         write_file(inside(root, experiment.name, ORIGIN), to_json(summary))
         for name, data in contents.items():
-            write_file(inside(root, experiment.name, name), pack(name, data))
+            write_file(inside(root, experiment.name, name), pack(data))
         return load(experiment.name, root)
 
 

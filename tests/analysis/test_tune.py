@@ -57,6 +57,7 @@ def test_tuned_rates_are_written_and_read_back_by_experiments(tmp_path: Path) ->
     summary = tune.tune(load_experiment(path), tmp_path / "results")
     assert "2 learning rates chosen" in summary
     assert "fourrooms ml N=64, pass@1: 0.1 is the highest rate tried" in summary
+    assert "is not sure: +0.05 with too few seeds for an interval to 0.01" in summary
     assert tomllib.loads(rates.read_text()) == {
         "maze-9": {"grpo": 0.5},
         "fourrooms": {"rloo": 0.25, "grpo": 0.01, "ml": 0.1},

@@ -243,9 +243,9 @@ def test_no_cell_of_a_table_is_a_formula(drawn: Path, tmp_path: Path, formula: s
 
 def test_damaged_tables_are_refused(drawn: Path, tmp_path: Path) -> None:
     shutil.copytree(drawn / "results", tmp_path / "results")
-    with open(tmp_path / "results" / "headline" / "metrics.csv", "a") as file:
-        file.write("half a li")
-    with pytest.raises(ValueError, match=r"metrics\.csv does not match its checksum"):
+    with open(tmp_path / "results" / "headline" / results.METRICS, "ab") as file:
+        file.write(b"half a li")
+    with pytest.raises(ValueError, match=r"metrics\.csv\.xz does not match its checksum"):
         report.draw("headline", tmp_path / "results", tmp_path / "plots")
 
 
@@ -372,7 +372,7 @@ def test_the_smallest_committed_experiment_redraws_to_the_same_statements(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Numbers, captions and verdicts; not pixels, which differ between versions of matplotlib's fonts."""
-    name = min(COMMITTED, key=lambda folder: (ROOT / "results" / folder / "metrics.csv").stat().st_size)
+    name = min(COMMITTED, key=lambda folder: (ROOT / "results" / folder / results.METRICS).stat().st_size)
     provenance = results.load(name, ROOT / "results").provenance
     shutil.copytree(ROOT / "results" / name, tmp_path / "results" / name)
     monkeypatch.setattr(bootstrap, "RESAMPLES", 200_000)  # as they were drawn with; other tests have fewer

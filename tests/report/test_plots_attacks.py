@@ -45,7 +45,7 @@ def test_files_in_the_way_are_told_before_the_runs(here: Path, capsys: pytest.Ca
         "plots/x/figures.json",
         "plots/README.md",
         "results/x",
-        "results/x/metrics.csv",
+        "results/x/metrics.csv.xz",
         "results/x/provenance.json",
     ],
 )

@@ -258,9 +258,9 @@ def test_tables_that_are_not_whole_are_refused_in_one_line(store: Store) -> None
         path = root / "study" / name
         whole = path.read_bytes()
         text = results.unpack(name, whole)
-        path.write_bytes(results.pack(name, text.replace(b"\n", b"\r\n")))  # as a checkout on Windows may leave it
+        path.write_bytes(results.pack(text.replace(b"\n", b"\r\n")))  # as a checkout on Windows may leave it
         assert len(results.load("study", root).metrics) == 3
-        for damaged in (results.pack(name, text.replace(b"3", b"4", 1)), whole[:-9], b"", b"foreign"):
+        for damaged in (results.pack(text.replace(b"3", b"4", 1)), whole[:-9], b"", b"foreign"):
             path.write_bytes(damaged)
             with pytest.raises(ValueError, match=f"{name} does not match its checksum"):
                 results.load("study", root)
@@ -285,12 +285,13 @@ def test_pkpo_of_older_tables_is_read_as_what_it_was(store: Store) -> None:
     now = results.load("study", root).metrics
     assert [*now["objective_name"].unique()] == ["pkpo_plain", "pkpo_loo"]
 
-    file, origin = root / "study" / "metrics.csv", root / "study" / "provenance.json"
-    older = file.read_bytes().replace(b"PKPO (plain) k=16,pkpo_plain", b"PKPO k=16,pkpo")
-    assert older != file.read_bytes()
-    file.write_bytes(older)
+    file, origin = root / "study" / results.METRICS, root / "study" / "provenance.json"
+    newer = results.unpack(results.METRICS, file.read_bytes())
+    older = newer.replace(b"PKPO (plain) k=16,pkpo_plain", b"PKPO k=16,pkpo")
+    assert older != newer
+    file.write_bytes(results.pack(older))
     told = json.loads(origin.read_bytes())
-    told["checksums"]["metrics.csv"] = checksum(older)
+    told["checksums"][results.METRICS] = checksum(older)
     origin.write_bytes(json.dumps(told).encode())
     pd.testing.assert_frame_equal(results.load("study", root).metrics, now)
 

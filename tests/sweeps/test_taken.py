@@ -19,12 +19,18 @@ from maxrl_bench.sweeps import driver, tabulate
 from maxrl_bench.sweeps.experiment import Experiment
 
 
+def read(path: Path) -> bytes:
+    """A file of tables, unpacked."""
+    data = path.read_bytes()
+    return data if path.name == results.ORIGIN else results.unpack(path.name, data)
+
+
 def publish(root: Path, *experiments: Experiment) -> dict[str, bytes]:
     """Write the tables of experiments; returns the bytes of all files."""
     store = Store(root / "store")
     for one in experiments:
         tabulate.write_tables(one, store, root)
-    return {f"{e.name}/{name}": (root / e.name / name).read_bytes() for e in experiments for name in results.FILES}
+    return {f"{e.name}/{name}": read(root / e.name / name) for e in experiments for name in results.FILES}
 
 
 def swept(root: Path, *experiments: Experiment) -> dict[str, bytes]:
@@ -65,7 +71,7 @@ def test_tables_written_from_runs_taken_back_are_the_same_bytes_whatever_tables_
     whole, few = experiment(exact[0], *sampled, exact[2], name="whole"), experiment(*sampled, name="few")
     mixed = experiment(sampled[0], exact[2], exact[0], name="mixed")
     before = publish(tmp_path, few, whole, mixed)
-    assert b"pass@512" not in before["few/metrics.csv"]
+    assert b"pass@512" not in before[f"few/{results.METRICS}"]
     assert before["whole/provenance.json"].count(b'"processor"') == 2
     fresh_clone(tmp_path)
     pool = Serial()
@@ -92,9 +98,9 @@ def test_seeds_are_added_to_published_tables_without_computing_the_old_ones_agai
     assert sorted(pool.jobs) == sorted(run.hash for run in new)
     assert report.done == {run.hash for run in (*old, *new)}
     assert f"2 runs are taken from {tmp_path / 'study'}" in capsys.readouterr().err
-    after = publish(tmp_path, study)["study/metrics.csv"]
-    assert after.startswith(before["study/metrics.csv"])
-    assert len(after) > len(before["study/metrics.csv"])
+    after = publish(tmp_path, study)[f"study/{results.METRICS}"]
+    assert after.startswith(before[f"study/{results.METRICS}"])
+    assert len(after) > len(before[f"study/{results.METRICS}"])
     assert run_sweep(tmp_path, study).computed == 0
 
 
@@ -111,9 +117,10 @@ def test_a_run_is_taken_once_and_an_experiment_s_own_tables_come_first(tmp_path:
 
 
 def edited(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
+    text = read(path).decode()
     assert old in text
-    path.write_text(text.replace(old, new, 1))
+    data = text.replace(old, new, 1).encode()
+    path.write_bytes(data if path.name == results.ORIGIN else results.pack(data))
 
 
 @pytest.mark.parametrize("damage", ["a digit", "half a file", "another code", "no longer JSON", "without checksums"])
