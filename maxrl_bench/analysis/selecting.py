@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
-from maxrl_bench.analysis.series import Panel, Series, Settings
+from maxrl_bench.analysis.series import Panel, Series, Settings, in_order, one_at_a_time
 from maxrl_bench.objectives.table import OBJECTIVES
 from maxrl_bench.storage.tables import SETTINGS
 
@@ -73,8 +73,8 @@ class Selection:
                 if row["task"] == task and any((row["objective"], s) in self._varying for s in facets)
             ]
             varying = [s for s in facets if any((row["objective"], s) in self._varying for row in rows)]
-            keys = sorted({tuple(row[s] for s in varying) for row in rows}) or [()]
-            panels += [Panel(task, tuple(zip(varying, values, strict=True))) for values in keys]
+            keys = {tuple((s, row[s]) for s in varying) for row in rows} or {()}
+            panels += one_at_a_time(task, sorted(keys, key=in_order))
         return panels
 
     def series(self, panel: Panel | None = None, ignore: Iterable[str] = ()) -> list[Series]:
@@ -100,7 +100,7 @@ class Selection:
                 if names not in shown:
                     shown[names] = [s for s in self.varied if self._tells(*names, s, ignored)]
                 groups.setdefault(names, set()).add(tuple((s, row[s]) for s in shown[names]))
-        return [Series(*names, settings) for names, group in groups.items() for settings in sorted(group)]
+        return [Series(*names, settings) for names, group in groups.items() for settings in sorted(group, key=in_order)]
 
     def _tells(self, objective: str, name: str, setting: str, ignored: Container[str]) -> bool:
         """Whether a setting is part of the labels of an objective's series."""

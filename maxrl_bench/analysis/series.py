@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 from typing import Any
 
 # How legends and titles write settings for which the field has another way than "name = value".
@@ -18,6 +20,9 @@ _WORDS = {
 }
 _ONE = {
     ("batch_size", 1): "1 instance per step",
+    ("max_grad_norm", 1e9): "no clipping",
+    ("optimizer", "sgd"): "SGD",
+    ("schedule", "cosine"): "cosine schedule",
     ("steps", 1): "1 step",
     ("train_instances", 0): "unlimited training instances",
     ("train_instances", 1): "1 training instance",
@@ -32,6 +37,11 @@ def in_words(settings: Settings) -> list[str]:
         _ONE.get((name, value)) or _WORDS.get(name, name.replace("_", " ") + " = {}").format(exactly(value))
         for name, value in settings
     ]
+
+
+def in_order(settings: Settings) -> list[Any]:
+    """The values of settings, to sort by: without a limit comes after every limit."""
+    return [math.inf if (name, value) == ("train_instances", 0) else value for name, value in settings]
 
 
 def exactly(value: Any) -> str:
@@ -61,8 +71,29 @@ class Panel:
 
     task: str
     settings: Settings = ()
+    named: Settings | None = field(default=None, compare=False)  # those that its title names; all if None
 
     @property
     def title(self) -> str:
         """The title above the panel."""
-        return ", ".join([self.task, *in_words(self.settings)])
+        return ", ".join([self.task, *in_words(self.settings if self.named is None else self.named)])
+
+
+def one_at_a_time(task: str, settings: Iterable[Settings]) -> list[Panel]:
+    """The panels of a task, whose settings have the same names.
+
+    Where each departs in one setting from what most have, its title names that setting only.
+    """
+    cells = list(settings)
+    usual = {name: max(values, key=values.count) for name, values in _columns(cells).items()}
+    departing = [tuple((name, value) for name, value in cell if value != usual[name]) for cell in cells]
+    alone = len(cells) > 2 and all(len(names) == 1 for names in departing)
+    return [Panel(task, cell, own if alone else None) for cell, own in zip(cells, departing, strict=True)]
+
+
+def _columns(cells: Iterable[Settings]) -> dict[str, list[Any]]:
+    columns: dict[str, list[Any]] = {}
+    for cell in cells:
+        for name, value in cell:
+            columns.setdefault(name, []).append(value)
+    return columns

@@ -151,3 +151,34 @@ def test_rows_may_stand_in_any_order() -> None:
         np.testing.assert_array_equal(actual, expected)
     for expected, actual in zip(ordered.curves(runs, "entropy"), shuffled.curves(runs, "entropy"), strict=True):
         np.testing.assert_array_equal(actual, expected)
+
+
+def cells(**settings: list[Any]) -> Evidence:
+    """An experiment with one run per objective and cell; each setting has a value for every cell."""
+    parts = []
+    for number, values in enumerate(zip(*settings.values(), strict=True)):
+        metrics, _ = made(seeds=1)
+        parts.append(metrics.assign(run=metrics["run"] + f"-{number}", **dict(zip(settings, values, strict=True))))
+    metrics = pd.concat(parts)
+    _, rates = made(seeds=1)
+    every = [rates.assign(run=rates["run"] + f"-{number}") for number in range(len(parts))]
+    return Evidence("e", metrics, pd.concat(every))
+
+
+def titles(evidence: Evidence) -> list[str]:
+    return [panel.title for panel in evidence.panels(evidence.faceted())]
+
+
+def test_no_limit_on_training_instances_comes_last() -> None:
+    words = ["16 training instances", "1024 training instances", "unlimited training instances"]
+    assert titles(cells(train_instances=[0, 16, 1024])) == [f"fourrooms, {word}" for word in words]
+
+
+def test_where_one_setting_is_changed_at_a_time_titles_name_it_alone() -> None:
+    one = {"batch_size": [4, 16, 16], "optimizer": ["adam", "sgd", "adam"], "max_grad_norm": [1.0, 1.0, 1e9]}
+    assert titles(cells(**one)) == [
+        "fourrooms, 4 instances per step", "fourrooms, no clipping", "fourrooms, SGD",
+    ]  # fmt: skip
+    crossed = cells(batch_size=[4, 4, 16, 16], optimizer=["adam", "sgd", "adam", "sgd"])
+    assert len(set(titles(crossed))) == 4
+    assert all("instances per step" in title for title in titles(crossed))
