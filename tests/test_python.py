@@ -157,10 +157,10 @@ def test_what_cannot_be_is_one_line_and_leaves_nothing(asked: dict[str, Any], me
 def test_the_tables_of_an_experiment_are_not_replaced(tmp_path: Path) -> None:
     folder = tmp_path / "results" / "mine"
     folder.mkdir(parents=True)
-    (folder / "metrics.csv").write_text("mine\n")
+    (folder / "metrics.csv.xz").write_text("mine\n")
     with pytest.raises(ValueError, match="was not written by maxrl-bench and is not replaced"):
         tiny(tmp_path, name="mine")
-    assert (folder / "metrics.csv").read_text() == "mine\n"
+    assert (folder / "metrics.csv.xz").read_text() == "mine\n"
 
 
 def test_compare_has_effect_interval_and_verdict(two: Any) -> None:

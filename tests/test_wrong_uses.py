@@ -80,8 +80,8 @@ CALLS: dict[str, tuple[Callable[[], Any], str]] = {
     "a figure": (lambda: plot.draw(reference(), "parreto"), r"no figure 'parreto'; did you mean 'pareto'\?"),
     "a metric": (lambda: compare(reference(), "grpo", "rloo", metric="pasS@1"), r"did you mean 'pass@1'"),
     "a margin": (lambda: compare(reference(), "grpo", "rloo", margin=0), "margin must be above 0"),
-    "empty tables": (lambda: compare(reference(rows=0), "grpo", "rloo"), "metrics.csv has no rows"),
-    "tables without columns": (lambda: plot.pareto(reference(columns=2)), "metrics.csv has no column"),
+    "empty tables": (lambda: compare(reference(rows=0), "grpo", "rloo"), "metrics.csv.xz has no rows"),
+    "tables without columns": (lambda: plot.pareto(reference(columns=2)), "metrics.csv.xz has no column"),
     "a list": (lambda: plug_in(tasks=["mine"]), "tasks must be a mapping such as"),  # type: ignore[arg-type]
     "a built-in name": (lambda: plug_in(objectives={"maxrl": "wrong_plugins:NAN"}), "'maxrl': this name is built in"),
     "no row": (lambda: plug_in(objectives={"mine": "wrong_plugins:NO_FORMULA"}), "it must be a Formula, got int"),

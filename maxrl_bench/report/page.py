@@ -1,11 +1,10 @@
-"""The report as one self-contained HTML page, and as Markdown for code hosts: what templates/ show.
+"""The report as an HTML page beside its figures, and as Markdown for code hosts: what templates/ show.
 
 Nothing is computed here.
 """
 
 from __future__ import annotations
 
-import base64
 import functools
 import os
 import re
@@ -82,7 +81,7 @@ class Content(NamedTuple):
 
 
 def html_page(content: Content) -> str:
-    """index.html: advice, claims, then each experiment's figures, scores, provenance; images embedded, no network."""
+    """index.html: advice, claims, then each experiment's figures, scores, provenance; needs no network."""
     environment = Environment(loader=_TEMPLATES, autoescape=True, **_LAYOUT)
     return environment.get_template("index.html").render(_content(content))
 
@@ -170,12 +169,12 @@ def _at_every_look(pages: Sequence[Page]) -> bool:
 
 
 def _picture(plots_root: Path, folder: str, name: str) -> dict[str, Any] | None:
-    """A drawn PNG as base64, with its size in pixels; None if it is absent or damaged."""
+    """The size of a drawn PNG in pixels; None if it is absent or damaged."""
     png = read_png(plots_root, folder, name)
     if png is None:
         return None
     width, height = struct.unpack(">II", png[16:24])
-    return {"data": base64.b64encode(png).decode(), "width": width, "height": height}
+    return {"width": width, "height": height}
 
 
 def _not_drawn(page: Page) -> str:
