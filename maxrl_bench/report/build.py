@@ -8,7 +8,7 @@ plots/index.html and plots/README.md. The same tables give the same bytes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -84,14 +84,26 @@ def draw(experiment: Experiment | str, results_root: str | Path, plots_root: str
         "provenance": _origin(evidence.provenance),
         "drawn_from": evidence.provenance.get("checksums", {}),
     }
-    chosen = [row_of(choice) for choice in choices_of(evidence)] if "fronts.png" in files else []
-    tables = {"summary.csv": flat(summary), "collapse.csv": collapse, "rates.csv": chosen, "room.csv": rooms.flat(room)}
+    tables = {
+        "summary.csv": flat(summary),
+        "collapse.csv": collapse,
+        "rates.csv": _rates(asked or FIGURES, evidence),
+        "room.csv": rooms.flat(room),
+    }
     for file, rows in tables.items():
         if rows:
             files[file] = csv_table(rows)
     written = replace_files(plots_root, name, files, index)
     write_report(results_root, plots_root)
     return Drawn(written, failed)
+
+
+def _rates(asked: Iterable[str], evidence: Evidence) -> list[dict[str, Any]]:
+    """The rows of rates.csv, where `fronts` is asked for and rates can be chosen, also more than it draws."""
+    try:
+        return [row_of(choice) for choice in choices_of(evidence)] if "fronts" in asked else []
+    except ValueError:
+        return []
 
 
 def _figure(name: str, evidence: Evidence) -> tuple[Any, bytes]:

@@ -29,6 +29,7 @@ from maxrl_bench.report.style import (
 )
 
 RATE = "learning_rate"
+MOST = 10  # lines: more staircases in one panel than these tell nothing apart
 _ROWS = ("all rates", *CRITERIA)
 _ROW_NAMES = {"all rates": "all rates", "pass@1": "best for pass@1", "both": "best for both"}
 
@@ -36,8 +37,10 @@ _ROW_NAMES = {"all rates": "all rates", "pass@1": "best for pass@1", "both": "be
 def choices_of(evidence: Evidence) -> list[Choice]:
     """The best rate of each task, objective (by its label) and N, by each criterion; see `rates.choices`.
 
-    Raises ValueError where values or seeds are missing, and where rates do not vary.
+    Raises ValueError where values or seeds are missing, where rates do not vary, and off the validation split.
     """
+    if "test" in evidence.provenance.get("eval_splits", []):
+        raise ValueError("rates are chosen on the validation split, and these runs were evaluated on another")
     if RATE not in evidence.varied:
         raise ValueError("the experiment has one learning rate only")
     known = evidence.metrics[evidence.metrics["run"].isin(evidence.runs)]
@@ -50,8 +53,6 @@ def fronts(evidence: Evidence) -> Drawing:
     k = evidence.high_k
     if k == 1:
         raise NotDrawable("the tables hold no pass@k beside pass@1")
-    if "test" in evidence.provenance.get("eval_splits", []):
-        raise NotDrawable("rates are chosen on the validation split, and these runs were evaluated on another")
     try:
         found = choices_of(evidence)
     except ValueError as error:
@@ -61,6 +62,8 @@ def fronts(evidence: Evidence) -> Drawing:
     panels = evidence.panels(facets)
     shown = {panel: _series(evidence, facets, panel) for panel in panels}
     look = looks(_series(evidence, facets))
+    if len(look) > MOST:
+        raise NotDrawable(f"{len(look)} lines are more than can be told apart; at most {MOST} are drawn")
     figure, axes = small_multiples(panels, len(_ROWS), height=2.2)
     for (panel, present), column in zip(shown.items(), axes, strict=True):
         for series in present:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import drawn
 import numpy as np
 import pandas as pd
 import pytest
 from matplotlib.colors import to_rgb
-from synthetic_tables import OBJECTIVES, TASKS, make_tables
+from synthetic_tables import OBJECTIVES, TASKS, make_tables, write
 
 from maxrl_bench.analysis.evidence import Evidence
-from maxrl_bench.report import fronts
+from maxrl_bench.report import build, fronts
 from maxrl_bench.report.style import NotDrawable, style
 
 RATES = (1e-4, 1e-3, 1e-2)
@@ -62,3 +64,26 @@ def test_rates_that_cannot_be_compared_are_not_drawn(evidence: Evidence) -> None
     on_test = Evidence("rates", evidence.metrics, evidence.pass_rates, {"eval_splits": ["test"]})
     with pytest.raises(NotDrawable, match="chosen on the validation split"):
         fronts.fronts(on_test)
+
+
+def test_more_lines_than_can_be_told_apart_are_rows_only(
+    evidence: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(build, "FIGURES", {"fronts": fronts.fronts})
+    metrics, pass_rates = evidence.metrics, evidence.pass_rates
+    copies = [
+        (
+            metrics.assign(run=metrics["run"] + f"-{i}", objective=metrics["objective"] + f" {i}"),
+            pass_rates.assign(run=pass_rates["run"] + f"-{i}"),
+        )
+        for i in range(6)
+    ]
+    many, rates = (pd.concat(part) for part in zip(*copies, strict=True))
+    assert many["objective"].nunique() > fronts.MOST
+    with pytest.raises(NotDrawable, match="lines are more than can be told apart"):
+        fronts.fronts(Evidence("rates", many, rates, {"eval_splits": ["validation"]}))
+    write(tmp_path / "results", "rates", many, rates, eval_splits=["validation"])
+    build.draw("rates", tmp_path / "results", tmp_path / "plots")
+    assert not (tmp_path / "plots/rates/fronts.png").exists()
+    chosen = pd.read_csv(tmp_path / "plots/rates/rates.csv")
+    assert set(chosen["objective"]) == set(many["objective"])
