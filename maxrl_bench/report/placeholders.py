@@ -9,6 +9,7 @@ A placeholder is a word and what it asks of, parted by blanks; '...' holds toget
     {saved EXPERIMENT CLAIM METRIC AGAINST}     of rollouts_to, samples: how many times fewer, 2.3 [1.5, 3.6]
     {outcome EXPERIMENT CLAIM METRIC AGAINST}   what this comparison declares by itself: better
     {score EXPERIMENT TASK OBJECTIVE METRIC}    mean over seeds at the last evaluation: .88
+    {collapsed EXPERIMENT OBJECTIVE}            of its runs on all tasks, from collapse.csv: 2 of 18
 
 The first six are read from claims.csv. AGAINST is an objective's name, or the text in its column; `task=maze-9` takes
 the comparison on this task alone, `when=last_three` that of the other moment. A score is read from the metrics, where
@@ -47,6 +48,7 @@ TAKES = {
     "saved": OF_A_COMPARISON,
     "outcome": OF_A_COMPARISON,
     "score": ("EXPERIMENT", "TASK", "OBJECTIVE", "METRIC"),
+    "collapsed": ("EXPERIMENT", "OBJECTIVE"),
 }
 OPTIONS = ("task", "when")  # of a comparison
 LOGARITHMS = ("rollouts_to", "samples")  # moments whose effects are binary logarithms
@@ -111,6 +113,8 @@ class Numbers:
             return self.verdict(*arguments)
         if word == "seeds":
             return _range(self.claim(*arguments))
+        if word == "collapsed":
+            return self._collapsed(*arguments)
         return _WORDS[word](self._comparison(options, *arguments))
 
     def _comparison(
@@ -151,6 +155,19 @@ class Numbers:
         if pd.isna(value):
             raise NotThere(f"{where}: {metric} has no value")
         return _digits(value).replace("0.", ".", 1) if 0 < value < 1 else _digits(value)
+
+    def _collapsed(self, experiment: str, objective: str) -> str:
+        path = inside(self.plots_root, experiment, "collapse.csv")
+        try:
+            rows = pd.read_csv(io.BytesIO(read_bytes(path)))
+            counts = rows[["objective"]].astype(str).join(rows[["runs", "collapsed"]].astype(int))
+        except FileNotFoundError:
+            raise NotThere(f"{path} is not there") from None
+        except (KeyError, ValueError) as error:
+            raise NotThere(f"{path} is damaged ({' '.join(str(error).split())})") from None
+        label = OBJECTIVES[objective].label if objective in OBJECTIVES else objective
+        row = _only(counts, "objective", label, f"the collapses of {experiment}").iloc[0]
+        return f"{row['collapsed']} of {row['runs']}"
 
     @functools.cached_property
     def _claims(self) -> pd.DataFrame:

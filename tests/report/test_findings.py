@@ -77,6 +77,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "plots" / "claims").mkdir(parents=True)
     (root / "plots" / "study").mkdir()
     (root / "plots" / "study" / "figures.json").write_text("{}")
+    (root / "plots" / "study" / "collapse.csv").write_text("objective,runs,collapsed\nGRPO,18,2\nMine,4,0\n")
     pd.DataFrame([row(**changes) for changes in ROWS]).to_csv(root / "plots" / "claims" / "claims.csv", index=False)
     return root
 
@@ -112,6 +113,7 @@ def numbers(root: Path) -> Numbers:
         ("{score study maze-9 'MaxRL (Alg. 1)' pass@1 num_rollouts=4.0}", ".004"),
         ("{score study add-2 maxrl_alg1 pass@1}", "1"),
         ("{score study add-2 grpo pass@1 num_rollouts=16}", "0"),
+        ("{collapsed study grpo}; {collapsed study Mine}", "2 of 18; 0 of 4"),
     ],
 )
 def test_a_placeholder_becomes_a_number_of_the_tables(numbers: Numbers, text: str, filled: str) -> None:
@@ -142,6 +144,8 @@ NOT_THERE = {
     "{score study maze-9 maxrl_alg1 pass@1}": "is of several runs with one seed; narrow it by num_rollouts=",
     "{score study add-2 grpo pass@1 num_rollouts=64}": "the metrics of study, task=add-2, objective_name=grpo, "
     "num_rollouts=64: pass@1 has no value",
+    "{collapsed study rloo}": "the collapses of study: no objective 'RLOO'; did you mean 'GRPO'?",
+    "{collapsed other grpo}": "ROOT/plots/other/collapse.csv is not there",
 }
 
 
