@@ -144,7 +144,7 @@ NOT_THERE = {
     "{score study maze-9 maxrl_alg1 pass@1}": "is of several runs with one seed; narrow it by num_rollouts=",
     "{score study add-2 grpo pass@1 num_rollouts=64}": "the metrics of study, task=add-2, objective_name=grpo, "
     "num_rollouts=64: pass@1 has no value",
-    "{collapsed study rloo}": "the collapses of study: no objective 'RLOO'; did you mean 'GRPO'?",
+    "{collapsed study rloo}": "the collapses of study: no objective 'RLOO'; accepted: GRPO, Mine",
     "{collapsed other grpo}": "ROOT/plots/other/collapse.csv is not there",
 }
 
