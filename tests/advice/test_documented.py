@@ -36,12 +36,13 @@ def table() -> str:
         base = rates[(rates["run"] == runs["run"].iloc[0]) & (rates["step"] == 0)]["pass_rate"].to_numpy()
         prompts, n = Prompts(known(np.asarray(base))), int(runs["num_rollouts"].iloc[0])
         ends = runs[runs["step"] == runs["step"].max()].groupby("objective_name")
+        names = [name for name in NAMES if name in ends.groups]
         cells = []
         for k in (1, 128):
-            gains = {bind(name, n).label: prompts.gain(bind(name, n), [k]) for name in NAMES}
-            ended = {bind(name, n).label: float(ends.get_group(name)[f"pass@{k}"].mean()) for name in NAMES}
+            gains = {bind(name, n).label: prompts.gain(bind(name, n), [k]) for name in names}
+            ended = {bind(name, n).label: float(ends.get_group(name)[f"pass@{k}"].mean()) for name in names}
             who = leader(gains, 0.02)
-            cells += ["no difference" if who.count(",") == len(NAMES) - 1 else who]
+            cells += ["no difference" if who.count(",") == len(names) - 1 else who]
             cells += [f"{leader(ended, 0)} ({max(ended.values()):.3f})"]
         lines.append(f"| {task} | {' | '.join(cells)} |")
     return "\n".join(lines)
