@@ -83,7 +83,7 @@ def test_a_broken_plugin_is_one_line(name: str) -> None:
 def test_the_others_are_listed_and_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     foreign = tmp_path / "foreign"
     foreign.mkdir()
-    (foreign / "metrics.csv").write_text("not,ours\n")
+    (foreign / "metrics.csv.xz").write_text("not,ours\n")
     assert cli.main(["list", "tasks", "--json", "--results", str(tmp_path)]) == 0
     captured = capsys.readouterr()
     listed = {row["task"]: row for row in json.loads(captured.out)}
