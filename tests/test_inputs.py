@@ -107,6 +107,9 @@ def test_size_is_bounded(tmp_path):
     for bad in (data[:-5], data + b"x", b"not xz"):
         with pytest.raises(ValueError, match=r"x\.xz: is not xz"):
             inputs.unxz(bad, "x.xz", 1000)
+    greedy = [{"id": lzma.FILTER_LZMA2, "dict_size": 2**28, "mode": lzma.MODE_FAST, "mf": lzma.MF_HC3}]
+    with pytest.raises(ValueError, match=r"x\.xz: is not xz data: Memory usage limit exceeded"):
+        inputs.unxz(lzma.compress(b"0", filters=greedy), "x.xz")  # its header asks for 256 MB to read one byte
     with pytest.raises(ValueError, match=r"x\.xz: unpacks to more than 999"):
         inputs.unxz(data, "x.xz", 999)
 

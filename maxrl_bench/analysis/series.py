@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -85,15 +86,7 @@ def one_at_a_time(task: str, settings: Iterable[Settings]) -> list[Panel]:
     Where each departs in one setting from what most have, its title names that setting only.
     """
     cells = list(settings)
-    usual = {name: max(values, key=values.count) for name, values in _columns(cells).items()}
-    departing = [tuple((name, value) for name, value in cell if value != usual[name]) for cell in cells]
-    alone = len(cells) > 2 and all(len(names) == 1 for names in departing)
+    usual = [Counter(pairs).most_common(1)[0][0] for pairs in zip(*cells, strict=True)]
+    departing = [tuple(pair for pair, most in zip(cell, usual, strict=True) if pair != most) for cell in cells]
+    alone = len(cells) > 2 and all(len(pairs) == 1 for pairs in departing)
     return [Panel(task, cell, own if alone else None) for cell, own in zip(cells, departing, strict=True)]
-
-
-def _columns(cells: Iterable[Settings]) -> dict[str, list[Any]]:
-    columns: dict[str, list[Any]] = {}
-    for cell in cells:
-        for name, value in cell:
-            columns.setdefault(name, []).append(value)
-    return columns

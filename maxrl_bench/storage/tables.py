@@ -54,7 +54,7 @@ class Tables(NamedTuple):
 
 
 def pack(csv: bytes) -> bytes:
-    """A table as its file holds it: what is committed is a fifth of what it would be."""
+    """A table as its file holds it, compressed: tables are committed."""
     return lzma.compress(csv)
 
 
