@@ -17,6 +17,7 @@ from maxrl_bench.report.style import (
     Drawing,
     NotDrawable,
     count_seeds,
+    end_at_rates,
     finish,
     further,
     label_y,
@@ -108,6 +109,7 @@ def coverage(evidence: Evidence) -> Drawing:
                 _mark_saving(ax, saved, min(ks))
             savings[panel.title] = saved
         label_y(ax, "pass@k")
+        end_at_rates(ax)
         for second in below:
             for series, groups in paired.get(panel, {}).items():
                 both = [evidence.final_pass_curves(runs) for runs in groups]

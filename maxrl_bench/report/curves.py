@@ -17,6 +17,7 @@ from maxrl_bench.report.style import (
     NotDrawable,
     count,
     count_seeds,
+    end_at_rates,
     finish,
     further,
     highest,
@@ -38,6 +39,11 @@ Y_LABELS = {
     "grad_norm": "gradient norm",
     "log_p": "mean log pass rate",
 }
+
+
+def is_rate(metric: str) -> bool:
+    """Whether the metric's values are between 0 and 1."""
+    return metric.startswith("pass@") or metric == "success_share"
 
 
 def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step", differences: bool = False) -> Drawing:
@@ -71,6 +77,8 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step", dif
                 line(ax, xs, stats.curve(values), look[series], shown[panel].index(series))
         for metric, ax in zip(metrics, column, strict=False):
             label_y(ax, Y_LABELS.get(metric, metric))
+            if is_rate(metric):
+                end_at_rates(ax)
         if to is not None:
             for metric, ax in zip(metrics, column[len(metrics) :], strict=False):
                 for series, groups in paired.get(panel, {}).items():

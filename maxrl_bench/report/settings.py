@@ -16,6 +16,7 @@ from maxrl_bench.analysis.series import Panel, Series
 from maxrl_bench.report.style import (
     Drawing,
     NotDrawable,
+    end_at_rates,
     finish,
     highest,
     label_x,
@@ -158,6 +159,8 @@ def _draw(
             power_ticks(ax, xs)
             if transform:
                 _log_y(ax)
+            else:
+                end_at_rates(ax)
             label_y(ax, y_label.format(k))
         label_x(column, x_label)
     seeds = seeds_of(evidence, {panel: evidence.series(panel) for panel in shown})

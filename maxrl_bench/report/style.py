@@ -161,6 +161,12 @@ def share_limits(axes: Sequence[Axes]) -> None:
         ax.set(xlim=(left, right), ylim=(bottom, top))
 
 
+def end_at_rates(ax: Axes) -> None:
+    """An axis of pass rates ends at 0 and 1, even where an interval over seeds goes on."""
+    low, high = ax.get_ylim()
+    ax.set_ylim(max(low, -0.03), min(high, 1.03))
+
+
 def label_rows(ax: Axes, labels: Sequence[str]) -> None:
     """A name for each row of a dot plot, the first on top, written at the first panel only."""
     spec = ax.get_subplotspec()

@@ -135,3 +135,31 @@ def test_savings_in_words() -> None:
     assert factor(25, 2.0, 113).words() == "25x [2x, 110x]"
     assert factor(1.2, 1.0, 1.6).words().endswith("unclear")
     assert factor(1.2, np.nan, np.nan).words() == "1.2x"
+
+
+SETTINGS = {
+    "training": ({},),
+    "coverage": ({},),
+    "learning_rate": ({"learning_rate": 1e-3}, {"learning_rate": 1e-2}),
+}
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_axes_of_rates_end_at_0_and_1_where_intervals_go_on(name: str) -> None:
+    whole = evidence(tasks=TWO, settings=SETTINGS[name])
+    rates = [column for column in whole.metrics if column.startswith("pass@")]
+    one_of_five = whole.metrics["seed"] == 0
+    for task, value in (("fourrooms", 1.0), ("maze-9", 0.0)):  # one seed of five ends far from the others
+        here = whole.metrics["task"] == task
+        whole.metrics.loc[here, rates] = value
+        whole.metrics.loc[here & one_of_five, rates] = 1 - value
+    split = Evidence("made-up", whole.metrics, whole.pass_rates)
+    figure = draw(name, split).figure
+    beyond = 0
+    for axes in figure.axes:
+        if not axes.get_ylabel().startswith("pass@") or "minus" in axes.get_ylabel():
+            continue
+        assert -0.05 < axes.get_ylim()[0] < axes.get_ylim()[1] < 1.05
+        bands = [part.get_datalim(axes.transData) for part in axes.collections if isinstance(part, PolyCollection)]
+        beyond += any(box.y0 < -0.05 or box.y1 > 1.05 for box in bands)
+    assert beyond  # the bands themselves are whole
