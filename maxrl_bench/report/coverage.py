@@ -50,7 +50,8 @@ class Saving(NamedTuple):
             why = f" (one sample of {self.ours.label} covers more)"
         elif self.factor.value == 0:
             why = f" ({self.ours.label} does not get there with {self.largest:,} samples)"
-        limits = "" if np.isnan(self.factor.low) else f" [{low}, {high}]" + ", unclear" * (not self.clear)
+        both = "all of the interval" if value == low == high else f"{low}, {high}"
+        limits = "" if np.isnan(self.factor.low) else f" [{both}]" + ", unclear" * (not self.clear)
         return f"{value}{limits}{why}"
 
     @property

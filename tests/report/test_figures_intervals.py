@@ -129,6 +129,7 @@ def test_savings_in_words() -> None:
     never = "(A does not get there with 1,024 samples)"
     assert factor(0.0, 0.0, 0.5).words() == f"less than 0.12x [less than 0.12x, 0.5x] {never}"
     assert factor(np.inf, 20, np.inf).words() == "more than 128x [20x, more than 128x] (one sample of A covers more)"
+    assert factor(np.inf, np.inf, np.inf).words().startswith("more than 128x [all of the interval] (one sample")
     never = "(A does not get there with 64 samples)"
     assert factor(0.0, 0.0, 0.5, k=32, largest=64).words() == f"less than 0.5x [less than 0.5x, 0.5x] {never}"
     assert factor(1.2, 0.9, 1.6).words() == "1.2x [0.9x, 1.6x], unclear"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import functools
 import re
+import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -402,6 +403,20 @@ def test_the_pages_of_this_project_have_the_numbers_of_the_tables(page: str, mon
     assert text.count("<!-- end -->") >= 1
     difference = "\n".join(difflib.unified_diff(read(page).splitlines(), text.splitlines(), page, "as the tables say"))
     assert not difference, f"`make readme` writes it anew:\n{difference}"
+
+
+def test_a_figure_of_the_paper_is_the_same_here_only_where_its_claim_is_supported() -> None:
+    verdicts = pd.read_csv(ROOT / "plots/claims/claims.csv").groupby(["experiment", "claim"])["verdict"].first()
+    rows = tomllib.loads(read("experiments/findings.toml"))["paper"]
+    checked = [
+        (row["figure"], verdicts[tuple(evidence.split(":"))])
+        for row in rows
+        if row["same"] == "yes"
+        for evidence in row.get("evidence", ())
+        if ":" in evidence
+    ]
+    assert checked
+    assert [figure for figure, verdict in checked if verdict != "supported"] == []
 
 
 @pytest.mark.parametrize("page", FILLED_PAGES)
