@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 
@@ -14,18 +15,29 @@ from maxrl_bench.objectives.binomials import pass_at_k
 COLLAPSE = 0.02  # of pass@1: the smallest fall that counts
 
 
+def _pieces(*keys: np.ndarray) -> list[slice]:
+    """The rows of each value of some sorted columns: one begins where a row differs from that before."""
+    new = np.any([keys_[1:] != keys_[:-1] for keys_ in keys], axis=0)
+    edges = [0, *(np.flatnonzero(new) + 1), len(keys[0])]
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(edges) if a < b]
+
+
 class Scores:
     """The metrics table (a row per run and evaluation) and the pass-rate table (one per held-out instance too)."""
 
     def __init__(self, metrics: pd.DataFrame, pass_rates: pd.DataFrame):
         self.metrics, self.pass_rates = metrics, pass_rates
+        # Columns become arrays once, not run by run: of a thousand runs that would take most of a figure's time.
         table = metrics.sort_values(["run", "step"], kind="stable")
+        columns = {str(c): table[c].to_numpy() for c in table}
         self._rows = {
-            str(run): {str(c): rows[c].to_numpy() for c in rows} for run, rows in table.groupby("run", sort=False)
+            str(columns["run"][rows.start]): {c: values[rows] for c, values in columns.items()}
+            for rows in _pieces(columns["run"])
         }
-        rates = pass_rates.sort_values(["run", "step", "instance"], kind="stable")
+        table = pass_rates.sort_values(["run", "step", "instance"], kind="stable")
+        runs, steps, ns, rates = (table[c].to_numpy() for c in ("run", "step", "n", "pass_rate"))
         self._rates = {
-            (str(run), int(str(step))): rows for (run, step), rows in rates.groupby(["run", "step"], sort=False)
+            (str(runs[rows.start]), int(steps[rows.start])): (ns[rows], rates[rows]) for rows in _pieces(runs, steps)
         }
 
     @property
@@ -160,20 +172,16 @@ class Scores:
 
         None if they are not stored for every run, for the same number of instances, with the same n.
         """
-        stored: list[pd.DataFrame] = []
+        stored: list[tuple[np.ndarray, np.ndarray]] = []
         for run in runs:
             step = int(self._rows[run]["step"][-1 if end == "final" else 0])
             rows = self._rates.get((run, step))
             if rows is None:
                 return None
             stored.append(rows)
-        if (
-            not stored
-            or len({len(rows) for rows in stored}) > 1
-            or len({int(rows["n"].iloc[0]) for rows in stored}) != 1
-        ):
+        if not stored or len({len(ns) for ns, _ in stored}) > 1 or len({int(ns[0]) for ns, _ in stored}) != 1:
             return None
-        return np.stack([rows["pass_rate"].to_numpy(np.float64) for rows in stored]), int(stored[0]["n"].iloc[0])
+        return np.stack([rates.astype(np.float64) for _, rates in stored]), int(stored[0][0][0])
 
     def instance_pass_at_k(self, runs: Sequence[str], ks: Sequence[int]) -> np.ndarray | None:
         """Final pass@k of every instance, [S, I, len(ks)]; None where the pass-rate table does not hold it."""

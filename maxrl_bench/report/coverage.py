@@ -50,7 +50,8 @@ class Saving(NamedTuple):
             why = f" (one sample of {self.ours.label} covers more)"
         elif self.factor.value == 0:
             why = f" ({self.ours.label} does not get there with {self.largest:,} samples)"
-        both = "all of the interval" if value == low == high else f"{low}, {high}"
+        bounded = not 0 < self.factor.value < np.inf and value == low == high
+        both = "all of the interval" if bounded else f"{low}, {high}"
         limits = "" if np.isnan(self.factor.low) else f" [{both}]" + ", unclear" * (not self.clear)
         return f"{value}{limits}{why}"
 

@@ -124,7 +124,7 @@ def test_samples_saved_beyond_the_curve_are_marked_as_censored() -> None:
     ours = evidence.pass_rates["run"].isin(evidence.metrics.loc[evidence.metrics["objective"] == "MaxRL", "run"])
     for rate, mark in ((0.9, "more than 128x"), (1e-9, "less than 0.12x")):
         rates = evidence.pass_rates.assign(pass_rate=np.where(ours, rate, 0.001))
-        assert f"one {mark} [{mark}, {mark}]" in draw("coverage", Evidence("e", evidence.metrics, rates)).caption
+        assert f"one {mark} [all of the interval]" in draw("coverage", Evidence("e", evidence.metrics, rates)).caption
 
 
 def test_pareto_names_the_frontier() -> None:
