@@ -38,7 +38,7 @@ def e_values(differences: Sequence[float] | np.ndarray, value: float = 0.0) -> n
 
 def p_value(differences: Sequence[float] | np.ndarray, value: float = 0.0, first: int = 2) -> float:
     """A p value against a mean difference of `value` that holds at every look from `first` seeds on."""
-    looks = e_values(differences, value)[max(first - 2, 0) :]
+    looks = e_values(differences, value)[_counts(_running(differences)[2], first)]
     return min(1.0, 1.0 / float(looks.max())) if len(looks) else 1.0
 
 
@@ -57,13 +57,21 @@ def confidence_sequence(
     room = 1 - ratio * bound
     with np.errstate(divide="ignore", invalid="ignore"):
         half = np.where(room > 0, np.sqrt(spread * (bound - 1) / (count * room)), math.inf)
-    looks = slice(max(first - 2, 0), None)
+    looks = _counts(spread, first)
     low, high = (mean - half)[looks], (mean + half)[looks]
     if not len(low):
         return -math.inf, math.inf
     if low.max() > high.min():
         return float(low[-1]), float(high[-1])
     return float(low.max()), float(high.min())
+
+
+def _counts(spread: np.ndarray, first: int) -> np.ndarray:
+    """Which looks count, [S - 1]: from `first` seeds on, and none at equal numbers if a later seed differs.
+
+    Such a look would leave its mean alone. Of normal differences it has probability 0; scores at a bound may have it.
+    """
+    return (np.arange(2, len(spread) + 2) >= first) & ((spread > 0) | (spread[-1] == 0))
 
 
 def _running(differences: Sequence[float] | np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -76,3 +76,15 @@ def test_few_or_equal_differences():
     for bad in ([0.1], [], [0.1, math.nan], 0.1):
         with pytest.raises(ValueError, match="one per seed"):
             e_values(bad)
+
+
+def test_equal_differences_exclude_nothing_once_a_later_seed_differs():
+    """Scores at a bound: six equal seeds would leave their mean alone, which the seventh refutes."""
+    bound = [7.0] * 6
+    assert confidence_sequence(bound, first=6) == (7.0, 7.0)
+    later = [*bound, 2.1]
+    low, high = confidence_sequence(later, first=6)
+    assert low < np.mean(later) < 7 < high
+    alone = e_values(later)[-1]
+    assert p_value(later, first=6) == pytest.approx(min(1.0, 1 / alone))
+    assert p_value(bound, first=6) < 0.001 < p_value(later, first=6)
