@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
-from scipy import stats
 
 from maxrl_bench.rollouts.policies import make_policy
 from maxrl_bench.tasks import Batch, Task, TokenContexts
@@ -35,6 +34,8 @@ def differs(successes: np.ndarray, num_rollouts: int, pass_rates: np.ndarray) ->
 
 def _tails(successes: np.ndarray, trials: int, p: np.ndarray) -> np.ndarray:
     """The chance of so many successes or more, or of so few or fewer, whichever is smaller."""
+    from scipy import stats  # takes half a second, and every worker of a sweep imports this module
+
     high = np.minimum(p * (1 + _RELATIVE) + _ABSOLUTE, 1.0)
     low = np.maximum(1 - (1 - p) * (1 + _RELATIVE) - _ABSOLUTE, 0.0)
     tails: np.ndarray = np.minimum(stats.binom.sf(successes - 1, trials, high), stats.binom.cdf(successes, trials, low))

@@ -20,7 +20,11 @@ def test_the_suite_holds_for_rows_that_are_added() -> None:
     here = Path(__file__).parents[1]
     command = [sys.executable, "-m", "pytest", "-p", "new_rows", "-q", "-p", "no:cacheprovider"]
     command += [*(f"tests/{name}" for name in FILES), "-k", f"{' or '.join(ROWS)} or {ALSO} or stated_edge"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")])}
+    environment = {
+        **os.environ,
+        "PYTEST_ADDOPTS": "",
+        "PYTHONPATH": os.pathsep.join([str(here), os.environ.get("PYTHONPATH", "")]),
+    }
     done = subprocess.run(command, cwd=here.parent, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-3000:]
     passed = re.search(r"(\d+) passed", done.stdout)
