@@ -113,7 +113,8 @@ def batter(study: Path, root: Path, reference: dict[str, str], kills: int, seed:
                 assert metrics.drop(columns="seconds").to_csv() + rates.to_csv() == reference[config.hash]
         if code == 0:
             assert tables(study, folder) == reference
-            assert not list(folder.rglob("*.tmp"))
+            # A file begun as a kill came is empty, and goes once it is old; see test_driver.
+            assert not [path for path in folder.rglob("*.tmp") if path.stat().st_size]
             assert not list(folder.rglob("checkpoint*"))
             if struck >= kills:
                 return struck
