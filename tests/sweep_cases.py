@@ -1,8 +1,10 @@
 """What the tests of the sweep and of its pools share: small experiments, and a pool without workers."""
 
+import os
 from pathlib import Path
 
 from maxrl_bench.config import RunConfig
+from maxrl_bench.storage.files import tidy
 from maxrl_bench.storage.store import Store
 from maxrl_bench.sweeps import driver as sweep
 from maxrl_bench.sweeps.experiment import Experiment
@@ -61,3 +63,18 @@ def tables_without_seconds(root: Path, runs: tuple[RunConfig, ...]) -> dict[str,
         metrics, rates = store.tables(config.hash)
         stored[config.hash] = (metrics.drop(columns="seconds").to_csv(), rates.to_csv())
     return stored
+
+
+def left_behind(folder: Path) -> list[Path]:
+    """Partial files that killed writers left for good.
+
+    One with content must be gone at once. An empty one, whose writer was killed before it could lock it, may stay for
+    a minute: that is made to be over, and what then survives the project's own tidying counts too.
+    """
+    partial = list(folder.rglob("*.tmp"))
+    written = [path for path in partial if path.stat().st_size]
+    for path in partial:
+        os.utime(path, (0, 0))
+    for parent in {path.parent for path in partial}:
+        tidy(parent)
+    return list(dict.fromkeys([*written, *folder.rglob("*.tmp")]))

@@ -41,7 +41,7 @@ Y_LABELS = {
 }
 
 
-def is_rate(metric: str) -> bool:
+def _is_rate(metric: str) -> bool:
     """Whether the metric's values are between 0 and 1."""
     return metric.startswith("pass@") or metric == "success_share"
 
@@ -77,7 +77,7 @@ def draw_curves(evidence: Evidence, metrics: Sequence[str], x: str = "step", dif
                 line(ax, xs, stats.curve(values), look[series], shown[panel].index(series))
         for metric, ax in zip(metrics, column, strict=False):
             label_y(ax, Y_LABELS.get(metric, metric))
-            if is_rate(metric):
+            if _is_rate(metric):
                 end_at_rates(ax)
         if to is not None:
             for metric, ax in zip(metrics, column[len(metrics) :], strict=False):

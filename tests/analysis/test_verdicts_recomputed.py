@@ -30,10 +30,11 @@ def at_every_look(differences: list[float], value: float, first: int) -> float:
     for n in range(first, len(differences) + 1):
         seen = np.array(differences[:n])
         r, v = 0.25 / (0.25 + n), n - 1
-        if np.ptp(seen) == 0 and np.ptp(differences) > 0:  # refuted by a later seed
-            continue
-        if np.ptp(seen) == 0:  # without any spread the limit: all others than `value` are certain
-            largest = max(largest, r ** ((1 - n) / 2) if seen[0] != value else 0.0)
+        if (
+            np.ptp(seen) == 0
+        ):  # without any spread the limit, unless a later seed refutes it: all but `value` are certain
+            if np.ptp(differences) == 0 and seen[0] != value:
+                largest = max(largest, r ** ((1 - n) / 2))
             continue
         square = n * (seen.mean() - value) ** 2 / seen.var(ddof=1)
         largest = max(largest, math.sqrt(r) * ((1 + square / v) / (1 + r * square / v)) ** ((v + 1) / 2))

@@ -16,7 +16,7 @@ from concurrent.futures import CancelledError, Future, wait
 from pathlib import Path
 
 import pytest
-from sweep_cases import HERE, RUN, Serial, config, experiment, run_sweep, tables_without_seconds
+from sweep_cases import HERE, RUN, Serial, config, experiment, left_behind, run_sweep, tables_without_seconds
 
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.provenance import code_fingerprint
@@ -355,8 +355,7 @@ def test_ctrl_c_stops_within_seconds_and_says_how_to_go_on(tmp_path: Path) -> No
     assert "stopped; finished runs are kept" in error
     assert "Traceback" not in error
     assert len(list(store.glob("*/checkpoint.pt"))) == 2
-    # What was written in part is gone; what was only begun when the kill came is empty, and goes once it is old.
-    assert not [path for path in tmp_path.rglob("*.tmp") if path.stat().st_size]
+    assert not left_behind(tmp_path)
     assert all(Store(store).is_free(path.parent.name) for path in store.glob("*/checkpoint.pt"))
 
 

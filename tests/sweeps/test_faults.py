@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from sweep_cases import left_behind
 
 from maxrl_bench.storage import tables as results
 from maxrl_bench.storage.store import Store
@@ -113,8 +114,7 @@ def batter(study: Path, root: Path, reference: dict[str, str], kills: int, seed:
                 assert metrics.drop(columns="seconds").to_csv() + rates.to_csv() == reference[config.hash]
         if code == 0:
             assert tables(study, folder) == reference
-            # A file begun as a kill came is empty, and goes once it is old; see test_driver.
-            assert not [path for path in folder.rglob("*.tmp") if path.stat().st_size]
+            assert not left_behind(folder)
             assert not list(folder.rglob("checkpoint*"))
             if struck >= kills:
                 return struck
